@@ -1,0 +1,1 @@
+"""What answers: decisions over HTTP and over a stream."""

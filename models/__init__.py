@@ -1,0 +1,1 @@
+"""What we believe: learners, weights, the registry, scores, policy and decisions."""

@@ -1,0 +1,1 @@
+"""What moves: featurize, learn, replay, generate, and the topics between them."""

@@ -1,0 +1,1 @@
+"""What runs: the riskbeat command, the settings and the local stack."""
