@@ -1,0 +1,34 @@
+"""wire types → `schemas/*.json`: what a producer may send, for readers of other languages.
+
+`python -m riskbeat.schemas` writes them again; a test refuses files that fell behind.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from features.event import Event, Label
+
+FOLDER = Path(__file__).parents[1] / "schemas"
+WIRE_TYPES: dict[str, type] = {"event": Event, "label": Label}
+
+
+def schema_of(wire_type: type) -> dict[str, Any]:
+    """Return the JSON Schema (2020-12) of a wire type."""
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        **msgspec.json.schema(wire_type),
+    }
+
+
+def main() -> None:
+    """Write every schema file."""
+    for name, wire_type in WIRE_TYPES.items():
+        text = json.dumps(schema_of(wire_type), indent=2) + "\n"
+        (FOLDER / f"{name}.json").write_text(text)
+
+
+if __name__ == "__main__":
+    main()
