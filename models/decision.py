@@ -1,0 +1,254 @@
+"""Score, Policy, Vector → Decision, DecisionRecord: what was answered, and all that it rested on.
+
+A `Decision` is the answer of `POST /v1/decisions`; a `DecisionRecord` is that answer on
+`decisions.v1` with the event, the vector, the versions and the watermarks, so that anyone who has
+the log can compute it again.
+"""
+
+import base64
+from datetime import datetime
+from typing import Literal
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from features.event import Event, EventRejected
+
+Outcome = Literal["approve", "review", "challenge", "decline"]
+RiskLevel = Literal["normal", "elevated", "highest", "not_assessed"]
+Degraded = Literal["features", "model", "idempotency"]
+
+
+class Score(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """What the model believes.
+
+    Attributes:
+        value: Probability of fraud in [0, 1]; None when no model was asked.
+        percentile: Share in [0, 1] of recent scores below this one, by the quantiles of the weights.
+    """
+
+    value: float | None
+    percentile: float | None
+    risk_level: RiskLevel
+
+
+class RecordedScore(Score, frozen=True, kw_only=True, gc=False):
+    """A score with the exact log-odds (a float32, written so that it reads back equal)."""
+
+    logit: float | None
+
+
+class Reason(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """One feature that moved the score.
+
+    Attributes:
+        code: Readable and stable: the feature's name and the side of usual on which it lies.
+        value: What was scored; None when the feature was missing.
+        baseline: The mean that the model has seen, in the feature's own unit.
+        contribution: Signed share of the log-odds (integrated gradients).
+    """
+
+    code: str
+    source: Literal["model", "rule", "list"] = "model"
+    feature: str
+    value: float | None
+    baseline: float
+    contribution: float
+
+
+class RuleHit(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """One rule that looked at the event."""
+
+    id: str
+    version: int
+    state: Literal["hit", "shadow", "error"]
+
+
+class PolicyRef(msgspec.Struct, frozen=True, gc=False):
+    """The policy that turned the score into an outcome."""
+
+    version: int
+
+
+class ModelRef(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """The weights that answered.
+
+    Attributes:
+        age_ms: Decision time minus the time at which these weights were made.
+        schema: Digest of the feature spec that they were learned with.
+    """
+
+    name: str
+    version: int
+    age_ms: int
+    schema: str
+
+
+class FeaturesRef(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """How complete and how fresh the features were.
+
+    Attributes:
+        as_of: The oldest instant up to which a partition that was read was complete; None when
+            none was read.
+        staleness_ms: Decision time minus `as_of`; None likewise.
+        missing: Names of the features without a value.
+    """
+
+    as_of: datetime | None
+    staleness_ms: int | None
+    missing: list[str]
+
+
+class Timings(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """Milliseconds spent, as seen by the scorer; of the whole batch that the event rode in."""
+
+    features: float
+    model: float
+    total: float
+
+
+class Decision(msgspec.Struct, frozen=True, kw_only=True):
+    """The answer to one event (design 4.7)."""
+
+    decision_id: str
+    event_id: str
+    status: Literal["new", "duplicate"] = "new"
+    outcome: Outcome
+    score: Score
+    reasons: list[Reason]
+    rules: list[RuleHit] = []
+    policy: PolicyRef
+    model: ModelRef | None
+    shadow: list[str] = []
+    features: FeaturesRef
+    degraded: list[Degraded]
+    timings_ms: Timings
+
+
+class WeightsRef(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """The exact bytes of the weights that answered: number, SHA-256 (hex) and model name."""
+
+    version: int
+    sha256: str
+    model: str
+
+
+class Applied(msgspec.Struct, frozen=True, kw_only=True):
+    """What one updates partition had applied when it was read: next offsets by source partition.
+
+    Attributes:
+        e: Of the events topic.
+        l: Of the label updates topic.
+    """
+
+    e: list[int]
+    l: list[int]  # noqa: E741 - the contract's letter
+
+
+class ScoredBy(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """Where the forward pass ran; on an equal one it gives equal bits."""
+
+    build: str
+    device: str
+    bucket: int
+
+
+class Source(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """The door that the event came through, and its place in the log if that was known then."""
+
+    door: Literal["http", "stream"]
+    topic: str | None = None
+    partition: int | None = None
+    offset: int | None = None
+
+
+class DecisionRecord(Decision, frozen=True, kw_only=True):
+    """One record of `decisions.v1`, keyed by `decision_id`; of several with one key the first counts.
+
+    Attributes:
+        event: The whole event that was decided.
+        vector: Base64 of the little-endian float32 that were scored, in the spec's order.
+        weights: None when no model was asked; so is `scored_by`.
+        applied: Updates partition (as text) → what it had applied. Empty when none was read.
+        overlay: Identities of the scorer's own recent events that were applied on top.
+        late_question: The event is older than the state's memory of the windows; the far edges
+            of its windows may be cut.
+        decided_at_ms: Wall clock of the scorer.
+    """
+
+    tenant: str
+    event: Event
+    score: RecordedScore
+    vector: str
+    spec_digest: str
+    weights: WeightsRef | None
+    applied: dict[str, Applied]
+    overlay: list[str]
+    late_question: bool = False
+    scored_by: ScoredBy | None
+    source: Source
+    decided_at_ms: int
+
+
+_encoder = msgspec.json.Encoder()
+_records = msgspec.json.Decoder(DecisionRecord)
+_decisions = msgspec.json.Decoder(Decision)
+_ANSWER_FIELDS = tuple(
+    name for name in Decision.__struct_fields__ if name not in ("score", "status")
+)
+
+
+def encode_record(record: DecisionRecord) -> bytes:
+    """Return the bytes that go to `decisions.v1`."""
+    return _encoder.encode(record)
+
+
+def decode_record(data: bytes) -> DecisionRecord:
+    """Read a record of `decisions.v1`.
+
+    Raises:
+        EventRejected: The bytes are no decision record.
+    """
+    try:
+        return _records.decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise EventRejected("malformed_decision", "", str(error)) from error
+
+
+def answer_of(record: DecisionRecord) -> Decision:
+    """Return the part of a record that answers the caller."""
+    score = Score(
+        value=record.score.value,
+        percentile=record.score.percentile,
+        risk_level=record.score.risk_level,
+    )
+    fields = {name: getattr(record, name) for name in _ANSWER_FIELDS}
+    return Decision(score=score, status=record.status, **fields)
+
+
+def encode_decision(decision: Decision) -> bytes:
+    """Return the body of an answer."""
+    return _encoder.encode(decision)
+
+
+def repeat_of(body: bytes) -> bytes:
+    """Return an answer's body again, for a repeat of the question: its status is `duplicate`."""
+    return _encoder.encode(msgspec.structs.replace(_decisions.decode(body), status="duplicate"))
+
+
+def encode_vector(x: NDArray[np.float32]) -> str:
+    """Return base64 of a vector, shape (n_features,), as little-endian float32."""
+    return base64.b64encode(x.astype("<f4", copy=False).tobytes()).decode("ascii")
+
+
+def decode_vector(text: str) -> NDArray[np.float32]:
+    """Read a vector back, bit for bit, shape (n_features,).
+
+    Raises:
+        EventRejected: The text is no base64, or no whole number of float32.
+    """
+    try:
+        return np.frombuffer(base64.b64decode(text, validate=True), "<f4").astype(np.float32)
+    except ValueError as error:
+        raise EventRejected("malformed_decision", "/vector", str(error)) from error
