@@ -25,7 +25,7 @@ class Score(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
     Attributes:
         value: Probability of fraud in [0, 1]; None when no model was asked.
-        percentile: Share in [0, 1] of recent scores below this one, by the quantiles of the weights.
+        percentile: Share in [0, 1] of recent scores below it, by the quantiles of the weights.
     """
 
     value: float | None
@@ -164,7 +164,7 @@ class Source(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 class DecisionRecord(Decision, frozen=True, kw_only=True):
-    """One record of `decisions.v1`, keyed by `decision_id`; of several with one key the first counts.
+    """One record of `decisions.v1`, keyed by `decision_id`; of equal keys the first counts.
 
     Attributes:
         event: The whole event that was decided.
