@@ -1,0 +1,155 @@
+"""Weights, Vectors → Scores: the bank of weights in use, and the port that answers with it."""
+
+from types import TracebackType
+from typing import NamedTuple, Protocol, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.weights import Weights
+
+BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
+"""Batch sizes that a forward pass runs at; a batch is padded up to the next one, so that a row's
+score depends on the row, the weights and the bucket, and on nothing that waited with it."""
+
+GOLDEN_TOLERANCE = 1e-5
+"""Largest difference in log-odds between the learner's golden batch and the scorer's."""
+
+
+class NoWeights(LookupError):
+    """No version has been loaded yet; the answer is the policy's fallback."""
+
+
+class WeightsRefused(ValueError):
+    """A gate turned a version away; the active one stays.
+
+    Attributes:
+        version: The number of the refused version.
+        gate: Closed set, fit for a metric label: signature, digest, shape, finite, golden, busy.
+    """
+
+    def __init__(self, version: int, gate: str, detail: str) -> None:
+        """Name the version, the gate and the sentence."""
+        super().__init__(f"version {version} refused at gate {gate}: {detail}")
+        self.version = version
+        self.gate = gate
+
+
+class Scores(NamedTuple):
+    """What one forward pass says about m vectors.
+
+    Attributes:
+        logit: float32, shape (m,); corrected for undersampling and calibrated.
+        p: float64, shape (m,); probability of fraud.
+        percentile: float64, shape (m,), in [0, 1]; NaN when the weights carry no quantiles.
+        bucket: uint16, shape (m,): the batch size that each row was computed at.
+    """
+
+    logit: NDArray[np.float32]
+    p: NDArray[np.float64]
+    percentile: NDArray[np.float64]
+    bucket: NDArray[np.uint16]
+
+
+class Snapshot(Protocol):
+    """One version of the weights, held still while it answers. Use it in a `with` block.
+
+    Attributes:
+        weights: What is loaded; its arrays are not to be edited.
+        sha256: SHA-256 (hex) of the signed bytes that it came in.
+    """
+
+    @property
+    def weights(self) -> Weights:
+        """What is loaded."""
+
+    @property
+    def sha256(self) -> str:
+        """SHA-256 (hex) of the signed bytes."""
+
+    def score_many(self, X: NDArray[np.float32], bucket: int | None = None) -> Scores:
+        """Score m vectors, shape (m, n_features), NaN = missing.
+
+        Args:
+            X: The vectors; m may exceed the largest bucket.
+            bucket: Compute at this batch size instead of the smallest that fits: with the one
+                that a decision names, its log-odds come out bit for bit (same build and device).
+        """
+
+    def explain_many(self, X: NDArray[np.float32], steps: int) -> NDArray[np.float32]:
+        """Return signed contributions to the log-odds, shape (m, n_features).
+
+        Integrated gradients from the mean vector (0 after scaling) by the midpoint rule with
+        `steps` points: a row's contributions sum to its log-odds minus the mean's, up to the
+        rule's error. A missing feature contributes 0.
+        Source: Sundararajan et al., Axiomatic Attribution for Deep Networks, ICML 2017.
+        """
+
+    def __enter__(self) -> Self:
+        """Hold the weights."""
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Let them go."""
+
+
+class Scorer(Protocol):
+    """Two banks of weights: one answers while the other is written.
+
+    Implementation: `scorer_torch.TorchScorer`.
+    """
+
+    @property
+    def build(self) -> str:
+        """Name of code and libraries that a forward pass depends on."""
+
+    @property
+    def device(self) -> str:
+        """Name of the device that it runs on."""
+
+    def snapshot(self) -> Snapshot:
+        """Return the active version; every row that it scores is that version's.
+
+        Raises:
+            NoWeights: Nothing was loaded yet.
+        """
+
+    def load(self, weights: Weights, sha256: str) -> None:
+        """Write the idle bank, pass it through the gates, and flip one reference.
+
+        Raises:
+            WeightsRefused: A gate failed; the active version stays.
+        """
+
+
+def bucket_for(rows: int) -> int:
+    """Return the smallest bucket that holds `rows` (at most the largest)."""
+    return next((size for size in BUCKETS if size >= rows), BUCKETS[-1])
+
+
+def percentiles_of(p: NDArray[np.float64], quantiles: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Return the share of recent scores below each p, shape (m,), in [0, 1].
+
+    Args:
+        p: Probabilities, shape (m,).
+        quantiles: Ascending, shape (q,): the 0th to the 100th percentile of recent scores in
+            q - 1 equal steps. Fewer than two: NaN.
+    """
+    if quantiles.size < 2:
+        return np.full(p.shape, np.nan)
+    below = np.searchsorted(quantiles.astype(np.float64), p, side="left")
+    return np.minimum(below / (quantiles.size - 1), 1.0)
+
+
+def baseline_of(weights: Weights) -> NDArray[np.float64]:
+    """Return the mean vector in the features' own units, shape (n_features,).
+
+    The scaler's mean lives on the signed logarithmic scale; this maps it back, so it is the
+    geometric kind of mean: what is usual, not what is average.
+    """
+    mean = weights.arrays["scaler.mean"].astype(np.float64)
+    return np.sign(mean) * np.expm1(np.abs(mean))
