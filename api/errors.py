@@ -1,0 +1,117 @@
+"""exception → status and problem: the one table that knows HTTP's numbers (RFC 9457)."""
+
+from typing import NamedTuple
+
+import msgspec
+
+from features.event import EventRejected
+
+PROBLEM_TYPE = "application/problem+json"
+RETRY_AFTER_S = 1
+
+
+class Overloaded(RuntimeError):
+    """More is waiting than can be answered in time; come again."""
+
+
+class Draining(RuntimeError):
+    """The process is stopping, or has not started; another one answers."""
+
+
+class IdempotencyConflict(ValueError):
+    """The same event, or the same key, came before with another body."""
+
+
+class InProgress(RuntimeError):
+    """The same event is being decided right now and was not done in time."""
+
+
+class NotRecorded(RuntimeError):
+    """Neither the log nor the spool could take the decision, so it was not made."""
+
+
+class BodyTooLarge(ValueError):
+    """The body exceeds the limit of its route; it was not read to the end."""
+
+
+class ManyRejected(ValueError):
+    """Some items of a list are at fault; none was taken."""
+
+    def __init__(self, rejected: list[tuple[int, EventRejected]]) -> None:
+        """Keep each fault with its index in the list."""
+        super().__init__(f"{len(rejected)} items rejected")
+        self.rejected = rejected
+
+
+class FieldError(msgspec.Struct, frozen=True):
+    """One field at fault: where (JSON pointer), what (a sentence), which kind (closed set)."""
+
+    pointer: str
+    detail: str
+    code: str
+
+
+class Problem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A problem document."""
+
+    type: str
+    title: str
+    status: int
+    detail: str = ""
+    errors: list[FieldError] = []
+
+
+class _Row(NamedTuple):
+    status: int
+    code: str
+    title: str
+    retry: bool = False
+
+
+_TABLE: dict[type[Exception], _Row] = {
+    EventRejected: _Row(422, "invalid", "The body is not what this route takes"),
+    ManyRejected: _Row(422, "invalid", "Some items are not what this route takes"),
+    BodyTooLarge: _Row(413, "too_large", "The body is too large"),
+    IdempotencyConflict: _Row(422, "idempotency_conflict", "The same name came with another body"),
+    InProgress: _Row(409, "in_progress", "The same event is being decided", retry=True),
+    Overloaded: _Row(429, "overloaded", "Too many requests are waiting", retry=True),
+    Draining: _Row(503, "not_ready", "This process does not take requests now", retry=True),
+    NotRecorded: _Row(503, "not_recorded", "The decision could not be recorded", retry=True),
+}
+_BY_CODE = {"malformed": 400, "too_large": 413}
+_OURS = _Row(500, "internal", "Something is wrong on our side")
+
+
+class Answer(NamedTuple):
+    """A finished HTTP answer, without any framework's type."""
+
+    status: int
+    body: bytes
+    headers: dict[str, str]
+
+
+def problem_of(error: Exception) -> Answer:
+    """Return the problem document of an exception; of one not in the table, a fixed 500."""
+    row = _TABLE.get(type(error), _OURS)
+    fields: list[FieldError] = []
+    detail = str(error) if row is not _OURS else ""
+    status, code = row.status, row.code
+    if isinstance(error, EventRejected):
+        status, code = _BY_CODE.get(error.code, row.status), error.code
+        fields = [FieldError(error.pointer, error.detail, error.code)]
+    elif isinstance(error, ManyRejected):
+        fields = [
+            FieldError(f"/{index}{rejected.pointer}", rejected.detail, rejected.code)
+            for index, rejected in error.rejected
+        ]
+    problem = Problem(
+        type=f"urn:riskbeat:problem:{code}",
+        title=row.title,
+        status=status,
+        detail=detail,
+        errors=fields,
+    )
+    headers = {"content-type": PROBLEM_TYPE}
+    if row.retry:
+        headers["retry-after"] = str(RETRY_AFTER_S)
+    return Answer(status, msgspec.json.encode(problem), headers)
