@@ -1,0 +1,240 @@
+"""environment → Settings: everything a deployment may choose, read once, checked, frozen.
+
+Every key is `RISKBEAT_` and the field's name in capitals. The page
+`docs/settings.md` is made from this file (`riskbeat settings --markdown`); a test keeps them equal.
+"""
+
+import ssl
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, SecretStr, model_validator
+from pydantic_core import PydanticCustomError
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from features.topics import Topics
+from riskbeat.settings_files import SecretFiles
+
+PREFIX = "RISKBEAT_"
+DAY_S = 86_400.0
+MIB = 1024 * 1024
+
+
+class KafkaSettings(BaseSettings):
+    """How to reach the log, and the shape of its topics."""
+
+    kafka_bootstrap_servers: str = Field(
+        min_length=1, description="Kafka brokers, `host:port` separated by commas"
+    )
+    kafka_security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
+        "PLAINTEXT", description="As in Kafka clients; SSL and SASL_SSL check the server's name"
+    )
+    kafka_sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = Field(
+        "SCRAM-SHA-512", description="Used with SASL_PLAINTEXT and SASL_SSL"
+    )
+    kafka_username: str | None = Field(None, description="SASL user; required with SASL")
+    kafka_password: SecretStr | None = Field(
+        None, description="SASL password; required with SASL; or `…_FILE`, a file that holds it"
+    )
+    kafka_ssl_cafile: Path | None = Field(
+        None, description="PEM of the authority that signed the brokers; the system's if absent"
+    )
+    kafka_ssl_certfile: Path | None = Field(None, description="PEM of the client certificate")
+    kafka_ssl_keyfile: Path | None = Field(None, description="PEM of the client's private key")
+    kafka_request_timeout_s: float = Field(
+        15.0, ge=1, le=600, description="Longest wait for one answer of a broker"
+    )
+    kafka_session_timeout_s: float = Field(
+        6.0, ge=6, le=300, description="A silent group member is declared dead after this"
+    )
+    topic_prefix: str = Field(
+        "riskbeat.", pattern=r"^[a-zA-Z0-9._-]*$", description="Put before every topic's name"
+    )
+    topic_replication: int = Field(
+        1, ge=1, le=7, description="Replicas of each topic that `riskbeat topics` makes; 3 for real"
+    )
+    events_partitions: int = Field(4, ge=1, le=1024, description="Of `events.v1`")
+    updates_partitions: int = Field(
+        8, ge=1, le=1024, description="Of `updates.v1`; fixed for the life of a store epoch"
+    )
+    decisions_partitions: int = Field(4, ge=1, le=1024, description="Of `decisions.v1`")
+    labels_partitions: int = Field(
+        4, ge=1, le=1024, description="Of `labels.v1` and `label_updates.v1`"
+    )
+    events_retention_s: float = Field(
+        90 * DAY_S, gt=0, description="Of `events.v1` and `label_updates.v1`; ≥ the longest window"
+    )
+    updates_retention_s: float = Field(12 * 3600.0, gt=0, description="Of `updates.v1`")
+    weights_retention_s: float = Field(
+        3 * DAY_S, gt=0, description="Of `weights.v1`: how long decisions can be recomputed"
+    )
+    dead_retention_s: float = Field(14 * DAY_S, gt=0, description="Of `dead.v1`")
+
+    @property
+    def topics(self) -> Topics:
+        """The names of the topics."""
+        return Topics(self.topic_prefix)
+
+    def kafka_options(self) -> dict[str, Any]:
+        """Return what every aiokafka client is constructed with: address and identity."""
+        options: dict[str, Any] = {
+            "bootstrap_servers": self.kafka_bootstrap_servers,
+            "security_protocol": self.kafka_security_protocol,
+            "request_timeout_ms": round(self.kafka_request_timeout_s * 1000),
+        }
+        if self.kafka_security_protocol.startswith("SASL"):
+            assert self.kafka_password is not None
+            options["sasl_mechanism"] = self.kafka_sasl_mechanism
+            options["sasl_plain_username"] = self.kafka_username
+            options["sasl_plain_password"] = self.kafka_password.get_secret_value()
+        if self.kafka_security_protocol.endswith("SSL"):
+            context = ssl.create_default_context(cafile=self.kafka_ssl_cafile)
+            if self.kafka_ssl_certfile is not None:
+                context.load_cert_chain(self.kafka_ssl_certfile, self.kafka_ssl_keyfile)
+            options["ssl_context"] = context
+        return options
+
+
+class RedisSettings(BaseSettings):
+    """How to reach the store."""
+
+    redis_url: SecretStr = Field(
+        description="`redis://[user:password@]host:port/db`, `rediss://…` for TLS; or `…_FILE`"
+    )
+    redis_cluster: bool = Field(False, description="The URL names a node of a Redis Cluster")
+    redis_ca: Path | None = Field(
+        None, description="PEM of the authority that signed a `rediss://` server"
+    )
+    redis_prefix: str = Field(
+        "riskbeat:", pattern=r"^[^\s{}]*$", description="Put before every key in the store"
+    )
+    redis_timeout_s: float = Field(
+        5.0, gt=0, le=60, description="Longest wait for one answer of the store (not of scoring)"
+    )
+
+
+class LearnSettings(BaseSettings):
+    """What the learner may take, keep and publish."""
+
+    model_name: str = Field("champion", pattern=r"^[a-z][a-z0-9_-]{0,63}$", description="Its name")
+    publish_interval_s: float = Field(
+        1.0, gt=0, le=3600, description="A new version this often, while something was learned"
+    )
+    legit_after_s: float = Field(
+        7 * DAY_S, gt=0, description="Event time after which silence counts as legit"
+    )
+    label_horizon_s: float = Field(
+        60 * DAY_S, gt=0, description="Event time for which a decision waits for its label"
+    )
+    learn_batch_rows: int = Field(256, ge=1, le=65_536, description="Rows of one learning step")
+    learn_replayed_rows: int = Field(
+        3, ge=0, le=64, description="Earlier rows learned again beside each new one"
+    )
+    learn_rate: float = Field(0.001, gt=0, le=1, description="Step size of the optimizer")
+    learn_negatives_kept: float = Field(
+        1.0, gt=0, le=1, description="Share β of legit rows learned; scores are corrected for it"
+    )
+    learn_seed: int = Field(1, ge=0, description="Seeds the first weights and every draw")
+    reservoir_rows: int = Field(200_000, ge=1, description="Earlier rows kept for learning again")
+    weights_kept: int = Field(64, ge=2, description="Newest versions that the registry keeps")
+    checkpoints_kept: int = Field(3, ge=2, description="Newest checkpoints kept on disk")
+    signing_key_path: Path = Field(
+        Path("data/keys/signing.pem"), description="Ed25519 private key; only the learner reads it"
+    )
+    public_key_paths: tuple[Path, ...] = Field(
+        (Path("data/keys/public.pem"),),
+        min_length=1,
+        description="JSON list of public keys that scorers trust (two while one is rotated)",
+    )
+
+
+class FeaturizeSettings(BaseSettings):
+    """Limits of the featurize worker."""
+
+    fetch_max_records: int = Field(5_000, ge=1, description="Records of one fetched batch")
+    update_record_max_bytes: int = Field(512 * 1024, ge=4096, description="One record of updates")
+    commit_max_bytes: int = Field(MIB, ge=65_536, description="States written by one commit")
+    range_heartbeat_s: float = Field(
+        0.25, gt=0, le=60, description="A quiet partition hears of the source's progress this often"
+    )
+    fresh_heartbeat_s: float = Field(
+        0.5, gt=0, le=60, description="An idle worker says that its partitions are fresh this often"
+    )
+    hot_entities: int = Field(
+        200_000, ge=1, description="Entities whose state a worker keeps in memory"
+    )
+
+
+class ServeSettings(BaseSettings):
+    """Limits of the scorer."""
+
+    http_host: str = Field("127.0.0.1", description="Address that HTTP listens on")
+    http_port: int = Field(8000, ge=0, le=65_535, description="Port that HTTP listens on")
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="Where the model runs")
+    features_timeout_s: float = Field(0.025, gt=0, le=10, description="Wait for features")
+    model_timeout_s: float = Field(0.025, gt=0, le=10, description="Wait for the model")
+    deadline_s: float = Field(0.080, gt=0, le=30, description="Wait of a whole request")
+    overlay_s: float = Field(
+        2.0, ge=0, le=60, description="A scorer re-applies its own events of this long"
+    )
+    queue_max_requests: int = Field(2_048, ge=1, description="Waiting requests before refusal")
+    batch_max_requests: int = Field(256, ge=1, le=4096, description="Requests scored together")
+    idempotency_window_s: float = Field(
+        DAY_S, gt=0, description="A repeated request gets its first answer for this long"
+    )
+    weights_poll_s: float = Field(
+        0.5, gt=0, le=60, description="A lost notice of new weights costs at most this"
+    )
+    cors_origins: tuple[str, ...] = Field((), description="JSON list of origins of browser pages")
+
+
+class Settings(KafkaSettings, RedisSettings, FeaturizeSettings, LearnSettings, ServeSettings):
+    """The settings of one process. A value: read once at start, handed out piece by piece."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, frozen=True, extra="ignore", env_ignore_empty=True
+    )
+
+    spec_path: Path = Field(Path("features.yaml"), description="The feature spec")
+    policy_path: Path = Field(Path("policy.yaml"), description="The decision policy")
+    data_dir: Path = Field(Path("data"), description="Join store, checkpoints, spools, indexes")
+    metrics_host: str = Field("127.0.0.1", description="Address of a worker's metrics page")
+    metrics_port: int = Field(
+        0, ge=0, le=65_535, description="Port of a worker's metrics page; 0 takes a free one"
+    )
+    log_format: Literal["logfmt", "json"] = Field(
+        "logfmt", description="`logfmt` for people, `json` for log stores"
+    )
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
+        "INFO", description="Quietest line that is still written"
+    )
+    stop_timeout_s: float = Field(
+        10.0, gt=0, le=600, description="A process that was asked to stop may finish for this long"
+    )
+
+    @model_validator(mode="after")
+    def _complete(self) -> "Settings":
+        """Ask for what the other choices make necessary."""
+        if self.kafka_security_protocol.startswith("SASL"):
+            _require("kafka_username", self.kafka_username)
+            _require("kafka_password", self.kafka_password)
+        if self.kafka_ssl_certfile is not None:
+            _require("kafka_ssl_keyfile", self.kafka_ssl_keyfile)
+        return self
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Read arguments, then the environment, then the files that `…_FILE` keys name."""
+        return init_settings, env_settings, SecretFiles(settings_cls, PREFIX)
+
+
+def _require(field: str, value: object) -> None:
+    if value is None:
+        raise PydanticCustomError("missing", "required by the other settings", {"field": field})
