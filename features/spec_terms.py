@@ -1,0 +1,82 @@
+"""YAML nodes → event terms: features made from the event itself and from other features."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from features.spec_yaml import Place, duration_text
+
+AMOUNT: Final = "event.amount"
+CALENDAR: Final = {
+    "hour": ("event.hour_sin", "event.hour_cos"),
+    "weekday": ("event.weekday_sin", "event.weekday_cos"),
+    "night": ("event.is_night",),
+    "weekend": ("event.is_weekend",),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class EventTerm:
+    """One feature that is not read from a state.
+
+    Attributes:
+        kind: `amount`, `calendar` (the name says which), `ratio` or `deviation`.
+        inputs: Names of the features that it is made from: (of, to) for a ratio,
+            (value, mean, std) for a deviation.
+    """
+
+    name: str
+    kind: str
+    inputs: tuple[str, ...] = ()
+
+
+def read_terms(top: Mapping[str, Place], names: frozenset[str]) -> tuple[EventTerm, ...]:
+    """Return the event's terms: its amount, the calendar's, ratios, deviations, in this order.
+
+    Raises:
+        SpecError: A name that is no feature, twice the same term, or a wrong shape.
+    """
+    terms = [EventTerm(AMOUNT, "amount")]
+    if "calendar" in top:
+        for item in top["calendar"].items():
+            part = item.choice(frozenset(CALENDAR))
+            _add(terms, item, [EventTerm(name, "calendar") for name in CALENDAR[part]])
+    known = names | {AMOUNT}
+    if "ratios" in top:
+        for item in top["ratios"].items():
+            _add(terms, item, [_read_ratio(item, known)])
+    if "deviations" in top:
+        for entity, child in top["deviations"].mapping().items():
+            for item in child.items():
+                _add(terms, item, [_read_deviation(entity, item, known)])
+    return tuple(terms)
+
+
+def _add(terms: list[EventTerm], place: Place, more: list[EventTerm]) -> None:
+    if any(term.name == new.name for term in terms for new in more):
+        raise place.error("this feature stands here twice")
+    terms.extend(more)
+
+
+def _read_ratio(place: Place, known: frozenset[str]) -> EventTerm:
+    parts = [part.strip() for part in place.text().split(" / ")]
+    if len(parts) != 2:
+        raise place.error("expected two features, as in: event.amount / card.max_of_amount_over_7d")
+    for part in parts:
+        _check_known(place, part, known)
+    return EventTerm(f"{parts[0]}_per_{parts[1]}", "ratio", (parts[0], parts[1]))
+
+
+def _read_deviation(entity: str, place: Place, known: frozenset[str]) -> EventTerm:
+    window = duration_text(place.duration_ms())
+    mean = f"{entity}.mean_of_amount_over_{window}"
+    std = f"{entity}.std_of_amount_over_{window}"
+    _check_known(place, mean, known)
+    _check_known(place, std, known)
+    name = f"{entity}.deviation_of_amount_over_{window}"
+    return EventTerm(name, "deviation", (AMOUNT, mean, std))
+
+
+def _check_known(place: Place, name: str, known: frozenset[str]) -> None:
+    if name not in known:
+        raise place.error(f"expected a feature that this file declares; {name!r} is none")
