@@ -172,9 +172,9 @@ class RedisWeightsRegistry:
         args = [version, msgspec.json.encode(act), NEWS_MAX, HISTORY_MAX]
         if not await self._run(_PIN, keys, args):
             raise NoWeights(f"version {version} is not in the registry")
-        if before.pinned and before.active != version:
-            if before.active <= before.latest - self._keep:
-                await self._ask("DEL", self._version_key(before.active))
+        kept = before.active == version or before.active > before.latest - self._keep
+        if before.pinned and not kept:
+            await self._ask("DEL", self._version_key(before.active))
 
     async def unpin(self, by: str, why: str, at_ms: int) -> None:
         """Follow the latest version again; see the port."""

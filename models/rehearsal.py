@@ -1,0 +1,94 @@
+"""labelled rows → a bounded memory of the newest ones, to learn again beside new ones.
+
+A ring in memory, handed to the checkpoint page by page: appending touches few pages, so a
+checkpoint each second writes what is new and not the whole memory.
+"""
+
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+PAGE_ROWS = 256
+
+
+class Ring:
+    """The newest `capacity` rows, each a vector with its label and identity hash."""
+
+    def __init__(self, name: str, capacity: int, n_features: int) -> None:
+        """Make an empty ring.
+
+        Args:
+            name: First part of its pages' names.
+            capacity: Rows kept, rounded up to whole pages.
+            n_features: Length of a vector.
+        """
+        pages = -(-capacity // PAGE_ROWS)
+        row = np.dtype(
+            [("id", "<u8"), ("y", "u1"), ("live", "u1"), ("x", "<f4", (n_features,))], align=False
+        )
+        self._name = name
+        self._rows = np.zeros(pages * PAGE_ROWS, row)
+        self._dirty: set[int] = set()
+        self.total = 0
+
+    @property
+    def size(self) -> int:
+        """Rows held."""
+        return min(self.total, len(self._rows))
+
+    @property
+    def memory_bytes(self) -> int:
+        """Bytes reserved; constant."""
+        return self._rows.nbytes
+
+    def append(self, X: NDArray[np.float32], y: NDArray[np.uint8], ids: NDArray[np.uint64]) -> None:
+        """Add rows; the oldest leave."""
+        keep = min(len(y), len(self._rows))
+        first = self.total + len(y) - keep
+        slots = np.arange(first, first + keep) % len(self._rows)
+        tail = slice(len(y) - keep, None)
+        self._rows["id"][slots] = ids[tail]
+        self._rows["y"][slots] = y[tail]
+        self._rows["live"][slots] = 1
+        self._rows["x"][slots] = X[tail]
+        self.total += len(y)
+        self._dirty.update((slots // PAGE_ROWS).tolist())
+
+    def forget(self, ids: NDArray[np.uint64]) -> None:
+        """Make rows of these identities weightless; they keep their place until they leave."""
+        size = self.size
+        slots = np.flatnonzero(np.isin(self._rows["id"][:size], ids) & self._rows["live"][:size])
+        self._rows["live"][slots] = 0
+        self._dirty.update((slots // PAGE_ROWS).tolist())
+
+    def take(
+        self, slots: NDArray[np.int64]
+    ) -> tuple[NDArray[np.float32], NDArray[np.uint8], NDArray[np.uint8]]:
+        """Return copies of X, y and live (0 = forgotten) of rows by place, below `size`."""
+        rows = self._rows[slots]
+        return rows["x"].copy(), rows["y"].copy(), rows["live"].copy()
+
+    def changed_pages(self) -> dict[str, bytes]:
+        """Return the pages that changed since the last call, by name."""
+        pages = {
+            f"{self._name}/{page}": self._rows[page * PAGE_ROWS : (page + 1) * PAGE_ROWS].tobytes()
+            for page in sorted(self._dirty)
+        }
+        self._dirty.clear()
+        return pages
+
+    def restore(self, parts: Mapping[str, bytes], total: int) -> None:
+        """Take pages back.
+
+        Raises:
+            ValueError: A page has another size: other vectors or another code.
+        """
+        self._rows[:] = np.zeros((), self._rows.dtype)
+        self._dirty.clear()
+        self.total = total
+        for page in range(len(self._rows) // PAGE_ROWS):
+            body = parts.get(f"{self._name}/{page}")
+            if body is not None:
+                place = slice(page * PAGE_ROWS, (page + 1) * PAGE_ROWS)
+                self._rows[place] = np.frombuffer(body, self._rows.dtype)
