@@ -5,6 +5,7 @@ from typing import NamedTuple
 import msgspec
 
 from features.event import EventRejected
+from models.registry import RegistryUnavailable
 
 PROBLEM_TYPE = "application/problem+json"
 RETRY_AFTER_S = 1
@@ -76,6 +77,7 @@ _TABLE: dict[type[Exception], _Row] = {
     InProgress: _Row(409, "in_progress", "The same event is being decided", retry=True),
     Overloaded: _Row(429, "overloaded", "Too many requests are waiting", retry=True),
     Draining: _Row(503, "not_ready", "This process does not take requests now", retry=True),
+    RegistryUnavailable: _Row(503, "registry_away", "The registry does not answer", retry=True),
     NotRecorded: _Row(503, "not_recorded", "The decision could not be recorded", retry=True),
 }
 _BY_CODE = {"malformed": 400, "too_large": 413}

@@ -1,0 +1,280 @@
+"""events → DecisionRecords: stations 3, 6 and 7 as one step, for both doors.
+
+One round trip reads the state of every entity of the batch; what this process accepted in the
+last seconds is applied on top, then each event itself; one snapshot scores all of them.
+Nothing here waits but the read, and nothing after the read can be interleaved with another batch.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import numpy as np
+from features.vector import Derived, derive_many
+from numpy.typing import NDArray
+
+from api.overlay import Lacking, Overlay, Place, is_in
+from api.record import Basis, Facts, record_of
+from features.event import Event
+from features.spec import Spec
+from features.store import FeatureReader, Reads, StoreError
+from features.update import EntityUpdates, updates_of_events
+from models.decision import Applied, DecisionRecord, Degraded, Outcome, Reason, Source
+from models.policy import Policy
+from models.reasons import explain_many
+from models.scorer import NoWeights, Scorer, Snapshot
+
+MISSING_CACHE_MAX = 4_096
+AMOUNT_FEATURE = "event.amount"
+
+
+class Asked(NamedTuple):
+    """One event to decide, and the door that it came through."""
+
+    event: Event
+    source: Source
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What one round trip showed.
+
+    Attributes:
+        updates: The rows of the events that were asked about, ascending in `row_event`.
+        reads: None when the store gave no answer in time.
+        owner: Key → updates partition, of the keys that were read.
+        blob: Key → state, likewise.
+        began: Clock of the step at its start (seconds).
+        took_s: Time that the read took.
+    """
+
+    updates: EntityUpdates
+    reads: Reads | None
+    owner: Mapping[bytes, int]
+    blob: Mapping[bytes, bytes]
+    began: float
+    took_s: float
+
+    def only(self, kept: Sequence[int]) -> "Seen":
+        """Return what was seen for some of the events, which are then numbered from 0."""
+        number = {old: new for new, old in enumerate(kept)}
+        rows = [r for r, old in enumerate(self.updates.row_event.tolist()) if old in number]
+        updates = self.updates.take(rows)
+        numbers = np.array([number[old] for old in updates.row_event.tolist()], np.int32)
+        return replace(self, updates=replace(updates, row_event=numbers))
+
+
+class Decider:
+    """The step. Holds ports and values; the overlay is its only state."""
+
+    def __init__(
+        self,
+        spec: Spec,
+        policy: Policy,
+        reader: FeatureReader,
+        scorer: Scorer,
+        overlay: Overlay,
+        now_ms: Callable[[], int],
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> None:
+        """Take what it decides by.
+
+        Args:
+            spec: What a vector means.
+            policy: What a score leads to.
+            reader: States of entities.
+            scorer: Weights.
+            overlay: This process's own recent events, shared by its doors.
+            now_ms: Wall clock, milliseconds since 1970.
+            clock: Monotonic seconds, for the answer's timings.
+        """
+        self._spec = spec
+        self._policy = policy
+        self._reader = reader
+        self._scorer = scorer
+        self.overlay = overlay
+        self._now_ms = now_ms
+        self._clock = clock
+        self._missing_names: dict[bytes, list[str]] = {}
+        self._amount_column = spec.feature_names.index(AMOUNT_FEATURE)
+        self._entity_names = [entity.name for entity in spec.entities]
+        self.read_failure = ""
+
+    async def decide_many(
+        self, asked: Sequence[Asked], features_timeout_s: float
+    ) -> list[DecisionRecord]:
+        """Decide a batch, in order; each event sees those before it.
+
+        Args:
+            asked: The events, at least one.
+            features_timeout_s: Longest wait for the store; after it the answers are degraded.
+        """
+        seen = await self.look([one.event for one in asked], features_timeout_s)
+        return self.decide(asked, seen)
+
+    async def look(self, events: Sequence[Event], features_timeout_s: float) -> Seen:
+        """Read the states of all entities of the events in one round trip."""
+        began = self._clock()
+        updates = updates_of_events(self._spec, events)
+        keys = list(dict.fromkeys(updates.keys))
+        try:
+            async with asyncio.timeout(features_timeout_s):
+                reads = await self._reader.read_many(keys)
+        except (TimeoutError, StoreError) as error:
+            self.read_failure = str(error) or f"no answer within {features_timeout_s:g} s"
+            return Seen(updates, None, {}, {}, began, self._clock() - began)
+        self.read_failure = ""
+        owner = dict(zip(keys, reads.partition, strict=True))
+        blob = dict(zip(keys, reads.blobs, strict=True))
+        return Seen(updates, reads, owner, blob, began, self._clock() - began)
+
+    def decide(
+        self, asked: Sequence[Asked], seen: Seen, claimed: bool = True
+    ) -> list[DecisionRecord]:
+        """Decide a batch on what was seen for exactly these events.
+
+        Args:
+            asked: The events, in order.
+            seen: What `look` returned for them.
+            claimed: Whether repeats could be told; if not, the answers say so.
+        """
+        now_ms = self._now_ms()
+        events = [one.event for one in asked]
+        derive_began = self._clock()
+        derived, lacking = self._derive(asked, seen, now_ms)
+        model_began = self._clock()
+        degraded: list[Degraded] = ["features"] if seen.reads is None else []
+        try:
+            snapshot: Snapshot | None = self._scorer.snapshot()
+        except NoWeights:
+            snapshot = None
+            degraded.append("model")
+        if not claimed:
+            degraded.append("idempotency")
+        basis = self._basis(derived.X, events, snapshot, seen.reads is not None)
+        done = self._clock()
+        facts = Facts(
+            spec_digest=self._spec.digest,
+            policy=self._policy,
+            basis=basis,
+            reads=seen.reads,
+            degraded=degraded,
+            build=self._scorer.build,
+            device=self._scorer.device,
+            now_ms=now_ms,
+            features_ms=round((seen.took_s + model_began - derive_began) * 1000, 3),
+            model_ms=round((done - model_began) * 1000, 3),
+            total_ms=round((done - seen.began) * 1000, 3),
+        )
+        applied = _applied_by_event(seen, len(asked))
+        return [
+            record_of(
+                facts,
+                index,
+                one.event,
+                one.source,
+                derived.X[index],
+                bool(derived.late_question[index]),
+                self._missing_of(derived.X[index]),
+                applied[index],
+                lacking.names[index],
+            )
+            for index, one in enumerate(asked)
+        ]
+
+    def _derive(self, asked: Sequence[Asked], seen: Seen, now_ms: int) -> tuple[Derived, Lacking]:
+        """Return the vectors, and what was applied to the states before they were evaluated."""
+        events = [one.event for one in asked]
+        places = [_place_of(one.source) for one in asked]
+        reads, updates = seen.reads, seen.updates
+        lacking = self.overlay.accept_many(events, places, updates, reads, seen.owner, now_ms)
+        states: list[dict[str, bytes]] = [{} for _ in events]
+        if reads is None:
+            nothing = Lacking(None, [[] for _ in events])
+            return derive_many(self._spec, events, states, None, updates.take([])), nothing
+        own: list[int] = []
+        rows = zip(updates.keys, updates.entity.tolist(), updates.row_event.tolist(), strict=True)
+        for row, (key, entity, index) in enumerate(rows):
+            states[index][self._entity_names[entity]] = seen.blob[key]
+            if not is_in(places[index], reads.watermarks[seen.owner[key]].e):
+                own.append(row)
+        mine = updates if len(own) == len(updates) else updates.take(own)
+        return derive_many(self._spec, events, states, lacking.updates, mine), lacking
+
+    def _basis(
+        self,
+        X: NDArray[np.float32],
+        events: Sequence[Event],
+        snapshot: Snapshot | None,
+        complete: bool,
+    ) -> Basis:
+        """Score, decide and explain with one version; incomplete vectors leave it to the policy."""
+        if snapshot is None:
+            return Basis(None, "", None, self._fallbacks(X, events), [[] for _ in events])
+        with snapshot:
+            scores = snapshot.score_many(X)
+            if not complete:
+                outcomes = self._fallbacks(X, events)
+            else:
+                outcomes = [
+                    self._policy.outcome_of(event.event_type, p, percentile)
+                    for event, p, percentile in zip(
+                        events, scores.p.tolist(), scores.percentile.tolist(), strict=True
+                    )
+                ]
+            reasons = self._reasons(X, outcomes, snapshot)
+            return Basis(snapshot.weights, snapshot.sha256, scores, outcomes, reasons)
+
+    def _fallbacks(self, X: NDArray[np.float32], events: Sequence[Event]) -> list[Outcome]:
+        amounts = np.nan_to_num(X[:, self._amount_column].astype(np.float64)).tolist()
+        return [
+            self._policy.fallback_for(event.event_type, int(amount))
+            for event, amount in zip(events, amounts, strict=True)
+        ]
+
+    def _reasons(
+        self, X: NDArray[np.float32], outcomes: Sequence[Outcome], snapshot: Snapshot
+    ) -> list[list[Reason]]:
+        chosen = [i for i, outcome in enumerate(outcomes) if self._policy.explains(outcome)]
+        reasons: list[list[Reason]] = [[] for _ in outcomes]
+        if chosen:
+            rules = self._policy.reasons
+            names = self._spec.feature_names
+            found = explain_many(snapshot, X[chosen], names, rules.at_most, rules.steps)
+            for index, why in zip(chosen, found, strict=True):
+                reasons[index] = why
+        return reasons
+
+    def _missing_of(self, x: NDArray[np.float32]) -> list[str]:
+        """Return the names of missing features; equal patterns share one list."""
+        absent = np.isnan(x)
+        pattern = np.packbits(absent).tobytes()
+        names = self._missing_names.get(pattern)
+        if names is None:
+            names = [self._spec.feature_names[i] for i in np.flatnonzero(absent).tolist()]
+            if len(self._missing_names) < MISSING_CACHE_MAX:
+                self._missing_names[pattern] = names
+        return names
+
+
+def _place_of(source: Source) -> Place | None:
+    if source.partition is None or source.offset is None:
+        return None
+    return Place(source.partition, source.offset)
+
+
+def _applied_by_event(seen: Seen, events: int) -> list[dict[str, Applied]]:
+    """Return for each event what the partitions of its entities had applied."""
+    by_event: list[dict[str, Applied]] = [{} for _ in range(events)]
+    if seen.reads is None:
+        return by_event
+    known = {
+        partition: (str(partition), Applied(**marks.next_offsets()))
+        for partition, marks in seen.reads.watermarks.items()
+    }
+    for key, index in zip(seen.updates.keys, seen.updates.row_event.tolist(), strict=True):
+        name, applied = known[seen.owner[key]]
+        by_event[index][name] = applied
+    return by_event

@@ -1,0 +1,217 @@
+"""events.v1 → decisions.v1: the stream door to the same step.
+
+The loop: 1 poll · 2 parse, count what cannot be read (its dead letter is the featurize router's) ·
+3 decide · 4 record · 5 commit, once every decision of the batch is acknowledged.
+A crash between 4 and 5 decides events again under the same decision ids; of several records of
+one id the lowest offset counts. One batch is recorded while the next is decided.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRebalanceListener, TopicPartition
+from aiokafka.errors import CommitFailedError, IllegalStateError
+from aiokafka.partitioner import murmur2
+from aiokafka.structs import ConsumerRecord
+
+from api.answer import DECIDED_HEADER
+from api.decide import Asked, Decider
+from api.metrics import ServeMetrics
+from features.event import EventRejected, EventRules, parse_event
+from features.topics import Topics
+from models.decision import DecisionRecord, Source, encode_record
+
+POLL_S = 0.2
+PRODUCE_BATCH_BYTES = 512 * 1024
+RECORD_MAX_BYTES = 1_048_576
+DOOR = "stream"
+
+
+@dataclass(frozen=True, slots=True)
+class StreamLimits:
+    """Bounds of the stream door.
+
+    Attributes:
+        batch_max: Events decided together.
+        features_timeout_s: Longest wait for the store; after it decisions are degraded.
+        ack_timeout_s: Longest wait for the acks of one batch; after it the process stops.
+        session_timeout_s: Silence after which the group gives our partitions away.
+    """
+
+    batch_max: int
+    features_timeout_s: float
+    ack_timeout_s: float
+    session_timeout_s: float
+
+
+class StreamDoor:
+    """One member of the group that decides the events topic."""
+
+    def __init__(
+        self,
+        kafka_options: Mapping[str, Any],
+        topics: Topics,
+        group: str,
+        rules: EventRules,
+        decider: Decider,
+        metrics: ServeMetrics,
+        limits: StreamLimits,
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> None:
+        """Keep the parts; nothing connects before `run`.
+
+        Args:
+            kafka_options: Addresses and security, as aiokafka's clients take them.
+            topics: Names of the log.
+            group: Whose committed offsets say what is decided: `{prefix}decide`.
+            rules: What the spec allows.
+            decider: The step, shared with the HTTP door.
+            metrics: Where decisions are counted.
+            limits: Bounds.
+            clock: Monotonic seconds.
+        """
+        self._options = dict(kafka_options)
+        self._topics = topics
+        self._group = group
+        self._rules = rules
+        self._decider = decider
+        self._metrics = metrics
+        self._limits = limits
+        self._clock = clock
+        self._recording: asyncio.Task[None] | None = None
+
+    async def run(self, stopping: asyncio.Event) -> None:
+        """Decide events until told to stop; what was fetched is decided and committed first.
+
+        Raises:
+            KafkaError: The log failed; the process must end, and what was not committed is
+                decided again.
+            TimeoutError: A batch was not acknowledged in time; likewise.
+        """
+        producer = AIOKafkaProducer(
+            **self._options,
+            enable_idempotence=True,
+            acks="all",
+            linger_ms=0,
+            max_batch_size=PRODUCE_BATCH_BYTES,
+            max_request_size=RECORD_MAX_BYTES,
+        )
+        consumer = AIOKafkaConsumer(
+            **self._options,
+            group_id=self._group,
+            enable_auto_commit=False,
+            auto_offset_reset="earliest",
+            session_timeout_ms=int(self._limits.session_timeout_s * 1000),
+            max_poll_records=self._limits.batch_max,
+        )
+        consumer.subscribe([self._topics.events], listener=_Handover(self._recorded))
+        try:
+            await producer.start()
+            await consumer.start()
+            while not stopping.is_set():
+                await self._step(consumer, producer)
+            await self._recorded()
+        finally:
+            if self._recording is not None:
+                self._recording.cancel()
+            await consumer.stop()
+            await producer.stop()
+
+    async def _step(self, consumer: AIOKafkaConsumer, producer: AIOKafkaProducer) -> None:
+        fetched = await consumer.getmany(
+            timeout_ms=int(POLL_S * 1000), max_records=self._limits.batch_max
+        )
+        if not fetched:
+            await self._recorded()
+            return
+        began = self._clock()
+        asked = [one for records in fetched.values() for one in self._parse(records)]
+        records: list[DecisionRecord] = []
+        if asked:
+            records = await self._decider.decide_many(asked, self._limits.features_timeout_s)
+            self._metrics.observe_batch(records, DOOR, self._clock() - began)
+        await self._recorded()
+        offsets = {part: taken[-1].offset + 1 for part, taken in fetched.items()}
+        self._recording = asyncio.create_task(self._record(consumer, producer, records, offsets))
+
+    def _parse(self, records: Sequence[ConsumerRecord[bytes, bytes]]) -> list[Asked]:
+        asked: list[Asked] = []
+        for record in records:
+            if any(name == DECIDED_HEADER[0] for name, _ in record.headers):
+                self._metrics.skipped.inc()
+                continue
+            try:
+                event = parse_event(record.value or b"", self._rules, record.timestamp)
+            except EventRejected as error:
+                self._metrics.rejected.labels(error.code).inc()
+                continue
+            asked.append(
+                Asked(
+                    event,
+                    Source(
+                        door="stream",
+                        topic=record.topic,
+                        partition=record.partition,
+                        offset=record.offset,
+                    ),
+                )
+            )
+        return asked
+
+    async def _record(
+        self,
+        consumer: AIOKafkaConsumer,
+        producer: AIOKafkaProducer,
+        records: Sequence[DecisionRecord],
+        offsets: Mapping[TopicPartition, int],
+    ) -> None:
+        """Send the decisions, wait for their acks, and commit the events' offsets."""
+        async with asyncio.timeout(self._limits.ack_timeout_s):
+            if records:
+                await self._send(producer, records)
+            try:
+                await consumer.commit(dict(offsets))
+            except (CommitFailedError, IllegalStateError):
+                return  # the partitions are somebody else's now, who decides them again
+
+    async def _send(self, producer: AIOKafkaProducer, records: Sequence[DecisionRecord]) -> None:
+        topic = self._topics.decisions
+        partitions = await producer.partitions_for(topic)
+        count = len(partitions)
+        acks: list[asyncio.Future[Any]] = []
+        builders: dict[int, Any] = {}
+        for record in records:
+            key, value = record.decision_id.encode(), encode_record(record)
+            partition = (murmur2(key) & 0x7FFFFFFF) % count  # as every Kafka client places a key
+            builder = builders.get(partition)
+            if builder is None:
+                builder = builders[partition] = producer.create_batch()
+            if builder.append(key=key, value=value, timestamp=None) is None:
+                acks.append(await producer.send_batch(builder, topic, partition=partition))
+                builder = builders[partition] = producer.create_batch()
+                assert builder.append(key=key, value=value, timestamp=None) is not None
+        for partition, builder in builders.items():
+            acks.append(await producer.send_batch(builder, topic, partition=partition))
+        await asyncio.gather(*acks)
+
+    async def _recorded(self) -> None:
+        """Wait until the batch before is acknowledged and committed; raise what stopped it."""
+        recording, self._recording = self._recording, None
+        if recording is not None:
+            await recording
+
+
+class _Handover(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has no types
+    """Finishes the batch in flight before partitions go to another member."""
+
+    def __init__(self, recorded: Callable[[], Any]) -> None:
+        self._recorded = recorded
+
+    async def on_partitions_revoked(self, revoked: set[TopicPartition]) -> None:
+        await self._recorded()
+
+    async def on_partitions_assigned(self, assigned: set[TopicPartition]) -> None:
+        return

@@ -1,0 +1,122 @@
+"""What the scorer counts. Every metric of the serve process stands here."""
+
+from collections.abc import Sequence
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.exposition import CONTENT_TYPE_LATEST
+
+from models.decision import DecisionRecord
+
+# 0.5 ms to 1 s; 0.1 is the promised limit of an answer, 0.02 the budget at p99.
+_ANSWER_EDGES = (0.0005, 0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.02, 0.05, 0.08, 0.1, 0.25, 1.0)
+# 10 ms to 5 min; 1.5 is the promised age of a label in serving weights.
+_AGE_EDGES = (0.01, 0.1, 0.25, 0.5, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0, 60.0, 300.0)
+# 5 ms to 1 min; 0.06 is the promised freshness.
+_STALE_EDGES = (0.005, 0.01, 0.025, 0.06, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 15.0, 60.0)
+
+CONTENT_TYPE = CONTENT_TYPE_LATEST
+
+
+class ServeMetrics:
+    """The metrics of one serve process, in a registry of their own."""
+
+    def __init__(self) -> None:
+        """Start every metric at nothing."""
+        r = self.registry = CollectorRegistry()
+        self.decisions = Counter(
+            "riskbeat_decisions_total",
+            "Decisions made, by outcome and by what they rest on.",
+            ["outcome", "basis", "door"],
+            registry=r,
+        )
+        self.degraded = Counter(
+            "riskbeat_degraded_decisions_total",
+            "Decisions made without a part of what they should rest on.",
+            ["part"],
+            registry=r,
+        )
+        self.decision_seconds = Histogram(
+            "riskbeat_decision_seconds",
+            "Time from a request's body to its answer, as the server sees it.",
+            buckets=_ANSWER_EDGES,
+            registry=r,
+        )
+        self.step_seconds = Histogram(
+            "riskbeat_decide_step_seconds",
+            "Time to decide one batch: features, model and policy, without the log.",
+            ["door"],
+            buckets=_ANSWER_EDGES,
+            registry=r,
+        )
+        self.batch_events = Histogram(
+            "riskbeat_decide_batch_events",
+            "Events decided together.",
+            ["door"],
+            buckets=(1, 2, 4, 8, 16, 32, 64, 128, 256, 512),
+            registry=r,
+        )
+        self.staleness_seconds = Histogram(
+            "riskbeat_features_staleness_seconds",
+            "Age of the oldest feature state that a decision rests on.",
+            buckets=_STALE_EDGES,
+            registry=r,
+        )
+        self.weights_age_seconds = Histogram(
+            "riskbeat_decision_weights_age_seconds",
+            "Age of the weights at the decisions that used them.",
+            buckets=_AGE_EDGES,
+            registry=r,
+        )
+        self.weights_version = Gauge(
+            "riskbeat_weights_version", "Version of the weights in use; 0 before one.", registry=r
+        )
+        self.weights_swaps = Counter(
+            "riskbeat_weights_swaps_total", "Versions that became active here.", registry=r
+        )
+        self.weights_refused = Counter(
+            "riskbeat_weights_refused_total", "Versions that a gate refused.", ["gate"], registry=r
+        )
+        self.repeats = Counter(
+            "riskbeat_repeated_requests_total",
+            "Requests that had an answer already, or contradicted one.",
+            ["kind"],
+            registry=r,
+        )
+        self.requests = Counter(
+            "riskbeat_http_requests_total", "HTTP answers.", ["route", "status"], registry=r
+        )
+        self.rejected = Counter(
+            "riskbeat_stream_rejected_events_total",
+            "Events that the stream door could not read (their dead letter is the router's).",
+            ["code"],
+            registry=r,
+        )
+        self.skipped = Counter(
+            "riskbeat_stream_skipped_events_total",
+            "Events that HTTP had decided before the stream door saw them.",
+            registry=r,
+        )
+        self.spooled = Counter(
+            "riskbeat_spooled_records_total", "Records that waited on disk for the log.", registry=r
+        )
+        self.spool_bytes = Gauge(
+            "riskbeat_spool_bytes", "Bytes that wait on disk for the log.", registry=r
+        )
+
+    def observe_batch(self, records: Sequence[DecisionRecord], door: str, seconds: float) -> None:
+        """Count one decided batch."""
+        self.step_seconds.labels(door).observe(seconds)
+        self.batch_events.labels(door).observe(len(records))
+        for record in records:
+            basis = "model" if record.weights is not None else "prior"
+            self.decisions.labels(record.outcome, basis, door).inc()
+            for part in record.degraded:
+                self.degraded.labels(part).inc()
+            if record.features.staleness_ms is not None:
+                self.staleness_seconds.observe(record.features.staleness_ms / 1000)
+            if record.model is not None:
+                self.weights_age_seconds.observe(record.model.age_ms / 1000)
+
+    def page(self) -> bytes:
+        """Return the metrics page, in the text format."""
+        return generate_latest(self.registry)

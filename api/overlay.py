@@ -1,0 +1,239 @@
+"""own accepted events → rows to apply on top of what was read: a burst sees itself.
+
+An event that this process decided may not be in the store yet. Its rows are kept here for
+`overlay_s`, and leave earlier for a reader whose watermark shows that the log's copy was applied.
+"""
+
+from collections import deque
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from features.event import Event, identity_of
+from features.store import Reads, SourceMark
+from features.update import EntityUpdates
+
+ROWS_AT_FIRST = 4_096
+_COLUMNS = ("entity", "series", "time_ms", "id", "count", "value", "distinct")
+
+
+class Place(NamedTuple):
+    """Partition and offset of an event on the events topic."""
+
+    partition: int
+    offset: int
+
+
+class _Accepted:
+    """One event, its rows (key and slot), and where the log has it once that is known."""
+
+    __slots__ = ("accepted_ms", "alive", "name", "place", "rows")
+
+    def __init__(
+        self, name: str, accepted_ms: int, place: Place | None, rows: list[tuple[bytes, int]]
+    ) -> None:
+        self.name = name
+        self.accepted_ms = accepted_ms
+        self.place = place
+        self.rows = rows
+        self.alive = True
+
+
+class _Row(NamedTuple):
+    accepted: _Accepted
+    slot: int
+
+
+class Lacking(NamedTuple):
+    """What a batch's questions lack in the states that were read for them.
+
+    Attributes:
+        updates: The rows, `row_event` being the index of the question; None when there are none.
+        names: Identities that the rows come from, one list per question.
+    """
+
+    updates: EntityUpdates | None
+    names: list[list[str]]
+
+
+class Overlay:
+    """The rows of the last `overlay_s`, by entity. Bounded in events and in rows per entity."""
+
+    def __init__(
+        self, overlay_s: float, events_max: int, rows_per_entity_max: int, max_distinct: int
+    ) -> None:
+        """Bound everything.
+
+        Args:
+            overlay_s: Wall time for which an event is kept.
+            events_max: Events kept; the oldest leave first.
+            rows_per_entity_max: Newest rows of one entity that are applied to a question.
+            max_distinct: Columns of `EntityUpdates.distinct`.
+        """
+        self._keep_ms = int(overlay_s * 1000)
+        self._events_max = events_max
+        self._rows_per_entity_max = rows_per_entity_max
+        self._accepted: deque[_Accepted] = deque()
+        self._by_name: dict[str, _Accepted] = {}
+        self._by_key: dict[bytes, deque[_Row]] = {}
+        self._rows = _Rows(max_distinct)
+
+    @property
+    def size(self) -> int:
+        """Events kept now."""
+        return len(self._accepted)
+
+    def accept_many(
+        self,
+        events: Sequence[Event],
+        places: Sequence[Place | None],
+        updates: EntityUpdates,
+        reads: Reads | None,
+        partition_of: Mapping[bytes, int],
+        now_ms: int,
+    ) -> Lacking:
+        """Accept a batch in order; say which earlier rows each question's entities lack.
+
+        Args:
+            events: The batch; each sees those before it.
+            places: Where the log has each, None if it does not yet.
+            updates: The batch's rows, ascending in `row_event`.
+            reads: What was read; rows that its watermarks cover are left out.
+            partition_of: Entity key → updates partition, of the keys that were read.
+            now_ms: Wall clock.
+        """
+        self._expire(now_ms)
+        slots = self._rows.put(updates)
+        ends = np.searchsorted(updates.row_event, np.arange(len(events)), side="right").tolist()
+        begin, found, found_keys, question = 0, list[_Row](), list[bytes](), list[int]()
+        names: list[list[str]] = []
+        for index, (event, place, end) in enumerate(zip(events, places, ends, strict=True)):
+            before = len(found)
+            for key in updates.keys[begin:end]:
+                rows = self._lacking(key, partition_of, reads)
+                found.extend(rows)
+                found_keys.extend([key] * len(rows))
+            question.extend([index] * (len(found) - before))
+            names.append(list(dict.fromkeys(row.accepted.name for row in found[before:])))
+            rows_of = zip(updates.keys[begin:end], slots[begin:end], strict=True)
+            self._accept(identity_of(event), place, list(rows_of), now_ms)
+            begin = end
+        if not found:
+            return Lacking(None, names)
+        return Lacking(self._rows.take(found_keys, [row.slot for row in found], question), names)
+
+    def place(self, name: str, place: Place) -> None:
+        """Learn where the log put an event that was accepted before."""
+        accepted = self._by_name.get(name)
+        if accepted is not None:
+            accepted.place = place
+
+    def forget(self, name: str) -> None:
+        """Take back an event that was not recorded after all."""
+        accepted = self._by_name.pop(name, None)
+        if accepted is not None:
+            accepted.alive = False
+
+    def _lacking(
+        self, key: bytes, partition_of: Mapping[bytes, int], reads: Reads | None
+    ) -> list["_Row"]:
+        rows = self._by_key.get(key)
+        if not rows:
+            return []
+        marks = reads.watermarks[partition_of[key]].e if reads is not None else []
+        lacking = [
+            row for row in rows if row.accepted.alive and not is_in(row.accepted.place, marks)
+        ]
+        return lacking[-self._rows_per_entity_max :]
+
+    def _accept(
+        self, name: str, place: Place | None, rows: list[tuple[bytes, int]], now_ms: int
+    ) -> None:
+        if name in self._by_name:  # a repeat: its rows are here already
+            self._rows.free([slot for _, slot in rows])
+            return
+        accepted = _Accepted(name, now_ms, place, rows)
+        for key, slot in rows:
+            self._by_key.setdefault(key, deque()).append(_Row(accepted, slot))
+        self._accepted.append(accepted)
+        self._by_name[name] = accepted
+        if len(self._accepted) > self._events_max:
+            self._drop_oldest()
+
+    def _expire(self, now_ms: int) -> None:
+        while self._accepted and self._accepted[0].accepted_ms + self._keep_ms < now_ms:
+            self._drop_oldest()
+
+    def _drop_oldest(self) -> None:
+        oldest = self._accepted.popleft()
+        if self._by_name.get(oldest.name) is oldest:
+            del self._by_name[oldest.name]
+        for key, _ in oldest.rows:
+            rows = self._by_key[key]
+            first = rows.popleft()  # rows of a key leave in the order in which they came
+            assert first.accepted is oldest
+            if not rows:
+                del self._by_key[key]
+        self._rows.free([slot for _, slot in oldest.rows])
+
+
+class _Rows:
+    """Update rows in preallocated columns, addressed by slot; grows by doubling, never shrinks."""
+
+    def __init__(self, max_distinct: int) -> None:
+        self._free: list[int] = []
+        self._columns = _empty(0, max_distinct)
+
+    def put(self, updates: EntityUpdates) -> list[int]:
+        """Copy rows in; return their slots."""
+        count = len(updates)
+        if len(self._free) < count:
+            self._grow(count)
+        slots, self._free = self._free[len(self._free) - count :], self._free[: -count or None]
+        for name in _COLUMNS:
+            getattr(self._columns, name)[slots] = getattr(updates, name)
+        return slots
+
+    def take(self, keys: list[bytes], slots: list[int], question: list[int]) -> EntityUpdates:
+        """Return rows, in this order."""
+        index = np.asarray(slots, np.intp)
+        return EntityUpdates(
+            keys=keys,
+            row_event=np.asarray(question, np.int32),
+            **{name: getattr(self._columns, name)[index] for name in _COLUMNS},
+        )
+
+    def free(self, slots: list[int]) -> None:
+        """Let slots be written again."""
+        self._free.extend(slots)
+
+    def _grow(self, count: int) -> None:
+        old = self._columns
+        size = len(old.time_ms)
+        more = max(ROWS_AT_FIRST, size, count)
+        self._columns = _empty(size + more, old.distinct.shape[1])
+        for name in _COLUMNS:
+            getattr(self._columns, name)[:size] = getattr(old, name)
+        self._free.extend(range(size, size + more))
+
+
+def is_in(place: Place | None, marks: Sequence[SourceMark]) -> bool:
+    """Whether marks of the events topic cover a place in it; an unknown place is not covered."""
+    if place is None or place.partition >= len(marks):
+        return False
+    return place.offset < marks[place.partition].next_offset
+
+
+def _empty(rows: int, max_distinct: int) -> EntityUpdates:
+    return EntityUpdates(
+        keys=[],
+        entity=np.zeros(rows, np.uint8),
+        series=np.zeros(rows, np.uint8),
+        time_ms=np.zeros(rows, np.int64),
+        id=np.zeros(rows, np.uint64),
+        count=np.zeros(rows, np.int64),
+        value=np.zeros(rows, np.int64),
+        distinct=np.zeros((rows, max_distinct), np.uint32),
+        row_event=np.zeros(0, np.int32),
+    )

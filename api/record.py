@@ -1,0 +1,161 @@
+"""what one batch rests on → one DecisionRecord per event."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from features.event import Event, decision_id, from_ms, identity_of
+from features.store import Reads
+from models.decision import (
+    Applied,
+    DecisionRecord,
+    Degraded,
+    FeaturesRef,
+    ModelRef,
+    Outcome,
+    PolicyRef,
+    Reason,
+    RecordedScore,
+    RiskLevel,
+    ScoredBy,
+    Source,
+    Timings,
+    WeightsRef,
+    encode_vector,
+)
+from models.policy import Policy
+from models.scorer import Scores
+from models.weights import Weights
+
+
+@dataclass(frozen=True, slots=True)
+class Basis:
+    """What the model and the policy said of a batch; without weights, the policy alone.
+
+    Attributes:
+        weights: The one version that scored all of it.
+        sha256: Of that version's signed bytes.
+        scores: One row per event.
+        outcomes: One per event.
+        reasons: One list per event.
+    """
+
+    weights: Weights | None
+    sha256: str
+    scores: Scores | None
+    outcomes: list[Outcome]
+    reasons: list[list[Reason]]
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What all records of a batch share."""
+
+    spec_digest: str
+    policy: Policy
+    basis: Basis
+    reads: Reads | None
+    degraded: list[Degraded]
+    build: str
+    device: str
+    now_ms: int
+    features_ms: float
+    model_ms: float
+    total_ms: float
+
+
+def record_of(
+    facts: Facts,
+    index: int,
+    event: Event,
+    source: Source,
+    x: NDArray[np.float32],
+    late_question: bool,
+    missing: list[str],
+    applied: dict[str, Applied],
+    overlay: list[str],
+) -> DecisionRecord:
+    """Return the record of one event of a batch.
+
+    Args:
+        facts: What the batch shares.
+        index: Of the event in the batch.
+        event: What was decided.
+        source: Where it came from.
+        x: What was scored, shape (n_features,).
+        late_question: Whether the event is older than the states' memory.
+        missing: Names of features without a value.
+        applied: What the partitions of its entities had applied.
+        overlay: Identities that were applied on top.
+    """
+    basis = facts.basis
+    weights, scores = basis.weights, basis.scores
+    model: ModelRef | None = None
+    weights_ref: WeightsRef | None = None
+    scored_by: ScoredBy | None = None
+    if weights is not None and scores is not None:
+        model = ModelRef(
+            name=weights.model,
+            version=weights.version,
+            age_ms=facts.now_ms - weights.created_at_ms,
+            schema=weights.schema_digest,
+        )
+        weights_ref = WeightsRef(version=weights.version, sha256=basis.sha256, model=weights.model)
+        scored_by = ScoredBy(
+            build=facts.build, device=facts.device, bucket=int(scores.bucket[index])
+        )
+    return DecisionRecord(
+        decision_id=decision_id(identity_of(event)),
+        event_id=event.event_id,
+        outcome=basis.outcomes[index],
+        score=_score(facts, index),
+        reasons=basis.reasons[index],
+        policy=PolicyRef(facts.policy.version),
+        model=model,
+        features=_freshness(facts, applied, missing),
+        degraded=facts.degraded,
+        timings_ms=Timings(features=facts.features_ms, model=facts.model_ms, total=facts.total_ms),
+        tenant=event.tenant,
+        event=event,
+        vector=encode_vector(x),
+        spec_digest=facts.spec_digest,
+        weights=weights_ref,
+        applied=applied,
+        overlay=overlay,
+        late_question=late_question,
+        scored_by=scored_by,
+        source=source,
+        decided_at_ms=facts.now_ms,
+    )
+
+
+def _score(facts: Facts, index: int) -> RecordedScore:
+    scores = facts.basis.scores
+    if scores is None:
+        return RecordedScore(value=None, percentile=None, risk_level="not_assessed", logit=None)
+    percentile = float(scores.percentile[index])
+    level: RiskLevel = (
+        "not_assessed" if facts.reads is None else facts.policy.risk_level_of(percentile)
+    )
+    return RecordedScore(
+        value=float(scores.p[index]),
+        percentile=None if math.isnan(percentile) else percentile,
+        risk_level=level,
+        logit=float(scores.logit[index]),
+    )
+
+
+def _freshness(facts: Facts, applied: dict[str, Applied], missing: list[str]) -> FeaturesRef:
+    """Return how old the oldest partition is that this event's entities were read from."""
+    oldest_ms = 0
+    if facts.reads is not None and applied:
+        oldest_ms = min(facts.reads.fresh_until_ms[int(name)] for name in applied)
+    if oldest_ms <= 0:  # nothing read, or a partition that nobody has written yet
+        return FeaturesRef(as_of=None, staleness_ms=None, missing=missing)
+    return FeaturesRef(
+        as_of=from_ms(oldest_ms),
+        staleness_ms=max(0, facts.now_ms - oldest_ms),
+        missing=missing,
+    )

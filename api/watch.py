@@ -1,0 +1,105 @@
+"""registry → scorer: each new version is fetched, passed through the gates, and made active."""
+
+import asyncio
+from collections.abc import Sequence
+from typing import Protocol
+
+from models.registry import NoWeights, RegistryUnavailable, WeightsRegistry
+from models.scorer import Scorer, WeightsRefused
+from models.signing import BadSignature, PublicKey
+from models.weights import BadWeights, SchemaMismatch, Weights, decode_verified, sha256_of
+
+PAUSE_S = 0.2
+"""Wait after the registry did not answer."""
+
+
+class Told(Protocol):
+    """Who hears of versions: the log and the metrics."""
+
+    def weights_activated(self, weights: Weights) -> None:
+        """A version became active in this process."""
+
+    def weights_refused(self, version: int, gate: str, detail: str) -> None:
+        """A gate refused a version; the active one stays."""
+
+    def registry_failed(self, detail: str) -> None:
+        """The registry did not answer; the active version stays."""
+
+
+class WeightsWatcher:
+    """Keeps one scorer on the version that the registry calls active."""
+
+    def __init__(
+        self,
+        registry: WeightsRegistry,
+        scorer: Scorer,
+        public_keys: Sequence[PublicKey],
+        scorer_id: str,
+        told: Told,
+        wait_s: float,
+    ) -> None:
+        """Take the shelf and the scorer.
+
+        Args:
+            registry: Where versions stand.
+            scorer: What is to be kept up to date.
+            public_keys: Whose signatures count.
+            scorer_id: Name under which the active version is reported.
+            told: Who hears of it.
+            wait_s: Longest wait for news; also the pause between two reports.
+        """
+        self._registry = registry
+        self._scorer = scorer
+        self._public_keys = public_keys
+        self._scorer_id = scorer_id
+        self._told = told
+        self._wait_s = wait_s
+        self._seen = 0
+        self.active = 0
+
+    async def step(self, wait_s: float) -> bool:
+        """Wait for another version, load it, report; return whether it became active.
+
+        Raises:
+            RegistryUnavailable: The registry did not answer.
+        """
+        version = await self._registry.wait_newer(self._seen, wait_s)
+        changed = False
+        if version not in (0, self._seen):
+            changed = await self._load(version)
+            self._seen = version
+        if self.active:
+            await self._registry.report_active(self._scorer_id, self.active)
+        return changed
+
+    async def run(self, stopping: asyncio.Event) -> None:
+        """Step until told to stop; an absent registry is waited for."""
+        while not stopping.is_set():
+            try:
+                await self.step(self._wait_s)
+            except RegistryUnavailable as error:
+                self._told.registry_failed(str(error))
+                await asyncio.sleep(PAUSE_S)
+
+    async def _load(self, version: int) -> bool:
+        try:
+            data = await self._registry.read(version)
+            weights = decode_verified(data, self._public_keys)
+            self._scorer.load(weights, sha256_of(data))
+        except NoWeights:
+            return self._refuse(version, "content", "it left the shelf before it was read")
+        except BadSignature as error:
+            return self._refuse(version, "signature", str(error))
+        except BadWeights as error:
+            return self._refuse(version, "content", str(error))
+        except SchemaMismatch as error:
+            return self._refuse(version, "digest", str(error))
+        except WeightsRefused as error:
+            return self._refuse(version, error.gate, str(error))
+        self.active = version
+        self._told.weights_activated(weights)
+        return True
+
+    def _refuse(self, version: int, gate: str, detail: str) -> bool:
+        self._told.weights_refused(version, gate, detail)
+        return False
