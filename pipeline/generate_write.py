@@ -1,7 +1,6 @@
 """frames of a log → one file, in the format that its name asks for."""
 
 import gzip
-import io
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import IO
@@ -41,7 +40,7 @@ def write_log(path: Path, frames: Iterable[pl.DataFrame], on_rows: OnRows | None
         elif suffix == ".csv.gz":
             with (
                 unfinished.open("wb") as raw,
-                io.BufferedWriter(gzip.GzipFile("", "wb", GZIP_LEVEL, raw, mtime=0)) as file,
+                gzip.GzipFile("", "wb", GZIP_LEVEL, raw, mtime=0) as file,
             ):
                 _write_text(file, counted, csv=True)
         else:
@@ -73,10 +72,8 @@ def _write_text(
     file: IO[bytes] | gzip.GzipFile, frames: Iterable[pl.DataFrame], *, csv: bool
 ) -> None:
     for number, frame in enumerate(frames):
-        if csv:
-            frame.write_csv(file, include_header=number == 0)
-        else:
-            frame.write_ndjson(file)
+        text = frame.write_csv(include_header=number == 0) if csv else frame.write_ndjson()
+        file.write(text.encode())  # given the file, polars would write below the compression
 
 
 def _write_parquet(path: Path, frames: Iterable[pl.DataFrame]) -> None:
