@@ -12,15 +12,15 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
-from features.vector import Derived, derive_many
 from numpy.typing import NDArray
 
-from api.overlay import Lacking, Overlay, Place, is_in
+from api.overlay import Lacking, Overlay, Place, is_in, marks_of
 from api.record import Basis, Facts, record_of
-from features.event import Event
+from features.event import Event, identity_of
 from features.spec import Spec
-from features.store import FeatureReader, Reads, StoreError
+from features.store import FeatureReader, Reads, StoreError, Watermarks
 from features.update import EntityUpdates, updates_of_events
+from features.vector import Derived, derive_many
 from models.decision import Applied, DecisionRecord, Degraded, Outcome, Reason, Source
 from models.policy import Policy
 from models.reasons import explain_many
@@ -130,6 +130,15 @@ class Decider:
         blob = dict(zip(keys, reads.blobs, strict=True))
         return Seen(updates, reads, owner, blob, began, self._clock() - began)
 
+    def rehearse(self, asked: Sequence[Asked]) -> None:
+        """Go through the whole step once on empty states, and forget the events again."""
+        updates = updates_of_events(self._spec, [one.event for one in asked])
+        owner, blob = dict.fromkeys(updates.keys, 0), dict.fromkeys(updates.keys, b"")
+        reads = Reads([], [], {}, {})
+        self.decide(asked, Seen(updates, reads, owner, blob, self._clock(), 0.0))
+        for one in asked:
+            self.overlay.forget(identity_of(one.event))
+
     def decide(
         self, asked: Sequence[Asked], seen: Seen, claimed: bool = True
     ) -> list[DecisionRecord]:
@@ -198,7 +207,7 @@ class Decider:
         rows = zip(updates.keys, updates.entity.tolist(), updates.row_event.tolist(), strict=True)
         for row, (key, entity, index) in enumerate(rows):
             states[index][self._entity_names[entity]] = seen.blob[key]
-            if not is_in(places[index], reads.watermarks[seen.owner[key]].e):
+            if not is_in(places[index], marks_of(reads, seen.owner[key])):
                 own.append(row)
         mine = updates if len(own) == len(updates) else updates.take(own)
         return derive_many(self._spec, events, states, lacking.updates, mine), lacking
@@ -270,10 +279,10 @@ def _applied_by_event(seen: Seen, events: int) -> list[dict[str, Applied]]:
     by_event: list[dict[str, Applied]] = [{} for _ in range(events)]
     if seen.reads is None:
         return by_event
-    known = {
-        partition: (str(partition), Applied(**marks.next_offsets()))
-        for partition, marks in seen.reads.watermarks.items()
-    }
+    known: dict[int, tuple[str, Applied]] = {}
+    for partition in set(seen.owner.values()):
+        marks = seen.reads.watermarks.get(partition, Watermarks())
+        known[partition] = (str(partition), Applied(**marks.next_offsets()))
     for key, index in zip(seen.updates.keys, seen.updates.row_event.tolist(), strict=True):
         name, applied = known[seen.owner[key]]
         by_event[index][name] = applied

@@ -141,7 +141,7 @@ class Overlay:
         rows = self._by_key.get(key)
         if not rows:
             return []
-        marks = reads.watermarks[partition_of[key]].e if reads is not None else []
+        marks = marks_of(reads, partition_of[key]) if reads is not None else []
         lacking = [
             row for row in rows if row.accepted.alive and not is_in(row.accepted.place, marks)
         ]
@@ -216,6 +216,12 @@ class _Rows:
         for name in _COLUMNS:
             getattr(self._columns, name)[:size] = getattr(old, name)
         self._free.extend(range(size, size + more))
+
+
+def marks_of(reads: Reads, partition: int) -> Sequence[SourceMark]:
+    """Return how far the events topic is in a partition; nothing if nobody ever wrote there."""
+    watermarks = reads.watermarks.get(partition)
+    return watermarks.e if watermarks is not None else ()
 
 
 def is_in(place: Place | None, marks: Sequence[SourceMark]) -> bool:

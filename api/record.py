@@ -151,7 +151,7 @@ def _freshness(facts: Facts, applied: dict[str, Applied], missing: list[str]) ->
     """Return how old the oldest partition is that this event's entities were read from."""
     oldest_ms = 0
     if facts.reads is not None and applied:
-        oldest_ms = min(facts.reads.fresh_until_ms[int(name)] for name in applied)
+        oldest_ms = min(facts.reads.fresh_until_ms.get(int(name), 0) for name in applied)
     if oldest_ms <= 0:  # nothing read, or a partition that nobody has written yet
         return FeaturesRef(as_of=None, staleness_ms=None, missing=missing)
     return FeaturesRef(

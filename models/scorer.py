@@ -25,7 +25,7 @@ class WeightsRefused(ValueError):
 
     Attributes:
         version: The number of the refused version.
-        gate: Closed set, fit for a metric label: signature, digest, shape, finite, golden, busy.
+        gate: Closed set, fit for a metric label: signature, content, digest, golden, busy.
     """
 
     def __init__(self, version: int, gate: str, detail: str) -> None:

@@ -1,0 +1,251 @@
+"""settings → the parts of a serve process, put together; nothing connects here."""
+
+import importlib.metadata
+import os
+import socket
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import structlog
+
+from api.admin_http import AdminDeps
+from api.answer import Answerer, Question, Told
+from api.claims_redis import RedisClaims
+from api.coalesce import Coalescer
+from api.decide import Decider
+from api.decide_http import HttpDeps
+from api.decide_kafka import StreamDoor, StreamLimits
+from api.intake import Intake
+from api.metrics import ServeMetrics
+from api.overlay import Overlay
+from api.publish import SpoolingPublisher
+from api.publish_kafka import KafkaPublisher
+from api.spool import Spool
+from api.watch import WeightsWatcher
+from features.client_redis import Client, connect_redis
+from features.spec import Spec
+from features.store_redis import RedisFeatureStore
+from models.decision import DecisionRecord
+from models.policy import load_policy
+from models.registry_redis import RedisWeightsRegistry
+from models.scorer_torch import TorchScorer
+from models.signing import PublicKey, load_public_keys
+from models.weights import Weights
+from riskbeat.settings import Settings
+
+IN_FLIGHT_BATCHES = 8
+DRAIN_TIMEOUT_S = 5.0
+PROBE_S = 0.5
+NEWS_WAIT_S = 1.0
+
+log = structlog.get_logger("serve")
+
+
+def now_ms() -> int:
+    """Return the wall clock in milliseconds since 1970."""
+    return time.time_ns() // 1_000_000
+
+
+@dataclass(slots=True)
+class State:
+    """What changes while a process lives: whether requests are taken."""
+
+    taking: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """Everything that runs, stops or is shown."""
+
+    settings: Settings
+    state: State
+    spec: Spec
+    metrics: ServeMetrics
+    decider: Decider
+    coalescer: Coalescer[Question, bytes]
+    publisher: SpoolingPublisher
+    watcher: WeightsWatcher
+    stream: StreamDoor
+    http: HttpDeps
+    clients: Sequence[Client]
+
+
+class Heard:
+    """Writes down what happens to versions, in the log and in the metrics."""
+
+    def __init__(self, metrics: ServeMetrics) -> None:
+        """Take the metrics."""
+        self._metrics = metrics
+
+    def weights_activated(self, weights: Weights) -> None:
+        """A version became active in this process."""
+        self._metrics.weights_version.set(weights.version)
+        self._metrics.weights_swaps.inc()
+        log.debug("weights.activated", weights_version=weights.version)
+
+    def weights_refused(self, version: int, gate: str, detail: str) -> None:
+        """A gate refused a version; the active one stays."""
+        self._metrics.weights_refused.labels(gate).inc()
+        log.warning("weights.refused", weights_version=version, gate=gate, detail=detail)
+
+    def registry_failed(self, detail: str) -> None:
+        """The registry did not answer; the active version stays."""
+        log.warning("registry.unavailable", detail=detail)
+
+    def decided(self, records: Sequence[DecisionRecord], seconds: float) -> None:
+        """HTTP decided a batch."""
+        self._metrics.observe_batch(records, "http", seconds)
+
+    def repeated(self, kind: str) -> None:
+        """A request had an answer already, or contradicted one."""
+        self._metrics.repeats.labels(kind).inc()
+
+
+def build_parts(settings: Settings) -> Parts:
+    """Put the process together.
+
+    Raises:
+        SpecError: The feature spec cannot be read.
+        PolicyError: The policy cannot be read.
+        BadKeys: A public key file cannot be read.
+    """
+    spec = Spec.load(settings.spec_path)
+    version = importlib.metadata.version("riskbeat")
+    metrics, state = ServeMetrics(), State()
+    heard = Heard(metrics)
+    url = settings.redis_url.get_secret_value()
+    clients: list[Client] = [
+        connect_redis(url, cluster=settings.redis_cluster, timeout_s=settings.redis_timeout_s)
+        for _ in range(2)
+    ]
+    fast, slow = clients
+    scorer = TorchScorer(spec.digest, spec.n_features, f"riskbeat-{version}", settings.device)
+    registry = RedisWeightsRegistry(slow, settings.redis_prefix, poll_s=settings.weights_poll_s)
+    decider = _decider(settings, spec, scorer, fast)
+    publisher = _publisher(settings)
+    claims = RedisClaims(
+        fast,
+        settings.redis_prefix,
+        settings.claim_ttl_s,
+        settings.idempotency_window_s,
+        settings.features_timeout_s,
+    )
+    answerer = Answerer(
+        spec,
+        settings.topics,
+        decider,
+        claims,
+        publisher,
+        settings.features_timeout_s,
+        Told(heard.decided, heard.repeated),
+    )
+    coalescer = Coalescer(
+        answerer.answer_many,
+        settings.batch_max_requests,
+        settings.queue_max_requests,
+        IN_FLIGHT_BATCHES,
+        settings.deadline_s,
+    )
+    watcher = WeightsWatcher(
+        registry, scorer, _public_keys(settings), _scorer_id(), heard, NEWS_WAIT_S
+    )
+
+    def ready() -> bool:
+        return state.taking
+
+    def health() -> dict[str, str]:
+        return _health(decider, publisher, watcher)
+
+    admin = AdminDeps(version, scorer, registry, metrics, health, ready)
+    http = HttpDeps(
+        spec,
+        settings.topics,
+        Intake(spec.event_rules, now_ms),
+        answerer,
+        coalescer,
+        publisher,
+        metrics,
+        admin,
+        settings.deadline_s,
+        ready,
+    )
+    stream = _stream(settings, spec, decider, metrics)
+    return Parts(
+        settings,
+        state,
+        spec,
+        metrics,
+        decider,
+        coalescer,
+        publisher,
+        watcher,
+        stream,
+        http,
+        clients,
+    )
+
+
+def _decider(settings: Settings, spec: Spec, scorer: TorchScorer, client: Client) -> Decider:
+    store = RedisFeatureStore(
+        client,
+        prefix=settings.redis_prefix,
+        partitions=settings.updates_partitions,
+        spec_digest=spec.digest,
+        ttl_s=spec.ttl_s,
+        updates_topic=settings.topics.updates,
+    )
+    overlay = Overlay(
+        settings.overlay_s,
+        settings.overlay_max_events,
+        settings.overlay_max_rows,
+        spec.max_distinct,
+    )
+    return Decider(spec, load_policy(settings.policy_path), store, scorer, overlay, now_ms)
+
+
+def _publisher(settings: Settings) -> SpoolingPublisher:
+    spool = Spool(
+        settings.data_dir / "spool" / f"http-{settings.http_port}.spool", settings.spool_max_bytes
+    )
+    kafka = KafkaPublisher(settings.kafka_options(), _scorer_id())
+    return SpoolingPublisher(kafka, spool, settings.ack_timeout_s, DRAIN_TIMEOUT_S, PROBE_S)
+
+
+def _stream(settings: Settings, spec: Spec, decider: Decider, metrics: ServeMetrics) -> StreamDoor:
+    limits = StreamLimits(
+        settings.stream_batch_events,
+        settings.stream_features_timeout_s,
+        settings.stream_ack_timeout_s,
+        settings.kafka_session_timeout_s,
+    )
+    return StreamDoor(
+        settings.kafka_options(),
+        settings.topics,
+        f"{settings.topic_prefix}decide",
+        spec.event_rules,
+        decider,
+        metrics,
+        limits,
+    )
+
+
+def _public_keys(settings: Settings) -> tuple[PublicKey, ...]:
+    return tuple(key for path in settings.public_key_paths for key in load_public_keys(path))
+
+
+def _scorer_id() -> str:
+    return f"riskbeat-serve-{socket.gethostname()}-{os.getpid()}"
+
+
+def _health(
+    decider: Decider, publisher: SpoolingPublisher, watcher: WeightsWatcher
+) -> dict[str, str]:
+    log_state = "ok"
+    if publisher.away:
+        log_state = f"away; {publisher.spool_bytes} bytes wait on disk"
+    return {
+        "features": decider.read_failure or "ok",
+        "log": log_state,
+        "weights": f"version {watcher.active}" if watcher.active else "none yet",
+    }
