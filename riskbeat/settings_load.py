@@ -78,9 +78,9 @@ def settings_page() -> str:
         "# Settings",
         "",
         "Every process reads its settings from the environment, once; this page is made by",
-        "`riskbeat settings --markdown`. A missing key and a value that does not parse end the process",
-        "with code 2 and one line that names the key. Durations are seconds. Secrets have no default,",
-        "and may lie in a file that the key with `_FILE` behind it names.",
+        "`riskbeat settings --markdown`. A missing key and a value that does not parse end the",
+        "process with code 2 and one line that names the key. Durations are seconds. Secrets have",
+        "no default, and may lie in a file that the key with `_FILE` behind it names.",
     ]
     for title, rows in settings_rows():
         lines += ["", f"## {title}", "", "| key | default | meaning |", "|---|---|---|"]
