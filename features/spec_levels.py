@@ -11,7 +11,8 @@ from typing import Final
 TILES_PER_WINDOW: Final = 64
 HEADER_BYTES: Final = 10
 SERIES_BYTES: Final = 16  # row count, column widths and the first time of one head
-VALUE_MAX_BYTES: Final = 6  # zigzag of ±2⁴⁴, the largest amount in base minor units
+BASE_VALUE_MAX: Final = 2**44  # largest amount, either sign, in base minor units
+VALUE_MAX_BYTES: Final = 6  # of its zigzag
 HLL_TILE_MAX_BYTES: Final = 41
 
 # Tile columns; the index of a column is its bit in `Level.columns`.

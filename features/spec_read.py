@@ -9,6 +9,7 @@ from typing import Final
 
 from features.event import AMOUNT_MAX_MINOR, EventRules, EventType
 from features.spec_levels import (
+    BASE_VALUE_MAX,
     COLUMNS_OF,
     DISTINCT_SHIFT,
     Level,
@@ -23,7 +24,6 @@ ENTITIES_MAX: Final = 8
 WINDOWS_MAX: Final = 12
 DISTINCT_FIELDS_MAX: Final = 4
 FEATURES_MAX: Final = 512
-BASE_VALUE_MAX: Final = 2**44
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
 _CODE = re.compile(r"[A-Z]{3}")
 _OF_AMOUNT: Final = frozenset({"sum", "mean", "std", "min", "max"})
