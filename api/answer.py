@@ -10,10 +10,11 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from api.claims import Claim, Claimed, Claims, ClaimsUnavailable
-from api.decide import Asked, Decider, Seen
+from api.decide import Decider
 from api.errors import IdempotencyConflict, InProgress, NotRecorded
 from api.overlay import Place
 from api.publish import SPOOLED, Outgoing, Position, SpoolingPublisher
+from api.seen import Asked, Seen
 from features.event import Event, entity_key, identity_of
 from features.spec import Spec
 from features.topics import Topics

@@ -7,63 +7,36 @@ Nothing here waits but the read, and nothing after the read can be interleaved w
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from api.overlay import Lacking, Overlay, Place, is_in, marks_of
+from api.overlay import Overlay, is_in, marks_of
 from api.record import Basis, Facts, record_of
+from api.seen import Asked, Seen, applied_by_event, place_of
 from features.event import Event, identity_of
 from features.spec import Spec
-from features.store import FeatureReader, Reads, StoreError, Watermarks
-from features.update import EntityUpdates, updates_of_events
-from features.vector import Derived, derive_many
-from models.decision import Applied, DecisionRecord, Degraded, Outcome, Reason, Source
+from features.store import FeatureReader, Reads, StoreError
+from features.update import updates_of_events
+from features.vector import Derived, base_minor, derive_many
+from features.window import SchemaMismatch, StateCorrupt
+from models.decision import DecisionRecord, Degraded, Outcome, Reason
 from models.policy import Policy
 from models.reasons import explain_many
 from models.scorer import NoWeights, Scorer, Snapshot
 
 MISSING_CACHE_MAX = 4_096
-AMOUNT_FEATURE = "event.amount"
 
 
-class Asked(NamedTuple):
-    """One event to decide, and the door that it came through."""
+class _Vectors(NamedTuple):
+    """Vectors, what was applied on top of the states read, and whether states were read."""
 
-    event: Event
-    source: Source
-
-
-@dataclass(frozen=True, slots=True)
-class Seen:
-    """What one round trip showed.
-
-    Attributes:
-        updates: The rows of the events that were asked about, ascending in `row_event`.
-        reads: None when the store gave no answer in time.
-        owner: Key → updates partition, of the keys that were read.
-        blob: Key → state, likewise.
-        began: Clock of the step at its start (seconds).
-        took_s: Time that the read took.
-    """
-
-    updates: EntityUpdates
-    reads: Reads | None
-    owner: Mapping[bytes, int]
-    blob: Mapping[bytes, bytes]
-    began: float
-    took_s: float
-
-    def only(self, kept: Sequence[int]) -> "Seen":
-        """Return what was seen for some of the events, which are then numbered from 0."""
-        number = {old: new for new, old in enumerate(kept)}
-        rows = [r for r, old in enumerate(self.updates.row_event.tolist()) if old in number]
-        updates = self.updates.take(rows)
-        numbers = np.array([number[old] for old in updates.row_event.tolist()], np.int32)
-        return replace(self, updates=replace(updates, row_event=numbers))
+    derived: Derived
+    overlay: list[list[str]]
+    complete: bool
 
 
 class Decider:
@@ -98,7 +71,6 @@ class Decider:
         self._now_ms = now_ms
         self._clock = clock
         self._missing_names: dict[bytes, list[str]] = {}
-        self._amount_column = spec.feature_names.index(AMOUNT_FEATURE)
         self._entity_names = [entity.name for entity in spec.entities]
         self.read_failure = ""
 
@@ -152,9 +124,10 @@ class Decider:
         now_ms = self._now_ms()
         events = [one.event for one in asked]
         derive_began = self._clock()
-        derived, lacking = self._derive(asked, seen, now_ms)
+        vectors = self._derive(asked, seen, now_ms)
+        X, complete = vectors.derived.X, vectors.complete
         model_began = self._clock()
-        degraded: list[Degraded] = ["features"] if seen.reads is None else []
+        degraded: list[Degraded] = [] if complete else ["features"]
         try:
             snapshot: Snapshot | None = self._scorer.snapshot()
         except NoWeights:
@@ -162,13 +135,13 @@ class Decider:
             degraded.append("model")
         if not claimed:
             degraded.append("idempotency")
-        basis = self._basis(derived.X, events, snapshot, seen.reads is not None)
+        basis = self._basis(X, events, snapshot, complete)
         done = self._clock()
         facts = Facts(
             spec_digest=self._spec.digest,
             policy=self._policy,
             basis=basis,
-            reads=seen.reads,
+            reads=seen.reads if complete else None,
             degraded=degraded,
             build=self._scorer.build,
             device=self._scorer.device,
@@ -177,40 +150,48 @@ class Decider:
             model_ms=round((done - model_began) * 1000, 3),
             total_ms=round((done - seen.began) * 1000, 3),
         )
-        applied = _applied_by_event(seen, len(asked))
+        applied = applied_by_event(seen if complete else None, len(asked))
         return [
             record_of(
                 facts,
                 index,
                 one.event,
                 one.source,
-                derived.X[index],
-                bool(derived.late_question[index]),
-                self._missing_of(derived.X[index]),
+                X[index],
+                bool(vectors.derived.late_question[index]),
+                self._missing_of(X[index]),
                 applied[index],
-                lacking.names[index],
+                vectors.overlay[index],
             )
             for index, one in enumerate(asked)
         ]
 
-    def _derive(self, asked: Sequence[Asked], seen: Seen, now_ms: int) -> tuple[Derived, Lacking]:
-        """Return the vectors, and what was applied to the states before they were evaluated."""
+    def _derive(self, asked: Sequence[Asked], seen: Seen, now_ms: int) -> "_Vectors":
+        """Accept the events, and return their vectors."""
         events = [one.event for one in asked]
-        places = [_place_of(one.source) for one in asked]
+        places = [place_of(one.source) for one in asked]
         reads, updates = seen.reads, seen.updates
         lacking = self.overlay.accept_many(events, places, updates, reads, seen.owner, now_ms)
-        states: list[dict[str, bytes]] = [{} for _ in events]
-        if reads is None:
-            nothing = Lacking(None, [[] for _ in events])
-            return derive_many(self._spec, events, states, None, updates.take([])), nothing
-        own: list[int] = []
-        rows = zip(updates.keys, updates.entity.tolist(), updates.row_event.tolist(), strict=True)
-        for row, (key, entity, index) in enumerate(rows):
-            states[index][self._entity_names[entity]] = seen.blob[key]
-            if not is_in(places[index], marks_of(reads, seen.owner[key])):
-                own.append(row)
-        mine = updates if len(own) == len(updates) else updates.take(own)
-        return derive_many(self._spec, events, states, lacking.updates, mine), lacking
+        if reads is not None:
+            states: list[dict[str, bytes]] = [{} for _ in events]
+            own: list[int] = []
+            rows = zip(
+                updates.keys, updates.entity.tolist(), updates.row_event.tolist(), strict=True
+            )
+            for row, (key, entity, index) in enumerate(rows):
+                states[index][self._entity_names[entity]] = seen.blob[key]
+                if not is_in(places[index], marks_of(reads, seen.owner[key])):
+                    own.append(row)
+            mine = updates if len(own) == len(updates) else updates.take(own)
+            try:
+                derived = derive_many(self._spec, events, states, lacking.updates, mine)
+            except (SchemaMismatch, StateCorrupt) as error:
+                self.read_failure = str(error)
+            else:
+                return _Vectors(derived, lacking.names, True)
+        hollow = [msgspec.structs.replace(event, entities={}) for event in events]
+        derived = derive_many(self._spec, hollow, [{} for _ in events], None, updates.take([]))
+        return _Vectors(derived, [[] for _ in events], False)
 
     def _basis(
         self,
@@ -221,11 +202,11 @@ class Decider:
     ) -> Basis:
         """Score, decide and explain with one version; incomplete vectors leave it to the policy."""
         if snapshot is None:
-            return Basis(None, "", None, self._fallbacks(X, events), [[] for _ in events])
+            return Basis(None, "", None, self._fallbacks(events), [[] for _ in events])
         with snapshot:
             scores = snapshot.score_many(X)
             if not complete:
-                outcomes = self._fallbacks(X, events)
+                outcomes = self._fallbacks(events)
             else:
                 outcomes = [
                     self._policy.outcome_of(event.event_type, p, percentile)
@@ -236,11 +217,10 @@ class Decider:
             reasons = self._reasons(X, outcomes, snapshot)
             return Basis(snapshot.weights, snapshot.sha256, scores, outcomes, reasons)
 
-    def _fallbacks(self, X: NDArray[np.float32], events: Sequence[Event]) -> list[Outcome]:
-        amounts = np.nan_to_num(X[:, self._amount_column].astype(np.float64)).tolist()
+    def _fallbacks(self, events: Sequence[Event]) -> list[Outcome]:
         return [
-            self._policy.fallback_for(event.event_type, int(amount))
-            for event, amount in zip(events, amounts, strict=True)
+            self._policy.fallback_for(event.event_type, base_minor(self._spec, event))
+            for event in events
         ]
 
     def _reasons(
@@ -266,24 +246,3 @@ class Decider:
             if len(self._missing_names) < MISSING_CACHE_MAX:
                 self._missing_names[pattern] = names
         return names
-
-
-def _place_of(source: Source) -> Place | None:
-    if source.partition is None or source.offset is None:
-        return None
-    return Place(source.partition, source.offset)
-
-
-def _applied_by_event(seen: Seen, events: int) -> list[dict[str, Applied]]:
-    """Return for each event what the partitions of its entities had applied."""
-    by_event: list[dict[str, Applied]] = [{} for _ in range(events)]
-    if seen.reads is None:
-        return by_event
-    known: dict[int, tuple[str, Applied]] = {}
-    for partition in set(seen.owner.values()):
-        marks = seen.reads.watermarks.get(partition, Watermarks())
-        known[partition] = (str(partition), Applied(**marks.next_offsets()))
-    for key, index in zip(seen.updates.keys, seen.updates.row_event.tolist(), strict=True):
-        name, applied = known[seen.owner[key]]
-        by_event[index][name] = applied
-    return by_event

@@ -18,8 +18,9 @@ from aiokafka.partitioner import murmur2
 from aiokafka.structs import ConsumerRecord
 
 from api.answer import DECIDED_HEADER
-from api.decide import Asked, Decider
+from api.decide import Decider
 from api.metrics import ServeMetrics
+from api.seen import Asked
 from features.event import EventRejected, EventRules, parse_event
 from features.topics import Topics
 from models.decision import DecisionRecord, Source, encode_record

@@ -17,8 +17,8 @@ from aiokafka.errors import KafkaError
 from fastapi import FastAPI
 
 from api.admin_http import create_admin
-from api.decide import Asked
 from api.decide_http import HttpDoor, create_app
+from api.seen import Asked
 from features.event import Amount, Event, from_ms
 from models.decision import Source
 from riskbeat.serve_parts import Parts, build_parts, now_ms
