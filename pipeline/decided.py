@@ -1,0 +1,100 @@
+"""bytes of a decision or a label → JoinRow, Statement, or EventRejected: what the learner reads.
+
+Of a decision only the event's name, time, entities and amount, the vector and the score are
+decoded: the record holds far more (`models.decision.DecisionRecord`).
+"""
+
+from typing import NamedTuple
+
+import msgspec
+
+from features.event import (
+    EventRejected,
+    EventRules,
+    Instant,
+    identity,
+    identity_hash,
+    identity_of,
+    parse_label,
+    to_ms,
+)
+from pipeline.join import JoinRow, Statement, Subject, signed, statement_of
+
+
+class _Amount(msgspec.Struct, gc=False):
+    value: int = 0
+
+
+class _Event(msgspec.Struct, gc=False):
+    event_type: str
+    event_id: str
+    event_time: Instant
+    entities: dict[str, str]
+    amount: _Amount | None = None
+
+
+class _Score(msgspec.Struct, gc=False):
+    value: float | None = None
+
+
+class _Record(msgspec.Struct, gc=False):
+    tenant: str
+    event: _Event
+    vector: bytes
+    spec_digest: str
+    score: _Score
+
+
+class PlacedLabel(NamedTuple):
+    """A label, and the key of the row that it speaks about."""
+
+    key: int
+    statement: Statement
+
+
+_records = msgspec.json.Decoder(_Record)
+_subjects = msgspec.msgpack.Encoder()
+
+
+def key_of(name: str) -> int:
+    """Return the join key of an identity: its hash as a signed 64-bit integer."""
+    return signed(identity_hash(name))
+
+
+def parse_decided(body: bytes, place: int, spec_digest: str, n_features: int) -> JoinRow:
+    """Read a record of `decisions.v1` as a row of the join store.
+
+    Its vector is None when it was made by another spec, or is no vector at all: such an event
+    is joined, for its label's sake, but not learned.
+
+    Raises:
+        EventRejected: The bytes are no decision.
+    """
+    try:
+        record = _records.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise EventRejected("malformed_decision", "", str(error)) from error
+    event = record.event
+    name = identity(record.tenant, event.event_type, event.event_id)
+    ours = record.spec_digest == spec_digest and len(record.vector) == 4 * n_features
+    subject = Subject(record.tenant, event.event_type, event.event_id, event.entities)
+    return JoinRow(
+        key=key_of(name),
+        name=name,
+        event_ms=to_ms(event.event_time),
+        place=place,
+        x=record.vector if ours else None,
+        subject=_subjects.encode(subject),
+        p=record.score.value,
+        amount=event.amount.value if event.amount is not None else 0,
+    )
+
+
+def parse_placed_label(body: bytes, place: int, rules: EventRules, appended_ms: int) -> PlacedLabel:
+    """Read a record of `labels.v1`.
+
+    Raises:
+        EventRejected: The bytes break the schema or the rules; names the field.
+    """
+    label = parse_label(body, rules, appended_ms)
+    return PlacedLabel(key_of(identity_of(label)), statement_of(label, place))

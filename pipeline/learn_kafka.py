@@ -1,0 +1,212 @@
+"""The learner's log in Kafka: partitions assigned by hand, offsets its own, every send awaited."""
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka.errors import KafkaError
+
+from features.event import EventRejected
+from features.topics import Topics
+from pipeline.dead import dead_letter
+from pipeline.join import Outgoing
+from pipeline.learn_loop import Polled, Taken
+from pipeline.route import Reject
+
+POLL_MAX_RECORDS = 2_000
+FETCH_MAX_WAIT_MS = 500
+METADATA_TIMEOUT_S = 30.0
+SEND_TIMEOUT_S = 30.0
+SCAN_TIMEOUT_S = 30.0
+MAX_REQUEST_BYTES = 9 * 1024 * 1024
+
+
+class LogMoved(RuntimeError):
+    """The log no longer holds what the checkpoint wants to read next."""
+
+
+class LogSilent(RuntimeError):
+    """The log did not answer, or did not take a record."""
+
+
+class KafkaLearnLog:
+    """`learn_loop.LearnLog` on Kafka. One event loop, one owner."""
+
+    def __init__(
+        self,
+        kafka_options: Mapping[str, Any],
+        topics: Topics,
+        model: str,
+        now_ms: Callable[[], int],
+        poll_max_records: int = POLL_MAX_RECORDS,
+    ) -> None:
+        """Hold what clients are made with; nothing is connected before `start`."""
+        self._options = dict(kafka_options)
+        self._topics = topics
+        self._model = model
+        self._now_ms = now_ms
+        self._max_records = poll_max_records
+        self._kinds = {topics.decisions: "decision", topics.labels: "label"}
+        self._weights = TopicPartition(topics.weights, 0)
+
+    async def start(self) -> None:
+        """Connect.
+
+        Raises:
+            LogSilent: No broker answers, or a topic is missing.
+        """
+        self._consumer = AIOKafkaConsumer(
+            **self._options,
+            group_id=None,
+            enable_auto_commit=False,
+            auto_offset_reset="none",
+            fetch_max_wait_ms=FETCH_MAX_WAIT_MS,
+        )
+        self._producer = AIOKafkaProducer(
+            **self._options | {"request_timeout_ms": int(SEND_TIMEOUT_S * 1000)},
+            acks="all",
+            enable_idempotence=True,
+            linger_ms=0,
+            max_request_size=MAX_REQUEST_BYTES,
+        )
+        try:
+            await self._consumer.start()
+            await self._producer.start()
+        except KafkaError as error:
+            await self.stop()
+            raise LogSilent(f"{type(error).__name__}: {error}") from error
+
+    async def stop(self) -> None:
+        """Disconnect."""
+        await self._consumer.stop()
+        await self._producer.stop()
+
+    async def start_at(self, offsets: dict[str, int]) -> None:
+        """Assign every partition and seek; see the port.
+
+        Raises:
+            LogMoved: An offset lies outside of what the log holds.
+        """
+        partitions = [tp for topic in self._kinds for tp in await self._partitions_of(topic)]
+        self._consumer.assign(partitions)
+        first = await self._consumer.beginning_offsets(partitions)
+        last = await self._consumer.end_offsets(partitions)
+        for tp in partitions:
+            wanted = offsets.get(f"{tp.topic}:{tp.partition}")
+            if wanted is not None and not first[tp] <= wanted <= last[tp]:
+                raise LogMoved(
+                    f"{tp.topic}:{tp.partition} holds offsets {first[tp]} to {last[tp]}; the "
+                    f"checkpoint wants {wanted}. A log that was made anew needs a new data "
+                    "directory and Redis prefix; one that retention has cut needs a longer one"
+                )
+            self._consumer.seek(tp, first[tp] if wanted is None else wanted)
+
+    async def poll(self, timeout_s: float) -> Polled:
+        """Return what the next fetches brought, ordered by append time."""
+        found = await self._consumer.getmany(
+            timeout_ms=int(timeout_s * 1000), max_records=self._max_records
+        )
+        records = [record for batch in found.values() for record in batch]
+        records.sort(key=lambda record: (record.timestamp, record.topic, record.partition))
+        taken = [
+            Taken(
+                "decision" if record.topic == self._topics.decisions else "label",
+                record.topic,
+                record.partition,
+                record.offset,
+                record.timestamp,
+                record.value or b"",
+            )
+            for record in records
+        ]
+        offsets = {f"{tp.topic}:{tp.partition}": b[-1].offset + 1 for tp, b in found.items() if b}
+        return Polled(taken, offsets, await self._is_caught_up())
+
+    async def reject_many(self, rejects: Sequence[tuple[Taken, EventRejected]]) -> None:
+        """Send dead letters; see the port."""
+        letters = []
+        for taken, error in rejects:
+            reject = Reject(taken.offset, error.code, error.pointer, error.detail, taken.body)
+            body = dead_letter(taken.topic, taken.partition, reject, self._now_ms())
+            letters.append((self._topics.dead, None, None, body))
+        await self._send_all(letters)
+
+    async def send_transitions(self, records: Sequence[Outgoing]) -> None:
+        """Send label transitions in order; see the port."""
+        topic = self._topics.label_updates
+        await self._send_all([(topic, r.partition, r.key, r.body) for r in records])
+
+    async def send_weights(self, version: int, data: bytes) -> None:
+        """Append a version to the weights topic; see the port."""
+        key = f"{self._model}:{version}".encode()
+        await self._send_all([(self._topics.weights, self._weights.partition, key, data)])
+
+    async def last_weights_version(self) -> int:
+        """Return the newest number in the weights topic; see the port."""
+        return max(await self._scan_weights(tail=1), default=0)
+
+    async def read_weights(self, first: int, last: int) -> dict[int, bytes]:
+        """Return the versions of a range that the topic holds; see the port."""
+        if first > last:
+            return {}
+        newest = await self.last_weights_version()
+        found = await self._scan_weights(tail=2 * (newest - first + 1))  # some were sent twice
+        return {version: data for version, data in found.items() if first <= version <= last}
+
+    async def _scan_weights(self, tail: int) -> dict[int, bytes]:
+        """Read the newest `tail` records of the weights topic: version → bytes, of our model."""
+        consumer = AIOKafkaConsumer(
+            **self._options, group_id=None, enable_auto_commit=False, auto_offset_reset="none"
+        )
+        found: dict[int, bytes] = {}
+        try:
+            async with asyncio.timeout(SCAN_TIMEOUT_S):
+                await consumer.start()
+                tp = self._weights
+                consumer.assign([tp])
+                start = (await consumer.beginning_offsets([tp]))[tp]
+                end = (await consumer.end_offsets([tp]))[tp]
+                consumer.seek(tp, max(start, end - tail))
+                while await consumer.position(tp) < end:
+                    for record in (await consumer.getmany(tp, timeout_ms=500)).get(tp, []):
+                        model, _, number = (record.key or b"").decode().rpartition(":")
+                        if model == self._model:
+                            found[int(number)] = record.value
+        except (KafkaError, TimeoutError) as error:
+            raise LogSilent(f"{self._topics.weights}: {type(error).__name__}: {error}") from error
+        finally:
+            await consumer.stop()
+        return found
+
+    async def _partitions_of(self, topic: str) -> list[TopicPartition]:
+        """Return the partitions of a topic, waiting for one that is just being made."""
+        try:
+            async with asyncio.timeout(METADATA_TIMEOUT_S):
+                while True:
+                    ids = self._consumer.partitions_for_topic(topic)
+                    if ids:
+                        return [TopicPartition(topic, index) for index in sorted(ids)]
+                    await self._consumer.topics()
+                    await asyncio.sleep(0.2)
+        except TimeoutError as error:
+            raise LogSilent(f"no topic {topic}: run `riskbeat topics`") from error
+
+    async def _is_caught_up(self) -> bool:
+        for tp in self._consumer.assignment():
+            newest = self._consumer.highwater(tp)
+            if newest is None or await self._consumer.position(tp) < newest:
+                return False
+        return True
+
+    async def _send_all(
+        self, records: Sequence[tuple[str, int | None, bytes | None, bytes]]
+    ) -> None:
+        try:
+            pending = [
+                await self._producer.send(topic, value, key=key, partition=partition)
+                for topic, partition, key, value in records
+            ]
+            await asyncio.gather(*pending)
+        except KafkaError as error:
+            raise LogSilent(f"{records[0][0]}: {type(error).__name__}: {error}") from error
