@@ -1,0 +1,116 @@
+"""A client of Redis, Valkey or a Redis Cluster, whose failures have one name.
+
+Everything of ours that talks to Redis goes through `RedisLink`: it runs scripts by digest, and
+turns whatever the library raises into `StoreUnavailable`.
+"""
+
+from collections.abc import Awaitable, Sequence
+from hashlib import sha1
+from typing import Any, TypeVar, cast
+
+from redis.asyncio import Redis, RedisCluster
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import NoScriptError, RedisError, ResponseError
+
+from features.store import StoreUnavailable
+
+REDIS_TIMEOUT_S = 5.0
+REDIS_MAX_CONNECTIONS = 64
+LOAD_MAX_KEYS = 2_000
+
+T = TypeVar("T")
+Client = Redis | RedisCluster
+
+
+def connect_redis(
+    url: str,
+    *,
+    cluster: bool = False,
+    timeout_s: float = REDIS_TIMEOUT_S,
+    max_connections: int = REDIS_MAX_CONNECTIONS,
+    retries: int = 0,
+) -> Client:
+    """Return a client; nothing is connected before its first command.
+
+    Args:
+        url: `redis://`, `rediss://` (TLS) or `unix://`, with ACL user and password in it.
+        cluster: Whether the URL names one node of a Redis Cluster.
+        timeout_s: Longest wait for one answer, and for one connection.
+        max_connections: Bound of the pool (per node on a cluster).
+        retries: How often a command is sent again after a broken connection: 0 for writers,
+            whose compare-and-set must be judged by its first answer.
+    """
+    options: dict[str, Any] = {
+        "socket_timeout": timeout_s,
+        "socket_connect_timeout": timeout_s,
+        "max_connections": max_connections,
+        "decode_responses": False,
+        "retry": Retry(NoBackoff(), retries),
+    }
+    if cluster:
+        return RedisCluster.from_url(url, **options)
+    return Redis.from_url(url, **options)
+
+
+class RedisLink:
+    """Sends commands and scripts over a client.
+
+    Every method raises `StoreUnavailable` when no good answer came in time.
+    """
+
+    def __init__(self, client: Client) -> None:
+        """Hold a client from `connect_redis`."""
+        self.client = client
+        self.cluster = isinstance(client, RedisCluster)
+
+    async def ask(self, command: Awaitable[T]) -> T:
+        """Await one command of the client."""
+        try:
+            return await command
+        except NoScriptError:
+            raise
+        except ResponseError as error:
+            raise StoreUnavailable("refused", str(error)) from error
+        except (RedisError, OSError, TimeoutError) as error:
+            kind = "timeout" if "imeout" in type(error).__name__ else "connection"
+            raise StoreUnavailable(kind, str(error) or type(error).__name__) from error
+
+    async def get(self, key: bytes) -> bytes | None:
+        """Return the string at a key."""
+        return cast(bytes | None, await self.ask(self.client.execute_command("GET", key)))
+
+    async def set(self, key: bytes, value: bytes, *options: str) -> None:
+        """Set the string at a key; `options` as in `SET key value NX`."""
+        await self.ask(self.client.execute_command("SET", key, value, *options))
+
+    async def get_many(self, names: Sequence[bytes]) -> list[bytes]:
+        """Return the strings at keys of one hash tag, `b""` for absent ones, by slices."""
+        slices = [names[i : i + LOAD_MAX_KEYS] for i in range(0, len(names), LOAD_MAX_KEYS)]
+        return [data for part in slices for data in await self.get_together(part)]
+
+    async def get_together(self, names: Sequence[bytes]) -> list[bytes]:
+        """Return the strings at keys, `b""` for absent ones, all as of one moment."""
+        found = await self.ask(self.client.execute_command("MGET", *names))
+        return [data or b"" for data in cast(list[bytes | None], found)]
+
+    async def run(self, script: str, keys: Sequence[bytes], args: Sequence[bytes]) -> list[bytes]:
+        """Run a Lua script by its digest, and by its text where the server does not know it."""
+        digest = sha1(script.encode(), usedforsecurity=False).hexdigest()
+        count = len(keys)
+        try:
+            answer = await self.ask(
+                self.client.execute_command("EVALSHA", digest, count, *keys, *args)
+            )
+        except NoScriptError:
+            answer = await self.ask(
+                self.client.execute_command("EVAL", script, count, *keys, *args)
+            )
+        return cast(list[bytes], answer)
+
+    async def memory_of_nodes(self) -> list[dict[str, Any]]:
+        """Return `INFO memory` of every node."""
+        everywhere = {"target_nodes": RedisCluster.ALL_NODES} if self.cluster else {}
+        command = self.client.info("memory", **everywhere)
+        answer = await self.ask(command)
+        return [answer] if "maxmemory_policy" in answer else list(answer.values())

@@ -1,0 +1,281 @@
+"""The feature store in Redis, Valkey or a Redis Cluster.
+
+Layout, `{p}` being the hash tag of updates partition p, in one epoch:
+`{prefix}{epoch}:{p}:meta` (hash: what a commit compares), `…:mark` (watermarks and freshness),
+`…:s:<entity key>` (a state), `…:d:<source partition>:<bucket>` (packed identity hashes),
+`{prefix}{epoch}:position:<source>:<partition>` (a router's), and `{prefix}store` (the pointer).
+A reader takes mark and states of a partition with one MGET, which Redis runs as one step.
+"""
+
+import asyncio
+from collections.abc import Iterable, Mapping, Sequence
+
+import msgspec
+
+from features.client_redis import Client, RedisLink, connect_redis
+from features.event import partition_of
+from features.store import (
+    Commit,
+    DedupBucket,
+    LogTruncated,
+    PartitionMeta,
+    Pointer,
+    Reads,
+    SchemaMismatch,
+    Source,
+    StoreConflict,
+    StoreEpochMismatch,
+    StoreEvicts,
+    Watermarks,
+    decode_watermarks,
+    encode_watermarks,
+    live_buckets,
+)
+from features.store_scripts import COMMIT, FENCE, FLIP, OPEN
+
+__all__ = ["RedisFeatureStore", "connect_redis"]
+
+
+class RedisFeatureStore:
+    """Reader and writer of one epoch; `features.store` holds what it promises."""
+
+    def __init__(
+        self,
+        client: Client,
+        *,
+        prefix: str,
+        partitions: int,
+        spec_digest: str,
+        ttl_s: int,
+        updates_topic: str,
+        epoch: int = 0,
+    ) -> None:
+        """Hold a client; nothing is read before `attach`.
+
+        Args:
+            client: From `connect_redis`.
+            prefix: Begins every key.
+            partitions: Count of updates partitions.
+            spec_digest: Of the feature spec that states are made by.
+            ttl_s: After how much wall time an untouched state is garbage; at least the longest
+                window and the dedup horizon.
+            updates_topic: Recorded in the pointer when this store is the first to use it.
+            epoch: The epoch to write; `attach` replaces it by the living one.
+        """
+        assert partitions >= 1
+        assert ttl_s >= 1
+        self._link = RedisLink(client)
+        self._prefix = prefix
+        self._partitions = partitions
+        self._digest = spec_digest
+        self._ttl_s = ttl_s
+        self._pointer_key = f"{prefix}store".encode()
+        self._first = Pointer(epoch, updates_topic, partitions, spec_digest)
+        self._alive: bytes = b""
+        self._use_epoch(epoch)
+
+    @property
+    def epoch(self) -> int:
+        """The epoch that this store reads and writes."""
+        return self._epoch
+
+    def _use_epoch(self, epoch: int) -> None:
+        self._epoch = epoch
+        self._tags = [f"{self._prefix}{epoch}:{{{p}}}:".encode() for p in range(self._partitions)]
+
+    async def attach(self) -> Pointer:
+        """Find the living epoch, and make the first one in an empty store.
+
+        Raises:
+            SchemaMismatch: It was made for another spec or partition count.
+            StoreEvicts: Redis is set to evict keys.
+            StoreUnavailable: No answer.
+        """
+        await self._check_eviction()
+        await self._link.set(self._pointer_key, msgspec.json.encode(self._first), "NX")
+        return self._follow(await self._read_pointer())
+
+    async def _check_eviction(self) -> None:
+        for node in await self._link.memory_of_nodes():
+            policy = node.get("maxmemory_policy", "noeviction")
+            if node.get("maxmemory", 0) and policy != "noeviction":
+                raise StoreEvicts(f"maxmemory-policy is {policy}; set it to noeviction")
+
+    async def _read_pointer(self) -> bytes:
+        return await self._link.get(self._pointer_key) or b""
+
+    async def read_pointer(self) -> Pointer | None:
+        """Return which epoch is alive, `None` in an empty store."""
+        data = await self._read_pointer()
+        return _decode_pointer(data) if data else None
+
+    def _follow(self, data: bytes) -> Pointer:
+        """Turn to the epoch that a pointer names, if it was made for us."""
+        pointer = _decode_pointer(data)
+        for what, stored, ours in (
+            ("feature spec", pointer.digest, self._digest),
+            ("count of updates partitions", pointer.partitions, self._partitions),
+        ):
+            if stored != ours:
+                raise SchemaMismatch(
+                    f"the store was filled under another {what} ({stored}, not {ours}): "
+                    "run `riskbeat rebuild`"
+                )
+        self._alive = data
+        self._use_epoch(pointer.epoch)
+        return pointer
+
+    async def flip_pointer(self, old: Pointer | None, new: Pointer) -> None:
+        """Let another epoch live, and fence the writers of the old one.
+
+        Raises:
+            StoreConflict: The living epoch is no longer `old`.
+            StoreUnavailable: No answer.
+        """
+        before = msgspec.json.encode(old) if old else b""
+        after = msgspec.json.encode(new)
+        status, *rest = await self._link.run(FLIP, [self._pointer_key], [before, after])
+        if status != b"ok":
+            raise StoreConflict(f"another epoch came alive meanwhile: {rest[0]!r}")
+        if old is None:
+            return
+        for p in range(old.partitions):
+            meta = f"{self._prefix}{old.epoch}:{{{p}}}:meta".encode()
+            await self._link.run(FENCE, [meta], [b"%d" % new.epoch])
+
+    async def open_partition(self, partition: int, log_begins_at: int) -> PartitionMeta:
+        """Return where the partition stands; the first open of all makes it."""
+        tag = self._tags[partition]
+        empty = encode_watermarks(Watermarks(), 0)
+        for make in (b"0", b"1") if log_begins_at == 0 else (b"0",):
+            keys, args = [tag + b"meta", tag + b"mark"], [*self._checks(), make, empty]
+            status, *rest = await self._link.run(OPEN, keys, args)
+            if status == b"ok":
+                fresh_until_ms, watermarks = decode_watermarks(rest[1])
+                return PartitionMeta(int(rest[0]), watermarks, fresh_until_ms)
+            if status != b"absent":
+                self._refuse(status, rest, partition)
+        raise LogTruncated(
+            f"the store knows nothing of updates partition {partition}, whose log begins only at "
+            f"{log_begins_at}: run `riskbeat rebuild`"
+        )
+
+    async def load_many(self, partition: int, keys: Sequence[bytes]) -> list[bytes]:
+        """Return the states of keys that the partition owns, `b""` where there is none."""
+        state = self._tags[partition] + b"s:"
+        return await self._link.get_many([state + key for key in keys])
+
+    async def load_dedup(
+        self, partition: int, watermarks: Watermarks, horizon_ms: int
+    ) -> dict[DedupBucket, bytes]:
+        """Return the identity hashes within the horizon of each source partition's clock."""
+        buckets = live_buckets(watermarks, horizon_ms)
+        found = await self._link.get_many([self._dedup_key(partition, b) for b in buckets])
+        return {bucket: data for bucket, data in zip(buckets, found, strict=True) if data}
+
+    async def commit_batch(self, commit: Commit) -> None:
+        """Write all of it in one atomic step, if the store is where the writer believes."""
+        p = commit.partition
+        tag = self._tags[p]
+        keys = [tag + b"meta", tag + b"mark"]
+        keys.extend(tag + b"s:" + key for key in commit.states)
+        keys.extend(self._dedup_key(p, bucket) for bucket in commit.dedup_add)
+        keys.extend(self._dedup_key(p, bucket) for bucket in commit.dedup_drop)
+        args: list[bytes] = [
+            *self._checks(),
+            b"%d" % commit.expected_offset,
+            b"%d" % commit.next_offset,
+            encode_watermarks(commit.watermarks, commit.fresh_until_ms),
+            b"%d" % self._ttl_s,
+            b"%d" % len(commit.states),
+            b"%d" % len(commit.dedup_add),
+            b"%d" % len(commit.dedup_drop),
+            *commit.states.values(),
+            *commit.dedup_add.values(),
+        ]
+        status, *rest = await self._link.run(COMMIT, keys, args)
+        if status != b"ok":
+            self._refuse(status, rest, p)
+
+    async def load_position(self, source: Source, partition: int) -> int | None:
+        """Return the offset from which a router must go on, `None` if it never stored one."""
+        data = await self._link.get(self._position_key(source, partition))
+        return None if data is None else int(data)
+
+    async def store_positions(self, positions: Mapping[tuple[Source, int], int]) -> None:
+        """Keep router positions; call only with what every updates partition has acknowledged."""
+        await asyncio.gather(
+            *(
+                self._link.set(self._position_key(*key), b"%d" % offset)
+                for key, offset in positions.items()
+            )
+        )
+
+    async def read_many(self, keys: Sequence[bytes]) -> Reads:
+        """Read the states of many entities in one round trip."""
+        owners = [partition_of(key, self._partitions) for key in keys]
+        while True:
+            pointer, found = await self._read_groups(keys, owners)
+            if not pointer:  # no worker has ever opened the store: every entity is new
+                return Reads([b""] * len(keys), owners, {}, {})
+            if pointer == self._alive:
+                return _reads(owners, found)
+            self._follow(pointer)
+
+    async def _read_groups(
+        self, keys: Sequence[bytes], owners: list[int]
+    ) -> tuple[bytes, dict[int, list[bytes]]]:
+        """Read pointer, and by partition the mark followed by its states."""
+        groups: dict[int, list[bytes]] = {}
+        for key, p in zip(keys, owners, strict=True):
+            groups.setdefault(p, [self._tags[p] + b"mark"]).append(self._tags[p] + b"s:" + key)
+        if self._link.cluster:
+            reads = asyncio.gather(*(self._link.get_together(names) for names in groups.values()))
+            pointer, lists = await asyncio.gather(self._read_pointer(), reads)
+            return pointer, dict(zip(groups, lists, strict=True))
+        names = [self._pointer_key]
+        for group in groups.values():
+            names.extend(group)
+        pointer, *rest = await self._link.get_together(names)
+        found: dict[int, list[bytes]] = {}
+        start = 0
+        for p, group in groups.items():
+            found[p] = rest[start : start + len(group)]
+            start += len(group)
+        return pointer, found
+
+    def _checks(self) -> list[bytes]:
+        return [b"%d" % self._epoch, b"%d" % self._partitions, self._digest.encode()]
+
+    def _dedup_key(self, partition: int, bucket: DedupBucket) -> bytes:
+        return self._tags[partition] + b"d:%d:%d" % (bucket.source_partition, bucket.bucket)
+
+    def _position_key(self, source: Source, partition: int) -> bytes:
+        return f"{self._prefix}{self._epoch}:position:{source}:{partition}".encode()
+
+    def _refuse(self, status: bytes, rest: Sequence[bytes], partition: int) -> None:
+        stored = rest[0].decode() if rest else ""
+        where = f"updates partition {partition}"
+        if status in (b"conflict", b"absent"):
+            raise StoreConflict(f"{where} stands at {stored or 'nothing'}, not where we left it")
+        if status == b"epoch":
+            raise StoreEpochMismatch(f"{where} was moved to epoch {stored}, we are {self._epoch}")
+        raise SchemaMismatch(f"{where}: stored {status.decode()} is {stored}")
+
+
+def _decode_pointer(data: bytes) -> Pointer:
+    try:
+        return msgspec.json.decode(data, type=Pointer)
+    except msgspec.MsgspecError as error:
+        raise SchemaMismatch(f"unreadable store pointer: {error}") from error
+
+
+def _reads(owners: list[int], found: Mapping[int, Iterable[bytes]]) -> Reads:
+    """Undo the grouping: states in the order asked, marks decoded."""
+    watermarks: dict[int, Watermarks] = {}
+    fresh_until_ms: dict[int, int] = {}
+    states = {p: iter(group) for p, group in found.items()}
+    for p, group in states.items():
+        mark = next(group)
+        fresh_until_ms[p], watermarks[p] = decode_watermarks(mark) if mark else (0, Watermarks())
+    return Reads([next(states[p]) for p in owners], owners, watermarks, fresh_until_ms)

@@ -1,0 +1,57 @@
+"""What Redis itself runs, in Lua: a compare-and-set over everything that one commit changes.
+
+Every script touches only keys of one hash tag. It answers a status array whose first element names
+the outcome, so that each refusal has its own exception on our side.
+"""
+
+OPEN = """
+-- KEYS: 1 meta, 2 watermarks.  ARGV: 1 epoch, 2 partitions, 3 digest, 4 make ('1' or '0'), 5 empty
+local meta = redis.call('HMGET', KEYS[1], 'epoch', 'partitions', 'digest', 'offset')
+if not meta[1] then
+  if ARGV[4] ~= '1' then return {'absent'} end
+  redis.call('HSET', KEYS[1], 'epoch', ARGV[1], 'partitions', ARGV[2], 'digest', ARGV[3],
+             'offset', '0')
+  redis.call('SET', KEYS[2], ARGV[5])
+  return {'ok', '0', ARGV[5]}
+end
+if meta[1] ~= ARGV[1] then return {'epoch', meta[1]} end
+if meta[2] ~= ARGV[2] then return {'partitions', meta[2]} end
+if meta[3] ~= ARGV[3] then return {'digest', meta[3]} end
+return {'ok', meta[4], redis.call('GET', KEYS[2])}
+"""
+
+COMMIT = """
+-- KEYS: 1 meta, 2 watermarks, then s states, a dedup buckets to append, d buckets to drop
+-- ARGV: 1 epoch, 2 partitions, 3 digest, 4 expected offset, 5 next offset, 6 watermarks,
+--       7 ttl in s, 8 s, 9 a, 10 d, then s states, then a packed hashes
+local meta = redis.call('HMGET', KEYS[1], 'epoch', 'partitions', 'digest', 'offset')
+if not meta[1] then return {'absent'} end
+if meta[1] ~= ARGV[1] then return {'epoch', meta[1]} end
+if meta[2] ~= ARGV[2] then return {'partitions', meta[2]} end
+if meta[3] ~= ARGV[3] then return {'digest', meta[3]} end
+if meta[4] ~= ARGV[4] then return {'conflict', meta[4]} end
+local ttl, s, a, d = ARGV[7], tonumber(ARGV[8]), tonumber(ARGV[9]), tonumber(ARGV[10])
+for i = 1, s do redis.call('SET', KEYS[2 + i], ARGV[10 + i], 'EX', ttl) end
+for i = 1, a do
+  redis.call('APPEND', KEYS[2 + s + i], ARGV[10 + s + i])
+  redis.call('EXPIRE', KEYS[2 + s + i], ttl)
+end
+for i = 1, d do redis.call('UNLINK', KEYS[2 + s + a + i]) end
+redis.call('SET', KEYS[2], ARGV[6])
+redis.call('HSET', KEYS[1], 'offset', ARGV[5])
+return {'ok', ARGV[5]}
+"""
+
+FLIP = """
+-- KEYS: 1 pointer.  ARGV: 1 what it must hold ('' = nothing), 2 what it becomes
+local now = redis.call('GET', KEYS[1]) or ''
+if now ~= ARGV[1] then return {'conflict', now} end
+redis.call('SET', KEYS[1], ARGV[2])
+return {'ok', ARGV[2]}
+"""
+
+FENCE = """
+-- KEYS: 1 meta of a dead epoch.  ARGV: 1 the living epoch
+if redis.call('EXISTS', KEYS[1]) == 1 then redis.call('HSET', KEYS[1], 'epoch', ARGV[1]) end
+return {'ok'}
+"""

@@ -1,0 +1,142 @@
+"""Identities of the dedup horizon → which events are new: a set that forgets by event time.
+
+Judged per (updates partition, source partition), in log order, so that the verdicts are a
+function of the log alone, wherever batches were cut and workers restarted.
+"""
+
+from collections.abc import Mapping
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from features.store import DEDUP_BUCKET_MS, horizon_floor
+
+FRESH = 0
+LATE = 1
+DUPLICATE = 2
+SEEN_MIN_SLOTS = 1024
+
+_EMPTY = -1  # bucket of a free slot
+_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+
+
+@njit(cache=True)
+def _find(ids: NDArray[np.uint64], buckets: NDArray[np.int64], identity: np.uint64) -> int:
+    """Return the slot that holds an identity, or the free one where it belongs."""
+    mask = np.uint64(ids.size - 1)
+    slot = (identity * _GOLDEN) >> np.uint64(16) & mask
+    while buckets[slot] != _EMPTY and ids[slot] != identity:
+        slot = (slot + np.uint64(1)) & mask
+    return int(slot)
+
+
+@njit(cache=True)
+def _judge(
+    ids: NDArray[np.uint64],
+    buckets: NDArray[np.int64],
+    identities: NDArray[np.uint64],
+    time_ms: NDArray[np.int64],
+    clock_ms: int,
+    horizon_ms: int,
+    verdict: NDArray[np.uint8],
+) -> tuple[int, int]:
+    """Fill `verdict` in order; return the clock after, and how many slots were taken."""
+    taken = 0
+    for i in range(identities.size):
+        if time_ms[i] < clock_ms - horizon_ms:
+            verdict[i] = LATE
+            continue
+        slot = _find(ids, buckets, identities[i])
+        floor = max(0, clock_ms - horizon_ms) // DEDUP_BUCKET_MS
+        if buckets[slot] >= floor and buckets[slot] != _EMPTY:
+            verdict[i] = DUPLICATE
+        else:
+            verdict[i] = FRESH
+            taken += buckets[slot] == _EMPTY
+            ids[slot] = identities[i]
+            buckets[slot] = time_ms[i] // DEDUP_BUCKET_MS
+        clock_ms = max(clock_ms, time_ms[i])
+    return clock_ms, taken
+
+
+@njit(cache=True)
+def _rehash(
+    ids: NDArray[np.uint64],
+    buckets: NDArray[np.int64],
+    floor: int,
+    new_ids: NDArray[np.uint64],
+    new_buckets: NDArray[np.int64],
+) -> int:
+    kept = 0
+    for i in range(ids.size):
+        if buckets[i] >= floor and buckets[i] != _EMPTY:
+            slot = _find(new_ids, new_buckets, ids[i])
+            new_ids[slot] = ids[i]
+            new_buckets[slot] = buckets[i]
+            kept += 1
+    return kept
+
+
+class SeenIdentities:
+    """The identities of one source partition's last `horizon_ms` of event time.
+
+    12 to 64 bytes an identity (open addressing, at most half full).
+    """
+
+    def __init__(self, horizon_ms: int, clock_ms: int, seen: Mapping[int, bytes]) -> None:
+        """Start from what the store kept.
+
+        Args:
+            horizon_ms: How much event time is remembered; also the lateness limit.
+            clock_ms: Largest event time seen before; -1 for none.
+            seen: Bucket → packed little-endian u64 hashes.
+        """
+        self._horizon_ms = horizon_ms
+        self.clock_ms = clock_ms
+        self._used = 0
+        self._allocate(SEEN_MIN_SLOTS)
+        for bucket, data in seen.items():
+            identities = np.frombuffer(data, "<u8")
+            self._reserve(identities.size)
+            verdict = np.empty(identities.size, np.uint8)
+            time_ms = np.full(identities.size, bucket * DEDUP_BUCKET_MS, np.int64)
+            _, taken = _judge(self._ids, self._buckets, identities, time_ms, 0, horizon_ms, verdict)
+            self._used += taken
+
+    def _allocate(self, slots: int) -> None:
+        self._ids = np.zeros(slots, np.uint64)
+        self._buckets = np.full(slots, _EMPTY, np.int64)
+
+    def _reserve(self, more: int) -> None:
+        """Make room, forgetting what lies behind the horizon."""
+        if (self._used + more) * 2 <= self._ids.size:
+            return
+        ids, buckets = self._ids, self._buckets
+        floor = horizon_floor(self.clock_ms, self._horizon_ms)
+        alive = int(np.count_nonzero(buckets >= floor)) + more
+        self._allocate(max(SEEN_MIN_SLOTS, 1 << int(alive * 4 - 1).bit_length()))
+        self._used = _rehash(ids, buckets, floor, self._ids, self._buckets)
+
+    def judge(
+        self, identities: NDArray[np.uint64], time_ms: NDArray[np.int64]
+    ) -> NDArray[np.uint8]:
+        """Return FRESH, LATE or DUPLICATE per entry, and remember the fresh ones.
+
+        Args:
+            identities: uint64 (n,), in log order.
+            time_ms: int64 (n,), event times.
+        """
+        self._reserve(identities.size)
+        verdict = np.empty(identities.size, np.uint8)
+        self.clock_ms, taken = _judge(
+            self._ids,
+            self._buckets,
+            np.ascontiguousarray(identities),
+            np.ascontiguousarray(time_ms),
+            self.clock_ms,
+            self._horizon_ms,
+            verdict,
+        )
+        self._used += taken
+        return verdict

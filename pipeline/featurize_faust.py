@@ -1,0 +1,231 @@
+"""events.v1, label_updates.v1 → updates.v1 → Redis: the Faust worker around the two steps.
+
+1 poll · 2 parse, reject to the dead-letter topic · 3 step · 4 write · 5 commit: in `route` the
+write is the acknowledged send and the commit the stored position; in `aggregate` both are one
+atomic write of the store. No exception leaves an agent: Faust would acknowledge and go on.
+Whatever fails ends the process with a non-zero exit, and its supervisor starts it again.
+"""
+
+import asyncio
+import signal
+import time
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
+from typing import Any, cast
+
+import structlog
+
+from features.store import Pointer, StoreEpochMismatch
+from pipeline.app_faust import AGGREGATE, ROUTE, make_app
+from pipeline.batch_faust import Batch, BatchConsumer
+from pipeline.featurize_config import FeaturizeConfig, plan_topics
+from pipeline.metrics import FeaturizeMetrics
+from pipeline.owned import Layout, OwnedPartitions, Place
+from pipeline.producer_kafka import LogProducer
+from pipeline.topics_kafka import TopicPlan, ensure_topics
+from pipeline.watch import Watch
+
+BEAT_S = 0.1
+LAG_COMMIT_S = 5.0
+WATCH_S = 2.0
+PROBE_TIMEOUT_S = 15.0
+STOP_TIMEOUT_S = 10.0
+EXIT_FAILED = 1
+
+log = structlog.get_logger("featurize")
+
+
+class FeaturizeWorker:
+    """One process: a Faust app, the partitions it owns, and what keeps it honest."""
+
+    def __init__(self, config: FeaturizeConfig, pointer: Pointer) -> None:
+        """Build everything; nothing is connected before `run`."""
+        topics = config.topics
+        self._config = config
+        self._metrics = FeaturizeMetrics()
+        self._failure: BaseException | None = None
+        self._stopping = asyncio.Event()
+        self._layout = Layout(
+            sources={topics.events: "e", topics.label_updates: "l"},
+            source_partitions={"e": config.events_partitions, "l": config.label_partitions},
+            updates=pointer.updates_topic,
+            updates_partitions=config.updates_partitions,
+            dead=topics.dead,
+        )
+        self._producer = LogProducer(config.kafka_options)
+        self._app = make_app(
+            config,
+            f"{topics.prefix}featurize.e{pointer.epoch}",
+            self._layout,
+            assign=self.assign,
+            route=self._route,
+            aggregate=self._aggregate,
+        )
+        self._owned = OwnedPartitions(
+            spec=config.spec,
+            store=config.store,
+            log_view=self,
+            sender=self._producer,
+            layout=self._layout,
+            limits=config.limits,
+            metrics=self._metrics,
+            store_wait_s=config.store_wait_s,
+            now_ms=_now_ms,
+        )
+        self._pointer = pointer
+        self._watch = Watch(config.stall_s, self._layout.updates, time.monotonic)
+
+    # -- what the app asks
+
+    async def assign(self, places: list[Place]) -> Mapping[Place, int]:
+        """Take partitions over; a refusal ends the process."""
+        try:
+            return await self._owned.take_over(places)
+        except Exception as error:
+            self.fail(error)
+            return {}
+
+    async def _route(self, batch: Batch) -> None:
+        if self._failure is None:
+            with self._metrics.steps.labels(ROUTE).time():
+                await self._guard(self._owned.route(place, rows) for place, rows in batch)
+
+    async def _aggregate(self, batch: Batch) -> None:
+        if self._failure is None:
+            with self._metrics.steps.labels(AGGREGATE).time():
+                await self._guard(self._owned.aggregate(place, rows) for place, rows in batch)
+
+    async def _guard(self, work: Iterable[Awaitable[None]]) -> None:
+        """Let nothing out of the agent, and stop the process if something fails."""
+        for result in await asyncio.gather(*work, return_exceptions=True):
+            if isinstance(result, Exception):
+                self.fail(result)
+
+    # -- the port `Log`
+
+    @property
+    def _consumer(self) -> BatchConsumer:
+        return cast(BatchConsumer, self._app.consumer)
+
+    async def bounds(self, places: Sequence[Place]) -> Mapping[Place, tuple[int, int]]:
+        """Return where partitions begin and end."""
+        return await self._consumer.bounds(places)
+
+    async def seek(self, place: Place, offset: int) -> None:
+        """Read a partition on from an offset."""
+        await self._consumer.seek_place(place, offset)
+
+    def drained_until_ms(self, place: Place, next_offset: int) -> int | None:
+        """Return when the partition was last seen to end at `next_offset`."""
+        return self._consumer.drained_until_ms(place, next_offset)
+
+    def owns(self, place: Place) -> bool:
+        """Return whether the partition is assigned to us."""
+        return place in {Place(*tp) for tp in self._consumer.assignment()}
+
+    # -- the process
+
+    def fail(self, error: BaseException) -> None:
+        """Remember the first failure and stop."""
+        if self._failure is None:
+            self._failure = error
+            log.error(
+                "worker.failed", error=type(error).__name__, detail=str(error), exc_info=error
+            )
+        self._stopping.set()
+
+    async def run(self) -> int:
+        """Run until a signal or a failure; return the exit status."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stopping.set)
+        if self._config.metrics_port is not None:
+            self._metrics.serve(self._config.metrics_port, self._config.metrics_address)
+        await self._producer.start()
+        chores = [asyncio.create_task(chore) for chore in self._chores()]
+        try:
+            await self._app.start()
+            log.info("worker.started", epoch=self._pointer.epoch, updates=self._layout.updates)
+            await self._stopping.wait()
+        finally:
+            for chore in chores:
+                chore.cancel()
+            await asyncio.gather(*chores, return_exceptions=True)
+            await self._stop()
+        return 0 if self._failure is None else EXIT_FAILED
+
+    def _chores(self) -> list[Coroutine[Any, Any, None]]:
+        return [
+            self._repeat(BEAT_S, self._beat),
+            self._repeat(LAG_COMMIT_S, self._commit_for_tools),
+            self._repeat(WATCH_S, self._watch_progress),
+            self._repeat(WATCH_S, self._watch_epoch),
+        ]
+
+    async def _repeat(self, pause_s: float, chore: Callable[[], Awaitable[None]]) -> None:
+        try:
+            while not self._stopping.is_set():
+                await asyncio.sleep(pause_s)
+                await chore()
+        except Exception as error:
+            self.fail(error)
+
+    async def _beat(self) -> None:
+        await self._owned.beat()
+        await self._owned.store_positions()
+
+    async def _commit_for_tools(self) -> None:
+        offsets = {place: at for place, at in self._owned.progress().items() if at >= 0}
+        if offsets and (trouble := await self._consumer.commit_for_tools(offsets)):
+            log.warning("lag_commit.failed", reason=trouble)
+
+    async def _watch_progress(self) -> None:
+        """Stop the process when there is something to read and nothing is read."""
+        progress = self._owned.progress()
+        ends = {}
+        if progress:
+            async with asyncio.timeout(PROBE_TIMEOUT_S):
+                ends = {q: end for q, (_, end) in (await self.bounds(list(progress))).items()}
+        lag = self._watch.check(progress, ends, self._app.rebalancing)
+        self._metrics.lag.labels(ROUTE).set(lag.route)
+        self._metrics.lag.labels(AGGREGATE).set(lag.aggregate)
+
+    async def _watch_epoch(self) -> None:
+        pointer = await self._config.store.read_pointer()
+        if pointer is not None and pointer.epoch > self._pointer.epoch:
+            raise StoreEpochMismatch(
+                f"epoch {pointer.epoch} came alive, we write {self._pointer.epoch}"
+            )
+
+    async def _stop(self) -> None:
+        """Stop everything within bounds: a Faust app that will not stop is left behind."""
+        for stop in (self._app.stop, self._producer.stop):
+            try:
+                async with asyncio.timeout(STOP_TIMEOUT_S):
+                    await stop()
+            except Exception as error:
+                log.warning("worker.stop_failed", error=type(error).__name__, detail=str(error))
+
+
+async def _run(config: FeaturizeConfig) -> int:
+    pointer = await config.store.attach()
+    plans = [TopicPlan(*plan) for plan in plan_topics(config, pointer.updates_topic)]
+    await ensure_topics(config.kafka_options, plans, replication=config.replication)
+    return await FeaturizeWorker(config, pointer).run()
+
+
+def run_worker(config: FeaturizeConfig) -> int:
+    """Run one featurize worker until SIGTERM or SIGINT.
+
+    Returns:
+        The exit status: 0 after a signal, 1 after a failure (which was logged).
+    """
+    try:
+        status = asyncio.run(_run(config))
+    except Exception as error:
+        log.error("worker.failed", error=type(error).__name__, detail=str(error), exc_info=error)
+        status = EXIT_FAILED
+    return status
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000
