@@ -55,14 +55,15 @@ def apply_many(
     touched = np.diff(rows.first) > 0
     capacity = max(state_bytes_max(spec, e) for e in spec.entities)
     room = _room(spec)
+    excess = sum(array.nbytes for array in room)
     result: list[bytes] = list(blobs)
     for low in range(0, len(blobs), SLOTS_PER_CALL):
         some = np.flatnonzero(touched[low : low + SLOTS_PER_CALL]) + low
         data, offsets = _joined([blobs[s] for s in some.tolist()])
-        out = np.empty(len(some) * capacity, dtype=np.uint8)
+        out = np.empty(len(some) * capacity + excess, dtype=np.uint8)
         ends = np.zeros(len(some) + 1, dtype=np.int64)
         status, failed = apply_rows(
-            plan_of(spec), room, data, offsets, some, entity, rows, out, ends
+            plan_of(spec), room, data, offsets, some, entity, rows, out, ends, capacity
         )
         _check(spec, status, blobs, int(failed))
         folded = out[: ends[-1]].tobytes()

@@ -7,7 +7,7 @@ from features.window_evaluate import evaluate, is_late
 from features.window_insert import expire, insert, newest_of
 from features.window_jit import Bytes, Floats, Int, Ints, compiled
 from features.window_plan import FIELD, ID, TIME, VALUE, WEIGHT, Plan, Rows, Scratch
-from features.window_state import OK, load, save
+from features.window_state import CORRUPT, OK, load, save
 
 
 @compiled
@@ -42,8 +42,12 @@ def apply_rows(
     rows: Rows,
     out: Bytes,
     ends: Ints,
+    state_bytes_max: Int,
 ) -> tuple[Int, Int]:
-    """Fold the new states of `slots` into `out`, end to end; return (status, failed slot)."""
+    """Fold the new states of `slots` into `out`, end to end; return (status, failed slot).
+
+    `out` has `state_bytes_max` for each slot, and room for a damaged state's excess behind.
+    """
     pos = 0
     for i in range(slots.shape[0]):
         s = slots[i]
@@ -53,6 +57,8 @@ def apply_rows(
         take_in(plan, scratch, entity[s], s, rows)
         pos = save(plan, scratch, entity[s], out, pos)
         ends[i + 1] = pos
+        if pos > (i + 1) * state_bytes_max:
+            return CORRUPT, s
     return OK, -1
 
 
