@@ -24,7 +24,7 @@ from models.weights import QUANTILES, Weights
 
 PROBE_ROWS = 64
 KEEP_SCORES = 20_000
-MODEL = "wide-mlp"
+MODEL = "champion"
 
 
 class _Core(msgspec.Struct):
@@ -48,12 +48,15 @@ class _Core(msgspec.Struct):
 class TorchLearner:
     """`learner.Learner` on one CPU core."""
 
-    def __init__(self, n_features: int, spec_digest: str, recipe: Recipe) -> None:
+    def __init__(
+        self, n_features: int, spec_digest: str, recipe: Recipe, model: str = MODEL
+    ) -> None:
         """Make a learner that has seen nothing and believes the prior rate."""
         torch.set_num_threads(1)
         self._n = n_features
         self._digest = spec_digest
         self._recipe = recipe
+        self._model = model
         self._reset()
 
     def _reset(self) -> None:
@@ -134,7 +137,7 @@ class TorchLearner:
         for index, member in enumerate(self._members):
             arrays |= {f"m{index}.{name}": array for name, array in member.arrays().items()}
         return Weights(
-            model=MODEL,
+            model=self._model,
             version=stamp.version,
             schema_digest=self._digest,
             parent_sha256=stamp.parent_sha256,

@@ -49,6 +49,7 @@ class KafkaLearnLog:
         self._max_records = poll_max_records
         self._kinds = {topics.decisions: "decision", topics.labels: "label"}
         self._weights = TopicPartition(topics.weights, 0)
+        self._clients: list[AIOKafkaConsumer | AIOKafkaProducer] = []
 
     async def start(self) -> None:
         """Connect.
@@ -56,31 +57,32 @@ class KafkaLearnLog:
         Raises:
             LogSilent: No broker answers, or a topic is missing.
         """
-        self._consumer = AIOKafkaConsumer(
+        consumer = AIOKafkaConsumer(
             **self._options,
             group_id=None,
             enable_auto_commit=False,
             auto_offset_reset="none",
             fetch_max_wait_ms=FETCH_MAX_WAIT_MS,
         )
-        self._producer = AIOKafkaProducer(
+        producer = AIOKafkaProducer(
             **self._options | {"request_timeout_ms": int(SEND_TIMEOUT_S * 1000)},
             acks="all",
             enable_idempotence=True,
             linger_ms=0,
             max_request_size=MAX_REQUEST_BYTES,
         )
+        self._consumer, self._producer = consumer, producer
+        self._clients = [consumer, producer]
         try:
-            await self._consumer.start()
-            await self._producer.start()
+            for client in self._clients:
+                await client.start()
         except KafkaError as error:
-            await self.stop()
             raise LogSilent(f"{type(error).__name__}: {error}") from error
 
     async def stop(self) -> None:
-        """Disconnect."""
-        await self._consumer.stop()
-        await self._producer.stop()
+        """Disconnect; without effect before `start`."""
+        for client in self._clients:
+            await client.stop()
 
     async def start_at(self, offsets: dict[str, int]) -> None:
         """Assign every partition and seek; see the port.

@@ -1,0 +1,144 @@
+"""settings → the learner process: one per deployment; decisions and labels in, weights out."""
+
+import asyncio
+import importlib.metadata
+import signal
+import time
+from contextlib import closing
+
+import structlog
+
+from features.client_redis import Client, connect_redis
+from features.spec import Spec
+from models.learner import StateMismatch
+from models.learner_torch import TorchLearner
+from models.member_torch import Recipe
+from models.registry import VersionConflict
+from models.registry_redis import RedisWeightsRegistry
+from models.signing import Signer, ensure_keys
+from pipeline.join import JoinBusy
+from pipeline.join_sqlite import SqliteJoinStore
+from pipeline.learn import LearnRules, LearnStep, StepCounts
+from pipeline.learn_kafka import KafkaLearnLog, LogMoved
+from pipeline.learn_loop import CheckpointLost, LearnLoop, LoopRules
+from pipeline.metrics import LearnMetrics
+from riskbeat.settings import Settings
+
+EXIT_FAILED = 1
+EXIT_REFUSED = 3
+REFUSED = (CheckpointLost, JoinBusy, LogMoved, StateMismatch, VersionConflict)
+
+log = structlog.get_logger("learn")
+
+
+class Heard:
+    """Writes down what the loop does, in the log and in the metrics."""
+
+    def __init__(self, metrics: LearnMetrics) -> None:
+        """Take the metrics."""
+        self._metrics = metrics
+
+    def stepped(self, counts: StepCounts, rejects: int, seconds: float) -> None:
+        """One batch was taken in."""
+        self._metrics.stepped(counts, rejects, seconds)
+        if rejects:
+            log.warning("learn.rejected", records=rejects)
+
+    def published(self, version: int, created_at_ms: int, figures: dict[str, float]) -> None:
+        """A version is on the shelf."""
+        self._metrics.published(version, created_at_ms, figures)
+        shown = {name: round(value, 4) for name, value in figures.items()}
+        log.info("weights.published", weights_version=version, **shown)
+
+
+def run_learner(settings: Settings) -> int:
+    """Learn until SIGTERM or SIGINT; return the exit code: 0 asked to stop, 1 failed, 3 refused.
+
+    The feature spec, the data directory, the log and the registry must belong together; where they
+    do not, the process ends and says which does not and what to do.
+
+    Raises:
+        SpecError: The feature spec cannot be read.
+        BadKeys: The key pair cannot be read or made.
+    """
+    return asyncio.run(_learn(settings))
+
+
+async def _learn(settings: Settings) -> int:
+    spec = Spec.load(settings.spec_path)
+    signer = ensure_keys(settings.signing_key_path, settings.public_key_paths[0])
+    metrics = LearnMetrics(time.time)
+    metrics.serve(settings.metrics_port, settings.metrics_host)
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    client = connect_redis(
+        settings.redis_url.get_secret_value(),
+        cluster=settings.redis_cluster,
+        timeout_s=settings.redis_timeout_s,
+    )
+    journal = KafkaLearnLog(settings.kafka_options(), settings.topics, settings.model_name, _now_ms)
+    try:
+        with closing(SqliteJoinStore(settings.data_dir / "learn" / "join.sqlite")) as store:
+            await journal.start()
+            loop = _loop(settings, spec, signer, store, journal, client, Heard(metrics))
+            log.info("learn.started", spec=spec.digest[:12], features=spec.n_features)
+            await loop.run(stop)
+    except REFUSED as error:
+        log.error("learn.refused", reason=type(error).__name__, detail=str(error))
+        return EXIT_REFUSED
+    except Exception as error:
+        log.exception("learn.failed", error=repr(error))
+        return EXIT_FAILED
+    finally:
+        await journal.stop()
+        await client.aclose()
+    log.info("learn.stopped")
+    return 0
+
+
+def _loop(
+    settings: Settings,
+    spec: Spec,
+    signer: Signer,
+    store: SqliteJoinStore,
+    journal: KafkaLearnLog,
+    client: Client,
+    heard: Heard,
+) -> LearnLoop:
+    step_rules = LearnRules(
+        n_features=spec.n_features,
+        label_partitions=settings.labels_partitions,
+        legit_after_ms=round(settings.legit_after_s * 1000),
+        horizon_ms=round(settings.label_horizon_s * 1000),
+    )
+    loop_rules = LoopRules(
+        event_rules=spec.event_rules,
+        spec_digest=spec.digest,
+        n_features=spec.n_features,
+        code_version=importlib.metadata.version("riskbeat"),
+        publish_interval_s=settings.publish_interval_s,
+        quiet_interval_s=min(settings.publish_quiet_s, settings.publish_interval_s),
+        keep_versions=settings.weights_kept,
+    )
+    learner = TorchLearner(spec.n_features, spec.digest, _recipe(settings), settings.model_name)
+    step = LearnStep(step_rules, store, learner)
+    registry = RedisWeightsRegistry(client, settings.redis_prefix, settings.weights_kept)
+    return LearnLoop(
+        loop_rules, journal, store, step, registry, signer, heard, _now_ms, time.monotonic
+    )
+
+
+def _recipe(settings: Settings) -> Recipe:
+    return Recipe(
+        seed=settings.learn_seed,
+        beta=settings.learn_negatives_kept,
+        learning_rate=settings.learn_rate,
+        new_rows=max(1, settings.learn_batch_rows // (1 + settings.learn_replayed_rows)),
+        rehearsed_per_row=settings.learn_replayed_rows,
+        keep_rows=settings.reservoir_rows,
+    )
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000
