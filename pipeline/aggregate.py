@@ -241,7 +241,7 @@ class Aggregator:
         mark = self._marks.mark("l", update.header.source_partition)
         seq = update.seq[starts]
         before = np.maximum.accumulate(np.concatenate([[mark.seq], seq]))
-        fresh = np.asarray(seq > before[:-1], np.bool_)
+        fresh: NDArray[np.bool_] = np.greater(seq, before[:-1])
         mark.seq = int(before[-1])
         applied.duplicates += int(np.count_nonzero(~fresh))
         return fresh
