@@ -1,0 +1,187 @@
+"""What every weights registry promises: the memory fake always, Redis with `-m live`."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+import pytest
+
+from features.client_redis import connect_redis
+from models.registry import NoWeights, Progress, Standing, VersionConflict, WeightsRegistry
+from models.registry_redis import RedisWeightsRegistry
+from tests.fakes_learn import MemoryWeightsRegistry
+
+KEEP = 3
+SOON_S = 10.0
+
+
+@dataclass
+class Shelf:
+    """Two views of one registry, as of two processes."""
+
+    writer: WeightsRegistry
+    reader: WeightsRegistry
+
+
+@pytest.fixture(params=["memory", pytest.param("redis", marks=pytest.mark.live)])
+async def shelf(request: pytest.FixtureRequest) -> AsyncIterator[Shelf]:
+    if request.param == "memory":
+        registry = MemoryWeightsRegistry(KEEP)
+        yield Shelf(registry, registry)
+        return
+    url, prefix = (request.getfixturevalue(name) for name in ("redis_url", "redis_prefix"))
+    clients = [connect_redis(url) for _ in range(2)]
+    try:
+        yield Shelf(*(RedisWeightsRegistry(client, prefix, KEEP, poll_s=1.0) for client in clients))
+    finally:
+        for client in clients:
+            await client.aclose()
+
+
+async def publish_up_to(shelf: Shelf, version: int) -> None:
+    for number in range(1, version + 1):
+        await shelf.writer.publish(number, body_of(number))
+
+
+def body_of(version: int) -> bytes:
+    return bytes([version % 256]) * 5000
+
+
+async def test_an_empty_registry_stands_at_zero(shelf: Shelf) -> None:
+    assert await shelf.reader.standing() == Standing(latest=0, active=0, pinned=False)
+    assert await shelf.reader.latest_version() == await shelf.reader.active_version() == 0
+    assert await shelf.reader.history() == []
+    with pytest.raises(NoWeights):
+        await shelf.reader.read(1)
+
+
+async def test_what_is_published_is_read_whole_by_others(shelf: Shelf) -> None:
+    await publish_up_to(shelf, 2)
+    assert await shelf.reader.read(1) == body_of(1)
+    assert await shelf.reader.read(2) == body_of(2)
+    assert await shelf.reader.standing() == Standing(latest=2, active=2, pinned=False)
+
+
+@pytest.mark.parametrize("version", [1, 2, 4, 9])
+async def test_a_second_learner_is_refused(shelf: Shelf, version: int) -> None:
+    await publish_up_to(shelf, 2)
+    with pytest.raises(VersionConflict):
+        await shelf.writer.publish(version, b"other")
+    assert await shelf.reader.latest_version() == 2
+    assert await shelf.reader.read(2) == body_of(2)
+
+
+async def test_of_two_learners_at_once_one_wins(shelf: Shelf) -> None:
+    await publish_up_to(shelf, 1)
+    results = await asyncio.gather(
+        shelf.writer.publish(2, b"a"), shelf.reader.publish(2, b"b"), return_exceptions=True
+    )
+    assert sorted(type(result) for result in results if result) == [VersionConflict]
+    winner = b"a" if results[0] is None else b"b"
+    assert await shelf.reader.read(2) == winner
+
+
+async def test_only_the_newest_versions_stay(shelf: Shelf) -> None:
+    await publish_up_to(shelf, 6)
+    for version in (4, 5, 6):
+        assert await shelf.reader.read(version) == body_of(version)
+    for version in (1, 2, 3):
+        with pytest.raises(NoWeights):
+            await shelf.reader.read(version)
+
+
+async def test_a_pinned_version_stays_active_and_readable(shelf: Shelf) -> None:
+    await publish_up_to(shelf, 2)
+    await shelf.reader.pin(2, "ann", "alerts doubled", 17)
+    for version in range(3, 9):
+        await shelf.writer.publish(version, body_of(version))
+    assert await shelf.reader.standing() == Standing(latest=8, active=2, pinned=True)
+    assert await shelf.reader.read(2) == body_of(2)
+    await shelf.reader.unpin("bob", "fixed", 18)
+    assert await shelf.reader.standing() == Standing(latest=8, active=8, pinned=False)
+    with pytest.raises(NoWeights):
+        await shelf.reader.read(2)
+    acts = [
+        (act.act, act.version, act.by, act.why, act.at_ms) for act in await shelf.reader.history()
+    ]
+    assert acts == [("unpin", 8, "bob", "fixed", 18), ("pin", 2, "ann", "alerts doubled", 17)]
+
+
+async def test_a_pin_that_is_replaced_leaves_nothing_behind(shelf: Shelf) -> None:
+    await publish_up_to(shelf, 2)
+    await shelf.writer.pin(2, "ann", "", 1)
+    for version in range(3, 9):
+        await shelf.writer.publish(version, body_of(version))
+    await shelf.writer.pin(7, "ann", "", 2)
+    with pytest.raises(NoWeights):
+        await shelf.reader.read(2)
+    assert await shelf.reader.active_version() == 7
+
+
+async def test_rollback_pins_the_version_before(shelf: Shelf) -> None:
+    await publish_up_to(shelf, 3)
+    assert await shelf.reader.rollback("ann", "", 1) == 2
+    assert await shelf.reader.standing() == Standing(latest=3, active=2, pinned=True)
+
+
+async def test_what_is_not_on_the_shelf_cannot_be_pinned(shelf: Shelf) -> None:
+    await publish_up_to(shelf, 1)
+    for act in (shelf.reader.pin(5, "ann", "", 1), shelf.reader.rollback("ann", "", 1)):
+        with pytest.raises(NoWeights):
+            await act
+    assert await shelf.reader.standing() == Standing(latest=1, active=1, pinned=False)
+    await shelf.reader.unpin("ann", "", 2)
+    assert await shelf.reader.history() == []
+
+
+async def test_lost_versions_come_back_and_nothing_is_lowered(shelf: Shelf) -> None:
+    await publish_up_to(shelf, 1)
+    await shelf.writer.restore(7, body_of(7))
+    assert await shelf.reader.latest_version() == 7
+    await shelf.writer.restore(5, b"older")
+    assert await shelf.reader.latest_version() == 7
+    assert await shelf.reader.read(7) == body_of(7)
+    with pytest.raises(NoWeights):
+        await shelf.reader.read(5)
+    await shelf.writer.publish(8, body_of(8))
+
+
+async def test_who_waits_is_woken_by_a_publication_and_by_a_rollback(shelf: Shelf) -> None:
+    await publish_up_to(shelf, 1)
+    waiting = asyncio.create_task(shelf.reader.wait_newer(1, SOON_S))
+    await asyncio.sleep(0)
+    await shelf.writer.publish(2, body_of(2))
+    assert await waiting == 2
+    assert await shelf.reader.wait_newer(1, SOON_S) == 2  # what happened before counts
+    waiting = asyncio.create_task(shelf.reader.wait_newer(2, SOON_S))
+    await asyncio.sleep(0)
+    await shelf.writer.rollback("ann", "", 1)
+    assert await waiting == 1
+
+
+async def test_who_waits_in_vain_gets_the_version_as_it_is(shelf: Shelf) -> None:
+    await publish_up_to(shelf, 1)
+    assert await shelf.reader.wait_newer(1, 0.05) == 1
+
+
+async def test_scorers_and_learner_report(shelf: Shelf) -> None:
+    assert await shelf.reader.progress() is None
+    assert await shelf.reader.active_versions() == {}
+    await shelf.reader.report_active("serve-1", 4)
+    await shelf.reader.report_active("serve-2", 3)
+    await shelf.reader.report_active("serve-1", 5)
+    assert await shelf.writer.active_versions() == {"serve-1": 5, "serve-2": 3}
+    await shelf.writer.report_progress({"decisions.v1:0": 7}, 5)
+    await shelf.writer.report_progress({"decisions.v1:0": 9}, 5)
+    assert await shelf.reader.progress() == Progress(offsets={"decisions.v1:0": 9}, version=5)
+
+
+@pytest.mark.live
+async def test_a_silent_scorer_is_forgotten(redis_url: str, redis_prefix: str) -> None:
+    client = connect_redis(redis_url)
+    registry = RedisWeightsRegistry(client, redis_prefix, report_ttl_s=0.05)
+    await registry.report_active("serve-1", 4)
+    async with asyncio.timeout(SOON_S):
+        while await registry.active_versions():  # noqa: ASYNC110 - the clock is the server's
+            await asyncio.sleep(0.02)
+    await client.aclose()
