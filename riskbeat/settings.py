@@ -7,6 +7,7 @@ Every key is `RISKBEAT_` and the field's name in capitals. The page
 import ssl
 from pathlib import Path
 from typing import Any, Literal
+from urllib.parse import quote
 
 from pydantic import Field, SecretStr, model_validator
 from pydantic_core import PydanticCustomError
@@ -112,6 +113,14 @@ class RedisSettings(BaseSettings):
         5.0, gt=0, le=60, description="Longest wait for one answer of the store (not of scoring)"
     )
 
+    @property
+    def redis_address(self) -> str:
+        """The URL with its secrets and authority, as Redis clients take it."""
+        url = self.redis_url.get_secret_value()
+        if self.redis_ca is None:
+            return url
+        return f"{url}{'&' if '?' in url else '?'}ssl_ca_certs={quote(str(self.redis_ca), safe='')}"
+
 
 class LearnSettings(BaseSettings):
     """What the learner may take, keep and publish."""
@@ -120,8 +129,11 @@ class LearnSettings(BaseSettings):
     publish_interval_s: float = Field(
         1.0, gt=0, le=3600, description="A new version this often, while something was learned"
     )
+    publish_quiet_s: float = Field(
+        0.2, gt=0, le=3600, description="And at most this often, when all that came was learned"
+    )
     legit_after_s: float = Field(
-        7 * DAY_S, gt=0, description="Event time after which silence counts as legit"
+        7 * DAY_S, ge=0, description="Event time after which silence counts as legit; 0 = never"
     )
     label_horizon_s: float = Field(
         60 * DAY_S, gt=0, description="Event time for which a decision waits for its label"
@@ -137,7 +149,6 @@ class LearnSettings(BaseSettings):
     learn_seed: int = Field(1, ge=0, description="Seeds the first weights and every draw")
     reservoir_rows: int = Field(200_000, ge=1, description="Earlier rows kept for learning again")
     weights_kept: int = Field(64, ge=2, description="Newest versions that the registry keeps")
-    checkpoints_kept: int = Field(3, ge=2, description="Newest checkpoints kept on disk")
     signing_key_path: Path = Field(
         Path("data/keys/signing.pem"), description="Ed25519 private key; only the learner reads it"
     )
@@ -160,8 +171,14 @@ class FeaturizeSettings(BaseSettings):
     fresh_heartbeat_s: float = Field(
         0.5, gt=0, le=60, description="An idle worker says that its partitions are fresh this often"
     )
-    hot_entities: int = Field(
-        200_000, ge=1, description="Entities whose state a worker keeps in memory"
+    cache_max_bytes: int = Field(
+        512 * MIB, ge=MIB, description="States that a worker keeps in memory, over all partitions"
+    )
+    stall_s: float = Field(
+        60.0, gt=0, le=3600, description="A worker with lag and no progress for so long ends itself"
+    )
+    store_wait_s: float = Field(
+        30.0, ge=0, le=3600, description="A worker waits so long for an absent store, then ends"
     )
 
 
@@ -216,7 +233,7 @@ class Settings(KafkaSettings, RedisSettings, FeaturizeSettings, LearnSettings, S
     """The settings of one process. A value: read once at start, handed out piece by piece."""
 
     model_config = SettingsConfigDict(
-        env_prefix=PREFIX, frozen=True, extra="ignore", env_ignore_empty=True
+        env_prefix=PREFIX, frozen=True, env_ignore_empty=True, allow_inf_nan=False
     )
 
     spec_path: Path = Field(Path("features.yaml"), description="The feature spec")

@@ -20,7 +20,7 @@ from typing import Self
 import httpx
 
 from riskbeat.child import GUARD, RESTARTS_MAX, Child, ChildFailed, ChildSpec
-from riskbeat.embedded import LOOPBACK, broker_command, free_ports, valkey_command
+from riskbeat.embedded import LOOPBACK, broker_command, free_ports, listens, valkey_command
 from riskbeat.probe_kafka import KafkaSilent, probe_kafka
 from riskbeat.probe_redis import RedisSilent, probe_redis
 from riskbeat.settings import PREFIX
@@ -220,6 +220,8 @@ class LocalStack:
         await self._wait_until(self._valkey_answers, "valkey", SERVERS_READY_TIMEOUT_S)
 
     async def _broker_answers(self) -> bool:
+        if not await asyncio.to_thread(listens, self._ports["broker"]):
+            return False  # asking would only make the client log that it cannot connect
         try:
             return await probe_kafka({"bootstrap_servers": self.kafka}, PROBE_TIMEOUT_S) > 0
         except KafkaSilent:

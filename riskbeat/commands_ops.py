@@ -1,0 +1,75 @@
+"""`riskbeat topics | keys | settings`: what an operator does once, before the processes start."""
+
+import asyncio
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from models.signing import ensure_keys
+from pipeline.topics_kafka import TopicPlan, ensure_topics
+from riskbeat.logs import configure_logs
+from riskbeat.settings import Settings
+from riskbeat.settings_load import load_settings, settings_page, settings_rows
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to the command line."""
+    app.command()(topics)
+    app.command()(keys)
+    app.command("settings")(show_settings)
+
+
+def topics() -> None:
+    """Make the topics that are absent, and check the partitions of all."""
+    settings = load_settings()
+    configure_logs(settings, "topics")
+    plans = plan_topics(settings)
+    asyncio.run(
+        ensure_topics(settings.kafka_options(), plans, replication=settings.topic_replication)
+    )
+    for plan in plans:
+        typer.echo(f"{plan.name}: {plan.partitions} partitions")
+
+
+def keys() -> None:
+    """Make the learner's signing key pair where there is none."""
+    settings = load_settings()
+    ensure_keys(settings.signing_key_path, settings.public_key_paths[0])
+    typer.echo(f"private: {settings.signing_key_path} (only the learner needs it)")
+    typer.echo(f"public: {settings.public_key_paths[0]} (every scorer needs it)")
+
+
+def show_settings(
+    markdown: Annotated[bool, typer.Option(help="As the page docs/settings.md.")] = False,
+) -> None:
+    """List every setting with its default and meaning; values are not shown."""
+    if markdown:
+        typer.echo(settings_page(), nl=False)
+        return
+    console = Console()
+    for title, rows in settings_rows():
+        table = Table("key", "default", "meaning", title=title, title_justify="left")
+        for row in rows:
+            table.add_row(*(cell.replace("`", "").replace("**", "") for cell in row))
+        console.print(table)
+
+
+def plan_topics(settings: Settings) -> list[TopicPlan]:
+    """Return every topic of a deployment, as the settings want it."""
+    names = settings.topics
+    events_ms = round(settings.events_retention_s * 1000)
+    horizon_ms = round(max(settings.label_horizon_s, settings.events_retention_s) * 1000)
+    updates_ms = round(settings.updates_retention_s * 1000)
+    weights_ms = round(settings.weights_retention_s * 1000)
+    dead_ms = round(settings.dead_retention_s * 1000)
+    return [
+        TopicPlan(names.events, settings.events_partitions, events_ms),
+        TopicPlan(names.label_updates, settings.labels_partitions, events_ms),
+        TopicPlan(names.updates, settings.updates_partitions, updates_ms),
+        TopicPlan(names.decisions, settings.decisions_partitions, horizon_ms),
+        TopicPlan(names.labels, settings.labels_partitions, horizon_ms),
+        TopicPlan(names.weights, 1, weights_ms),
+        TopicPlan(names.dead, 1, dead_ms),
+    ]

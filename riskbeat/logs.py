@@ -1,0 +1,116 @@
+"""what processes say → one line per fact on standard error: JSON for log stores, logfmt for people.
+
+One configuration serves our loggers (structlog), uvicorn, Faust and every library (logging). The
+event's name comes first. A line from a library is the event `<logger>.said` with its `text`.
+"""
+
+import json
+import logging
+import logging.config
+import sys
+from collections.abc import Mapping, MutableMapping
+from typing import Any, TextIO
+
+import structlog
+from structlog.typing import EventDict, Processor, WrappedLogger
+
+from riskbeat.settings import Settings
+
+VALUE_MAX_CHARS = 2_000
+QUIET = {"aiokafka": logging.WARNING, "faust": logging.WARNING, "mode": logging.WARNING}
+ADOPTED = ("uvicorn", "uvicorn.error", "uvicorn.access", "faust", "mode", "aiokafka")
+
+
+def configure_logs(settings: Settings, process: str, stream: TextIO = sys.stderr) -> None:
+    """Send every logger of this process through one formatter.
+
+    Args:
+        settings: Chooses the format and the quietest level.
+        process: Stands in every line as `process`.
+        stream: Where lines go.
+    """
+    level = logging.getLevelNamesMapping()[settings.log_level]
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(formatter(settings.log_format, process))
+    root = logging.getLogger()
+    root.handlers = [handler]
+    root.setLevel(level)
+    for name in ADOPTED:
+        logging.getLogger(name).handlers = []
+        logging.getLogger(name).propagate = True
+    for name, quietest in QUIET.items():
+        logging.getLogger(name).setLevel(max(level, quietest))
+    structlog.configure(
+        processors=[
+            structlog.stdlib.filter_by_level,
+            structlog.contextvars.merge_contextvars,
+            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
+        ],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+        cache_logger_on_first_use=True,
+    )
+
+
+def formatter(log_format: str, process: str) -> structlog.stdlib.ProcessorFormatter:
+    """Return the formatter of every line, ours and the libraries'."""
+
+    def name_process(_: WrappedLogger, __: str, line: EventDict) -> EventDict:
+        line["process"] = process
+        return line
+
+    shared: list[Processor] = [
+        structlog.stdlib.add_logger_name,
+        structlog.stdlib.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True, key="at"),
+    ]
+    return structlog.stdlib.ProcessorFormatter(
+        foreign_pre_chain=[name_foreign],
+        processors=[
+            *shared,
+            name_process,
+            structlog.processors.format_exc_info,
+            structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+            to_json if log_format == "json" else to_logfmt,
+        ],
+    )
+
+
+def name_foreign(_: WrappedLogger, __: str, line: EventDict) -> EventDict:
+    """Turn a library's sentence into an event with a name."""
+    record: logging.LogRecord = line["_record"]
+    text = line["event"]
+    line["event"] = f"{record.name}.said"
+    line["text"] = text
+    return line
+
+
+def to_json(_: WrappedLogger, __: str, line: MutableMapping[str, Any]) -> str:
+    """Render one line as JSON, the event's name first."""
+    return json.dumps(_ordered(line), default=str, ensure_ascii=False)
+
+
+def to_logfmt(_: WrappedLogger, __: str, line: MutableMapping[str, Any]) -> str:
+    """Render one line as `event key=value …`, quoted where a value would be torn apart."""
+    ordered = _ordered(line)
+    event = _logfmt_value(ordered.pop("event"))
+    return " ".join([event, *(f"{key}={_logfmt_value(value)}" for key, value in ordered.items())])
+
+
+def _ordered(line: Mapping[str, Any]) -> dict[str, Any]:
+    """Put the name first, what it says next, and where and when it was said last."""
+    last = ("level", "logger", "process", "at", "exception")
+    said = {key: value for key, value in line.items() if key != "event" and key not in last}
+    return {"event": line["event"]} | said | {key: line[key] for key in last if key in line}
+
+
+def _logfmt_value(value: object) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return str(value).lower()
+    text = str(value)
+    if len(text) > VALUE_MAX_CHARS:
+        text = f"{text[:VALUE_MAX_CHARS]}…"
+    plain = text and not any(char in '"=' or char.isspace() for char in text)
+    return text if plain else json.dumps(text, ensure_ascii=False)
