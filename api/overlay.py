@@ -190,7 +190,9 @@ class _Rows:
         count = len(updates)
         if len(self._free) < count:
             self._grow(count)
-        slots, self._free = self._free[len(self._free) - count :], self._free[: -count or None]
+        keep = len(self._free) - count
+        slots = self._free[keep:]
+        del self._free[keep:]
         for name in _COLUMNS:
             getattr(self._columns, name)[slots] = getattr(updates, name)
         return slots

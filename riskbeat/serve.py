@@ -27,6 +27,7 @@ from riskbeat.settings import Settings
 STREAM_RESTART_S = 1.0
 METRICS_EVERY_S = 1.0
 BACKLOG = 2_048
+WARM_UP_READS = 3
 
 log = structlog.get_logger("serve")
 
@@ -64,7 +65,7 @@ async def _serve(settings: Settings, http: bool, stream: bool) -> int:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
-    warm_up(parts)
+    await warm_up(parts)
     await parts.publisher.try_log()
     server = _server(parts, http)
     tasks = {
@@ -137,20 +138,25 @@ def _server(parts: Parts, http: bool) -> HttpServer:
     return HttpServer(config)
 
 
-def warm_up(parts: Parts) -> None:
-    """Compile the kernels and touch every path once, before anybody waits for an answer."""
-    for name, kind in parts.spec.event_rules.event_types.items():
-        amount = Amount(1, parts.spec.base_currency) if kind.amount_required else None
-        entities = {entity.name: "warm-up" for entity in parts.spec.entities}
-        entities.setdefault(kind.primary, "warm-up")
-        event = Event(
-            event_type=name,
-            event_id="warm-up",
-            event_time=from_ms(now_ms()),
-            entities=entities,
-            amount=amount,
-        )
-        parts.decider.rehearse([Asked(event, Source(door="http"))])
+async def warm_up(parts: Parts) -> None:
+    """Compile the kernels, open connections and touch every path once, before anybody waits."""
+    asked = [_an_event(parts, name) for name in parts.spec.event_rules.event_types]
+    parts.decider.rehearse(asked)
+    for _ in range(WARM_UP_READS):
+        await parts.decider.look([one.event for one in asked], parts.settings.redis_timeout_s)
+
+
+def _an_event(parts: Parts, event_type: str) -> Asked:
+    entities = {entity.name: "warm-up" for entity in parts.spec.entities}
+    kind = parts.spec.event_rules.event_types[event_type]
+    event = Event(
+        event_type=event_type,
+        event_id="warm-up",
+        event_time=from_ms(now_ms()),
+        entities=entities | {kind.primary: "warm-up"},
+        amount=Amount(1, parts.spec.base_currency) if kind.amount_required else None,
+    )
+    return Asked(event, Source(door="http"))
 
 
 async def _keep_streaming(parts: Parts, stopping: asyncio.Event, *, restart: bool) -> None:

@@ -1,0 +1,216 @@
+"""Ports of the scorer, in memory; and builders of what it eats."""
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from api.claims import Claim, Claimed, ClaimsUnavailable
+from api.publish import LogUnavailable, Outgoing, Position
+from features.event import Amount, Event, from_ms, partition_of
+from features.spec import Spec
+from features.store import Reads, SourceMark, StoreUnavailable, Watermarks
+from features.update import EntityUpdates
+from features.window import apply_many
+from models.weights import Weights, shapes_of
+
+NOW_MS = 1_772_366_400_000
+SPEC_TEXT = """
+money: {base: EUR, rates_version: "1", rates: {EUR: "1", USD: "0.5"}}
+event_types:
+  card_payment: {primary: card}
+entities:
+  card:
+    count: [10m, 1h]
+    sum: [1h]
+    since_last: true
+    distinct: {merchant: [1h]}
+  merchant:
+    count: [10m]
+    mean: [1h]
+calendar: [hour]
+"""
+POLICY_TEXT = """
+version: 3
+risk_levels: {elevated: 0.9, highest: 0.99}
+default:
+  bands:
+    - {outcome: decline, probability: 0.8}
+    - {outcome: review, probability: 0.5}
+  fallback:
+    - {outcome: review, amount_at_least: 10000}
+"""
+
+
+def an_event(
+    event_id: str = "pay_1", *, at_ms: int = NOW_MS, value: int = 1000, **entities: str
+) -> Event:
+    return Event(
+        event_type="card_payment",
+        event_id=event_id,
+        event_time=from_ms(at_ms),
+        entities=entities or {"card": "c1", "merchant": "m1"},
+        amount=Amount(value, "EUR"),
+    )
+
+
+def some_arrays(
+    n: int, *, seed: int = 1, members: int = 1, hidden: tuple[int, int] = (16, 8), probes: int = 5
+) -> dict[str, NDArray[np.float32]]:
+    rng = np.random.default_rng(seed)
+    arrays = {
+        name: (rng.normal(size=shape) * 0.4).astype(np.float32)
+        for name, shape in shapes_of(n, members, hidden, probes).items()
+    }
+    arrays["scaler.scale"] = rng.uniform(0.5, 2.0, n).astype(np.float32)
+    arrays["calibration"] = np.array([0.9, -0.1], np.float32)
+    arrays["quantiles"] = np.linspace(0, 1, 1001).astype(np.float32)
+    arrays["probe.x"] = (rng.normal(size=(probes, n)) * 50).astype(np.float32)
+    arrays["probe.x"][0, 0] = np.nan
+    return arrays
+
+
+def logit_of(
+    arrays: dict[str, NDArray[np.float32]], X: NDArray[np.float32], beta: float
+) -> NDArray[np.float64]:
+    """The formula of design and contract, written down again in float64."""
+    wide = {name: array.astype(np.float64) for name, array in arrays.items()}
+    x = X.astype(np.float64)
+    z = np.sign(x) * np.log1p(np.abs(x))
+    z = (z - wide["scaler.mean"]) / wide["scaler.scale"]
+    z = np.clip(np.where(np.isnan(z), 0.0, z), -8, 8)
+    logits = []
+    for m in range(sum(name.endswith(".linear") for name in arrays)):
+        h = np.maximum(z @ wide[f"m{m}.w0"].T + wide[f"m{m}.b0"], 0)
+        h = np.maximum(h @ wide[f"m{m}.w1"].T + wide[f"m{m}.b1"], 0)
+        logits.append((h @ wide[f"m{m}.w2"].T)[:, 0] + wide[f"m{m}.b2"] + z @ wide[f"m{m}.linear"])
+    a, b = wide["calibration"]
+    mean: NDArray[np.float64] = a * np.mean(logits, axis=0) + b + np.log(beta)
+    return mean
+
+
+def some_weights(
+    digest: str,
+    n: int,
+    *,
+    version: int = 1,
+    beta: float = 0.5,
+    seed: int | None = None,
+    members: int = 1,
+) -> Weights:
+    arrays = some_arrays(n, seed=version if seed is None else seed, members=members)
+    arrays["probe.logit"] = logit_of(arrays, arrays["probe.x"], beta).astype(np.float32)
+    return Weights(
+        model="champion",
+        version=version,
+        schema_digest=digest,
+        parent_sha256="",
+        beta=beta,
+        offsets={},
+        learned_until_ms=NOW_MS - 500,
+        labels_learned=3,
+        created_at_ms=NOW_MS - 400,
+        metrics={},
+        code_version="test",
+        arrays=arrays,
+    )
+
+
+def with_arrays(weights: Weights, **changed: NDArray[np.float32]) -> Weights:
+    named = {name.replace("__", "."): array for name, array in changed.items()}
+    return dataclasses.replace(weights, arrays={**weights.arrays, **named})
+
+
+class MemoryStates:
+    """A feature reader over states that a test applies; it can be made to fail."""
+
+    def __init__(self, spec: Spec, partitions: int = 2) -> None:
+        self.spec = spec
+        self.partitions = partitions
+        self.states: dict[bytes, bytes] = {}
+        self.marks = {p: Watermarks([SourceMark(0)], [SourceMark(0)]) for p in range(partitions)}
+        self.fresh_until_ms = NOW_MS - 40
+        self.away = False
+        self.calls = 0
+
+    def apply(self, updates: EntityUpdates, source_partition: int, next_offset: int) -> None:
+        keys = list(dict.fromkeys(updates.keys))
+        slot = np.array([keys.index(key) for key in updates.keys], np.int32)
+        blobs = apply_many(self.spec, [self.states.get(k, b"") for k in keys], slot, updates)
+        self.states.update(zip(keys, blobs, strict=True))
+        for marks in self.marks.values():
+            marks.mark("e", source_partition).next_offset = next_offset
+
+    async def read_many(self, keys: Sequence[bytes]) -> Reads:
+        self.calls += 1
+        if self.away:
+            raise StoreUnavailable("refused", "nobody listens")
+        owners = [partition_of(key, self.partitions) for key in keys]
+        return Reads(
+            [self.states.get(key, b"") for key in keys],
+            owners,
+            {p: self.marks[p] for p in set(owners)},
+            {p: self.fresh_until_ms for p in set(owners)},
+        )
+
+
+class MemoryClaims:
+    """Claims in a dictionary; time passes when a test says so."""
+
+    def __init__(self) -> None:
+        self.kept: dict[str, tuple[bytes, bytes]] = {}
+        self.away = False
+
+    async def take_many(self, claims: Sequence[Claim]) -> list[Claimed]:
+        self._check()
+        return [self._take(claim) for claim in claims]
+
+    async def finish_many(self, done: Sequence[tuple[Claim, bytes]]) -> None:
+        self._check()
+        for claim, answer in done:
+            self.kept[claim.name] = (claim.body_hash, answer)
+
+    async def release_many(self, claims: Sequence[Claim]) -> None:
+        self._check()
+        for claim in claims:
+            self.kept.pop(claim.name, None)
+
+    def _take(self, claim: Claim) -> Claimed:
+        if claim.name not in self.kept:
+            self.kept[claim.name] = (claim.body_hash, b"")
+            return Claimed("new")
+        body_hash, answer = self.kept[claim.name]
+        if body_hash != claim.body_hash:
+            return Claimed("other_body")
+        return Claimed("done", answer) if answer else Claimed("in_progress")
+
+    def _check(self) -> None:
+        if self.away:
+            raise ClaimsUnavailable("nobody listens")
+
+
+class MemoryPublisher:
+    """A log in a list; it can be away."""
+
+    def __init__(self) -> None:
+        self.records: list[Outgoing] = []
+        self.away = False
+        self.stopped = False
+
+    async def start(self) -> None:
+        if self.away:
+            raise LogUnavailable("no broker")
+
+    async def publish_many(self, records: Sequence[Outgoing], timeout_s: float) -> list[Position]:
+        if self.away:
+            raise LogUnavailable("no ack")
+        begin = len(self.records)
+        self.records.extend(records)
+        return [Position(0, begin + i) for i in range(len(records))]
+
+    async def stop(self) -> None:
+        self.stopped = True
+
+    def of(self, topic: str) -> list[Outgoing]:
+        return [record for record in self.records if record.topic == topic]
