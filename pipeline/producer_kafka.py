@@ -27,15 +27,15 @@ class LogProducer:
 
     async def start(self) -> None:
         """Connect."""
-        producer = AIOKafkaProducer(
-            **self._options,
-            acks="all",
-            enable_idempotence=True,
-            linger_ms=self._linger_ms,
-            max_batch_size=PRODUCER_BATCH_BYTES,
-            max_request_size=PRODUCER_MAX_REQUEST_BYTES,
-            request_timeout_ms=int(PRODUCER_TIMEOUT_S * 1000),
-        )
+        ours = {
+            "acks": "all",
+            "enable_idempotence": True,
+            "linger_ms": self._linger_ms,
+            "max_batch_size": PRODUCER_BATCH_BYTES,
+            "max_request_size": PRODUCER_MAX_REQUEST_BYTES,
+            "request_timeout_ms": int(PRODUCER_TIMEOUT_S * 1000),
+        }
+        producer = AIOKafkaProducer(**{**self._options, **ours})
         self._producer = producer
         await producer.start()
 

@@ -1,6 +1,7 @@
 """this machine → what is there, what is missing, and what to do about it: `riskbeat doctor`."""
 
 import asyncio
+import importlib
 import importlib.metadata
 import os
 import platform
@@ -19,7 +20,6 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from riskbeat.doctor_torch import describe_torch
 from riskbeat.embedded import (
     INSTALL_HINT,
     EmbeddedMissing,
@@ -77,6 +77,11 @@ def doctor() -> None:
         raise typer.Exit(1)
 
 
+def _describe_torch() -> str:
+    """Import torch only for a doctor that was asked, not for every other command."""
+    return str(importlib.import_module("riskbeat.doctor_torch").describe_torch())
+
+
 def check_machine() -> Iterator[Finding]:
     """Look at Python, the packages, numba, torch and the disk."""
     version = platform.python_version()
@@ -89,7 +94,7 @@ def check_machine() -> Iterator[Finding]:
     )
     yield check_packages()
     yield check_numba()
-    yield Finding("torch", State.OK, describe_torch())
+    yield Finding("torch", State.OK, _describe_torch())
     free = shutil.disk_usage(tempfile.gettempdir()).free
     roomy = free >= DISK_WANTED_BYTES
     yield Finding(

@@ -1,0 +1,44 @@
+"""The `riskbeat` command: one way in to every process and tool."""
+
+import importlib.metadata
+import sys
+
+import typer
+
+from features.spec import SpecError
+from models.policy import PolicyError
+from riskbeat import commands_ops, commands_run, doctor
+from riskbeat.embedded import EmbeddedMissing
+from riskbeat.settings_load import SettingError
+
+EXIT_USER_ERROR = 2
+USER_ERRORS = (SettingError, SpecError, PolicyError, EmbeddedMissing)
+
+app = typer.Typer(
+    name="riskbeat",
+    help="Scores payments for fraud, and learns while it answers.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+for house in (commands_run, commands_ops, doctor):
+    house.register(app)
+
+
+@app.command()
+def version() -> None:
+    """Print the version of riskbeat."""
+    typer.echo(importlib.metadata.version("riskbeat"))
+
+
+def main() -> None:
+    """Run the command; a user's error is one readable line and exit code 2."""
+    try:
+        app()
+    except USER_ERRORS as error:
+        typer.echo(f"riskbeat: {error}", err=True)
+        sys.exit(EXIT_USER_ERROR)
+
+
+if __name__ == "__main__":
+    main()

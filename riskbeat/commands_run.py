@@ -1,0 +1,68 @@
+"""`riskbeat featurize | learn | serve | demo`: the processes, each alone, and all of them together.
+
+What a command needs is imported when it runs: torch alone costs seconds and 600 MB, and a
+featurize worker has no use for it.
+"""
+
+import importlib
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from riskbeat.logs import configure_logs
+from riskbeat.settings import Settings
+from riskbeat.settings_load import load_settings
+
+DEMO_SECONDS = 90.0
+DEMO_EVENTS_PER_S = 700
+
+
+def register(app: typer.Typer) -> None:
+    """Add the process commands to the command line."""
+    for command in (demo, featurize, learn, serve):
+        app.command()(command)
+
+
+def featurize() -> None:
+    """Keep window states: events and labels in, Redis out. Run one for each core."""
+    settings = _start("featurize")
+    sys.exit(_house("featurize").run_featurize(settings))
+
+
+def learn() -> None:
+    """Learn: decisions and labels in, a signed and numbered set of weights out, every second."""
+    settings = _start("learn")
+    sys.exit(_house("learn").run_learner(settings))
+
+
+def serve(
+    http: Annotated[bool, typer.Option(help="Answer decisions over HTTP.")] = True,
+    stream: Annotated[bool, typer.Option(help="Decide what arrives on the events topic.")] = True,
+) -> None:
+    """Decide: over HTTP, and from the events topic to the decisions topic."""
+    settings = _start("serve")
+    sys.exit(_house("serve").run_serve(settings, http=http, stream=stream))
+
+
+def demo(
+    seconds: Annotated[float, typer.Option(min=10, help="How long payments flow.")] = DEMO_SECONDS,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the generated payments.")] = 1,
+    rate: Annotated[int, typer.Option(min=50, help="Payments per second.")] = DEMO_EVENTS_PER_S,
+    json_out: Annotated[
+        Path | None, typer.Option("--json", help="Also write the summary to this file.")
+    ] = None,
+) -> None:
+    """Run the whole path on generated payments and watch it learn. Leaves nothing behind."""
+    sys.exit(_house("demo").run_demo(seconds, seed, rate, json_out))
+
+
+def _start(process: str) -> Settings:
+    settings = load_settings()
+    configure_logs(settings, process)
+    return settings
+
+
+def _house(name: str) -> Any:
+    return importlib.import_module(f"riskbeat.{name}")

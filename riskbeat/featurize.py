@@ -1,0 +1,66 @@
+"""settings → one featurize worker: events and labels in, window states in Redis out."""
+
+from features.client_redis import connect_redis
+from features.spec import Spec
+from features.store_redis import RedisFeatureStore
+from pipeline.featurize import FeaturizeLimits
+from pipeline.featurize_config import FeaturizeConfig
+from pipeline.featurize_faust import run_worker
+from riskbeat.settings import DAY_S, Settings
+
+
+def run_featurize(settings: Settings) -> int:
+    """Run one worker until a signal asks to stop, or it fails; return the exit code.
+
+    Raises:
+        SpecError: The feature spec cannot be read.
+    """
+    return run_worker(featurize_config(settings, Spec.load(settings.spec_path)))
+
+
+def feature_store(settings: Settings, spec: Spec, epoch: int = 0) -> RedisFeatureStore:
+    """Return the feature store that the settings name; nothing connects yet."""
+    client = connect_redis(
+        settings.redis_address,
+        cluster=settings.redis_cluster,
+        timeout_s=settings.redis_timeout_s,
+    )
+    return RedisFeatureStore(
+        client,
+        prefix=settings.redis_prefix,
+        partitions=settings.updates_partitions,
+        spec_digest=spec.digest,
+        ttl_s=spec.ttl_s,
+        updates_topic=settings.topics.updates,
+        epoch=epoch,
+    )
+
+
+def featurize_config(settings: Settings, spec: Spec) -> FeaturizeConfig:
+    """Return what a featurize worker is told by the settings."""
+    limits = FeaturizeLimits(
+        route_max_records=settings.fetch_max_records,
+        update_record_max_bytes=settings.update_record_max_bytes,
+        commit_max_bytes=settings.commit_max_bytes,
+        cache_max_bytes=settings.cache_max_bytes,
+        range_heartbeat_s=settings.range_heartbeat_s,
+        idle_heartbeat_s=settings.fresh_heartbeat_s,
+    )
+    return FeaturizeConfig(
+        spec=spec,
+        store=feature_store(settings, spec),
+        kafka_options=settings.kafka_options(),
+        topics=settings.topics,
+        events_partitions=settings.events_partitions,
+        label_partitions=settings.labels_partitions,
+        updates_partitions=settings.updates_partitions,
+        replication=settings.topic_replication,
+        retention_days=round(settings.events_retention_s / DAY_S),
+        updates_retention_ms=round(settings.updates_retention_s * 1000),
+        limits=limits,
+        session_timeout_s=settings.kafka_session_timeout_s,
+        store_wait_s=settings.store_wait_s,
+        stall_s=settings.stall_s,
+        metrics_port=settings.metrics_port,
+        metrics_address=settings.metrics_host,
+    )
