@@ -125,10 +125,22 @@ class Place:
             SpecError: It is not a whole number followed by ms, s, m, h or d.
         """
         text = self.text()
-        match = _DURATION.fullmatch(text)
-        if match is None:
-            raise self.error(f"expected a duration such as 10m, 24h or 30d; got {text!r}")
-        return int(match.group(1)) * _UNIT_MS[match.group(2)]
+        try:
+            return read_duration_ms(text)
+        except ValueError as error:
+            raise self.error(str(error)) from error
+
+
+def read_duration_ms(text: str) -> int:
+    """Return a duration such as `10m` in milliseconds.
+
+    Raises:
+        ValueError: It is not a whole number followed by ms, s, m, h or d.
+    """
+    match = _DURATION.fullmatch(text)
+    if match is None:
+        raise ValueError(f"expected a duration such as 10m, 24h or 30d; got {text!r}")
+    return int(match.group(1)) * _UNIT_MS[match.group(2)]
 
 
 def read_place(path: Path) -> Place:
