@@ -1,18 +1,28 @@
 """Ports of the scorer, in memory; and builders of what it eats."""
 
+import asyncio
 import dataclasses
 from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from api.answer import Answerer, Told
 from api.claims import Claim, Claimed, ClaimsUnavailable
-from api.publish import LogUnavailable, Outgoing, Position
+from api.decide import Decider
+from api.overlay import Overlay
+from api.publish import LogUnavailable, Outgoing, Position, SpoolingPublisher
+from api.spool import Spool
 from features.event import Amount, Event, from_ms, partition_of
 from features.spec import Spec
 from features.store import Reads, SourceMark, StoreUnavailable, Watermarks
+from features.topics import Topics
 from features.update import EntityUpdates
 from features.window import apply_many
+from models.policy import parse_policy
+from models.scorer_torch import TorchScorer
 from models.weights import Weights, shapes_of
 
 NOW_MS = 1_772_366_400_000
@@ -132,6 +142,7 @@ class MemoryStates:
         self.marks = {p: Watermarks([SourceMark(0)], [SourceMark(0)]) for p in range(partitions)}
         self.fresh_until_ms = NOW_MS - 40
         self.away = False
+        self.stuck = False
         self.calls = 0
 
     def apply(self, updates: EntityUpdates, source_partition: int, next_offset: int) -> None:
@@ -146,6 +157,8 @@ class MemoryStates:
         self.calls += 1
         if self.away:
             raise StoreUnavailable("refused", "nobody listens")
+        if self.stuck:
+            await asyncio.Event().wait()
         owners = [partition_of(key, self.partitions) for key in keys]
         return Reads(
             [self.states.get(key, b"") for key in keys],
@@ -214,3 +227,65 @@ class MemoryPublisher:
 
     def of(self, topic: str) -> list[Outgoing]:
         return [record for record in self.records if record.topic == topic]
+
+
+def a_spec(folder: Path) -> Spec:
+    path = folder / "features.yaml"
+    path.write_text(SPEC_TEXT)
+    return Spec.load(path)
+
+
+@dataclass
+class Stand:
+    """The step and everything around it, in memory.
+
+    Attributes:
+        clock_ms: What the wall clock says; a test moves it.
+    """
+
+    spec: Spec
+    states: MemoryStates
+    scorer: TorchScorer
+    overlay: Overlay
+    decider: Decider
+    claims: MemoryClaims
+    log: MemoryPublisher
+    publisher: SpoolingPublisher
+    answerer: Answerer
+    topics: Topics
+    repeats: list[str]
+    clock_ms: list[int]
+
+    def load(self, version: int) -> Weights:
+        weights = some_weights(self.spec.digest, self.spec.n_features, version=version)
+        self.scorer.load(weights, f"{version:064x}")
+        return weights
+
+
+def a_stand(folder: Path, policy_text: str = POLICY_TEXT) -> Stand:
+    spec = a_spec(folder)
+    clock_ms = [NOW_MS]
+    states = MemoryStates(spec)
+    scorer = TorchScorer(spec.digest, spec.n_features, "test", "cpu")
+    overlay = Overlay(2.0, 1000, 256, spec.max_distinct)
+    policy = parse_policy(policy_text, "policy.yaml")
+    decider = Decider(spec, policy, states, scorer, overlay, lambda: clock_ms[0])
+    claims, log, repeats = MemoryClaims(), MemoryPublisher(), list[str]()
+    publisher = SpoolingPublisher(log, Spool(folder / "spool", 4_000), 1.0, 1.0, 0.001)
+    topics = Topics("t.")
+    told = Told(lambda records, seconds: None, repeats.append)
+    answerer = Answerer(spec, topics, decider, claims, publisher, 5.0, told)
+    return Stand(
+        spec,
+        states,
+        scorer,
+        overlay,
+        decider,
+        claims,
+        log,
+        publisher,
+        answerer,
+        topics,
+        repeats,
+        clock_ms,
+    )
