@@ -18,6 +18,7 @@ from features.store import StoreUnavailable
 REDIS_TIMEOUT_S = 5.0
 REDIS_MAX_CONNECTIONS = 64
 LOAD_MAX_KEYS = 2_000
+SCAN_COUNT = 1_000
 
 T = TypeVar("T")
 Client = Redis | RedisCluster
@@ -107,6 +108,17 @@ class RedisLink:
                 self.client.execute_command("EVAL", script, count, *keys, *args)
             )
         return cast(list[bytes], answer)
+
+    async def unlink_matching(self, pattern: bytes, keep_suffix: bytes) -> int:
+        """Delete every key that matches a pattern, but for those with a suffix; return how many."""
+        count = 0
+        try:
+            async for key in self.client.scan_iter(match=pattern, count=SCAN_COUNT):
+                if not key.endswith(keep_suffix):
+                    count += await self.ask(self.client.execute_command("UNLINK", key))
+        except (RedisError, OSError) as error:
+            raise StoreUnavailable("connection", str(error)) from error
+        return count
 
     async def memory_of_nodes(self) -> list[dict[str, Any]]:
         """Return `INFO memory` of every node."""

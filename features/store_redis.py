@@ -24,14 +24,13 @@ from features.store import (
     SchemaMismatch,
     Source,
     StoreConflict,
-    StoreEpochMismatch,
     StoreEvicts,
     Watermarks,
     decode_watermarks,
     encode_watermarks,
     live_buckets,
 )
-from features.store_scripts import COMMIT, FENCE, FLIP, OPEN
+from features.store_scripts import COMMIT, FENCE, FLIP, OPEN, refusal
 
 __all__ = ["RedisFeatureStore", "connect_redis"]
 
@@ -82,6 +81,18 @@ class RedisFeatureStore:
     def _use_epoch(self, epoch: int) -> None:
         self._epoch = epoch
         self._tags = [f"{self._prefix}{epoch}:{{{p}}}:".encode() for p in range(self._partitions)]
+
+    def in_epoch(self, epoch: int, updates_topic: str) -> "RedisFeatureStore":
+        """Return a store over the same client that writes an epoch which is not alive yet."""
+        return RedisFeatureStore(
+            self._link.client,
+            prefix=self._prefix,
+            partitions=self._partitions,
+            spec_digest=self._digest,
+            ttl_s=self._ttl_s,
+            updates_topic=updates_topic,
+            epoch=epoch,
+        )
 
     async def attach(self) -> Pointer:
         """Find the living epoch, and make the first one in an empty store.
@@ -143,6 +154,15 @@ class RedisFeatureStore:
             meta = f"{self._prefix}{old.epoch}:{{{p}}}:meta".encode()
             await self._link.run(FENCE, [meta], [b"%d" % new.epoch])
 
+    async def drop_epoch(self, epoch: int) -> int:
+        """Delete a dead epoch's keys, but for what fences its writers; return how many.
+
+        Raises:
+            StoreUnavailable: No answer; what is left can be dropped again.
+        """
+        assert epoch != self._epoch
+        return await self._link.unlink_matching(f"{self._prefix}{epoch}:*".encode(), b":meta")
+
     async def open_partition(self, partition: int, log_begins_at: int) -> PartitionMeta:
         """Return where the partition stands; the first open of all makes it."""
         tag = self._tags[partition]
@@ -154,7 +174,7 @@ class RedisFeatureStore:
                 fresh_until_ms, watermarks = decode_watermarks(rest[1])
                 return PartitionMeta(int(rest[0]), watermarks, fresh_until_ms)
             if status != b"absent":
-                self._refuse(status, rest, partition)
+                raise refusal(status, rest, partition, self._epoch)
         raise LogTruncated(
             f"the store knows nothing of updates partition {partition}, whose log begins only at "
             f"{log_begins_at}: run `riskbeat rebuild`"
@@ -195,7 +215,7 @@ class RedisFeatureStore:
         ]
         status, *rest = await self._link.run(COMMIT, keys, args)
         if status != b"ok":
-            self._refuse(status, rest, p)
+            raise refusal(status, rest, p, self._epoch)
 
     async def load_position(self, source: Source, partition: int) -> int | None:
         """Return the offset from which a router must go on, `None` if it never stored one."""
@@ -252,15 +272,6 @@ class RedisFeatureStore:
 
     def _position_key(self, source: Source, partition: int) -> bytes:
         return f"{self._prefix}{self._epoch}:position:{source}:{partition}".encode()
-
-    def _refuse(self, status: bytes, rest: Sequence[bytes], partition: int) -> None:
-        stored = rest[0].decode() if rest else ""
-        where = f"updates partition {partition}"
-        if status in (b"conflict", b"absent"):
-            raise StoreConflict(f"{where} stands at {stored or 'nothing'}, not where we left it")
-        if status == b"epoch":
-            raise StoreEpochMismatch(f"{where} was moved to epoch {stored}, we are {self._epoch}")
-        raise SchemaMismatch(f"{where}: stored {status.decode()} is {stored}")
 
 
 def _decode_pointer(data: bytes) -> Pointer:

@@ -4,6 +4,10 @@ Every script touches only keys of one hash tag. It answers a status array whose 
 the outcome, so that each refusal has its own exception on our side.
 """
 
+from collections.abc import Sequence
+
+from features.store import SchemaMismatch, StoreConflict, StoreEpochMismatch, StoreError
+
 OPEN = """
 -- KEYS: 1 meta, 2 watermarks.  ARGV: 1 epoch, 2 partitions, 3 digest, 4 make ('1' or '0'), 5 empty
 local meta = redis.call('HMGET', KEYS[1], 'epoch', 'partitions', 'digest', 'offset')
@@ -55,3 +59,21 @@ FENCE = """
 if redis.call('EXISTS', KEYS[1]) == 1 then redis.call('HSET', KEYS[1], 'epoch', ARGV[1]) end
 return {'ok'}
 """
+
+
+def refusal(status: bytes, rest: Sequence[bytes], partition: int, epoch: int) -> StoreError:
+    """Return the exception for what a script answered instead of `ok`.
+
+    Args:
+        status: First element of the answer.
+        rest: What the store holds instead.
+        partition: Of the updates topic.
+        epoch: The one that we write.
+    """
+    stored = rest[0].decode() if rest else ""
+    where = f"updates partition {partition}"
+    if status in (b"conflict", b"absent"):
+        return StoreConflict(f"{where} stands at {stored or 'nothing'}, not where we left it")
+    if status == b"epoch":
+        return StoreEpochMismatch(f"{where} was moved to epoch {stored}, we are in {epoch}")
+    return SchemaMismatch(f"{where}: the stored {status.decode()} is {stored}")

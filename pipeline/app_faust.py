@@ -6,8 +6,8 @@ from collections.abc import Awaitable, Callable
 from faust.types import StreamT
 
 from pipeline.batch_faust import Assign, Batch, BatchApp, ConsumerOptions
+from pipeline.featurize import Layout
 from pipeline.featurize_config import FeaturizeConfig
-from pipeline.owned import Layout
 
 ROUTE, AGGREGATE = "route", "aggregate"
 BATCHES_WAITING = 1  # fetched batches that may wait for a step

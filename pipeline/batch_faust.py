@@ -20,7 +20,7 @@ from faust.app.base import BootStrategy as FaustBoot
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP, ConsumerMessage
 
-from pipeline.owned import Place
+from pipeline.featurize import Place
 
 Assign = Callable[[list[Place]], Awaitable[Mapping[Place, int]]]
 Batch = list[tuple[Place, Sequence[Any]]]  # one step's records of one fetch

@@ -4,8 +4,11 @@
 turns those into committed states; `pipeline/featurize_faust.py` runs both.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
+
+from features.store import Source
 
 ROUTE_MAX_RECORDS = 5_000
 UPDATE_RECORD_MAX_BYTES = 512 * 1024
@@ -14,6 +17,13 @@ COMMIT_MAX_BYTES = 1024 * 1024
 CACHE_MAX_BYTES = 512 * 1024 * 1024
 RANGE_HEARTBEAT_S = 0.25
 IDLE_HEARTBEAT_S = 1.0
+
+
+class Place(NamedTuple):
+    """A partition of a topic."""
+
+    topic: str
+    partition: int
 
 
 class LogRecord(Protocol):
@@ -55,6 +65,25 @@ class FeaturizeLimits:
     cache_max_bytes: int = CACHE_MAX_BYTES
     range_heartbeat_s: float = RANGE_HEARTBEAT_S
     idle_heartbeat_s: float = IDLE_HEARTBEAT_S
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Which topics there are, and how many partitions they have.
+
+    Attributes:
+        sources: Topic → which source it is.
+        source_partitions: Count of partitions by source.
+        updates: The updates topic of the store's epoch.
+        updates_partitions: Its count of partitions.
+        dead: The dead-letter topic.
+    """
+
+    sources: Mapping[str, Source]
+    source_partitions: Mapping[Source, int]
+    updates: str
+    updates_partitions: int
+    dead: str
 
 
 class UpdatesHole(RuntimeError):

@@ -14,10 +14,19 @@ DAY_MS = 24 * 3600 * 1000
 
 
 class WorkerStore(FeatureWriter, Protocol):
-    """What the worker asks of the store beside its steps' port."""
+    """What worker and rebuild ask of the store beside the steps' port."""
 
     async def attach(self) -> Pointer:
         """Find the living epoch, or make the first."""
+
+    def in_epoch(self, epoch: int, updates_topic: str) -> "WorkerStore":
+        """Return a store that writes an epoch which is not alive yet."""
+
+    async def flip_pointer(self, old: Pointer | None, new: Pointer) -> None:
+        """Let another epoch live, and fence the writers of the old one."""
+
+    async def drop_epoch(self, epoch: int) -> int:
+        """Delete a dead epoch's keys; return how many."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,9 +17,10 @@ import structlog
 from features.store import Pointer, StoreEpochMismatch
 from pipeline.app_faust import AGGREGATE, ROUTE, make_app
 from pipeline.batch_faust import Batch, BatchConsumer
+from pipeline.featurize import Layout, Place
 from pipeline.featurize_config import FeaturizeConfig, plan_topics
 from pipeline.metrics import FeaturizeMetrics
-from pipeline.owned import Layout, OwnedPartitions, Place
+from pipeline.owned import OwnedPartitions
 from pipeline.producer_kafka import LogProducer
 from pipeline.topics_kafka import TopicPlan, ensure_topics
 from pipeline.watch import Watch
@@ -27,6 +28,7 @@ from pipeline.watch import Watch
 BEAT_S = 0.1
 LAG_COMMIT_S = 5.0
 WATCH_S = 2.0
+CATCH_UP_S = 0.5
 PROBE_TIMEOUT_S = 15.0
 STOP_TIMEOUT_S = 10.0
 EXIT_FAILED = 1
@@ -37,8 +39,19 @@ log = structlog.get_logger("featurize")
 class FeaturizeWorker:
     """One process: a Faust app, the partitions it owns, and what keeps it honest."""
 
-    def __init__(self, config: FeaturizeConfig, pointer: Pointer) -> None:
-        """Build everything; nothing is connected before `run`."""
+    def __init__(
+        self,
+        config: FeaturizeConfig,
+        pointer: Pointer,
+        when_caught_up: Callable[[], Awaitable[None]] | None = None,
+    ) -> None:
+        """Build everything; nothing is connected before `run`.
+
+        Args:
+            config: What the worker is told.
+            pointer: The epoch that it writes.
+            when_caught_up: Called once when the states hold the whole log; the worker then stops.
+        """
         topics = config.topics
         self._config = config
         self._metrics = FeaturizeMetrics()
@@ -72,6 +85,7 @@ class FeaturizeWorker:
             now_ms=_now_ms,
         )
         self._pointer = pointer
+        self._when_caught_up = when_caught_up
         self._watch = Watch(config.stall_s, self._layout.updates, time.monotonic)
 
     # -- what the app asks
@@ -159,6 +173,7 @@ class FeaturizeWorker:
             self._repeat(LAG_COMMIT_S, self._commit_for_tools),
             self._repeat(WATCH_S, self._watch_progress),
             self._repeat(WATCH_S, self._watch_epoch),
+            self._repeat(CATCH_UP_S, self._finish_if_caught_up),
         ]
 
     async def _repeat(self, pause_s: float, chore: Callable[[], Awaitable[None]]) -> None:
@@ -195,6 +210,19 @@ class FeaturizeWorker:
             raise StoreEpochMismatch(
                 f"epoch {pointer.epoch} came alive, we write {self._pointer.epoch}"
             )
+
+    async def _finish_if_caught_up(self) -> None:
+        if self._when_caught_up is None or not self._owned.progress():
+            return
+        sources = [
+            Place(topic, partition)
+            for topic, source in self._layout.sources.items()
+            for partition in range(self._layout.source_partitions[source])
+        ]
+        ends = {place: end for place, (_, end) in (await self.bounds(sources)).items()}
+        if self._owned.covers(ends):
+            await self._when_caught_up()
+            self._stopping.set()
 
     async def _stop(self) -> None:
         """Stop everything within bounds: a Faust app that will not stop is left behind."""

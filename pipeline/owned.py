@@ -6,8 +6,7 @@ dropped at any time; the store knows where to go on.
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import NamedTuple, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 import numpy as np
 import structlog
@@ -16,7 +15,7 @@ from features.spec import Spec
 from features.store import FeatureWriter, Source, StoreConflict, StoreUnavailable
 from pipeline.aggregate import Aggregator, Applied
 from pipeline.dead import dead_letter
-from pipeline.featurize import FeaturizeLimits, LogRecord, UpdatesGap
+from pipeline.featurize import FeaturizeLimits, Layout, LogRecord, Place, UpdatesGap
 from pipeline.metrics import FeaturizeMetrics
 from pipeline.route import Router
 
@@ -29,13 +28,6 @@ log = structlog.get_logger("featurize")
 
 class OffsetOutsideLog(RuntimeError):
     """The store waits for an offset that the log no longer holds, or does not hold yet."""
-
-
-class Place(NamedTuple):
-    """A partition of a topic."""
-
-    topic: str
-    partition: int
 
 
 class Log(Protocol):
@@ -59,25 +51,6 @@ class Sender(Protocol):
 
     async def send_all(self, topic: str, records: Iterable[tuple[int | None, bytes]]) -> None:
         """Send in order; return when all are acknowledged, raise if one is not."""
-
-
-@dataclass(frozen=True, slots=True)
-class Layout:
-    """Which topics there are, and how many partitions they have.
-
-    Attributes:
-        sources: Topic → which source it is.
-        source_partitions: Count of partitions by source.
-        updates: The updates topic of the store's epoch.
-        updates_partitions: Its count of partitions.
-        dead: The dead-letter topic.
-    """
-
-    sources: Mapping[str, Source]
-    source_partitions: Mapping[Source, int]
-    updates: str
-    updates_partitions: int
-    dead: str
 
 
 class OwnedPartitions:
@@ -129,6 +102,17 @@ class OwnedPartitions:
         for p, aggregator in self._aggregators.items():
             offsets[Place(self._layout.updates, p)] = aggregator.next_offset
         return offsets
+
+    def covers(self, ends: Mapping[Place, int]) -> bool:
+        """Return whether every updates partition is owned, and holds all sources up to `ends`."""
+        if len(self._aggregators) < self._layout.updates_partitions:
+            return False
+        return all(
+            aggregator.marks.mark(self._layout.sources[place.topic], place.partition).next_offset
+            >= end
+            for aggregator in self._aggregators.values()
+            for place, end in ends.items()
+        )
 
     async def take_over(self, assigned: Iterable[Place]) -> dict[Place, int]:
         """Own exactly these partitions; return the offset at which to read each.

@@ -70,6 +70,22 @@ async def ensure_topics(
         await admin.close()
 
 
+async def list_topics(kafka_options: Mapping[str, Any]) -> set[str]:
+    """Return the names of all topics.
+
+    Raises:
+        TopicsUnavailable: The broker did not answer.
+    """
+    admin = AIOKafkaAdminClient(**kafka_options)
+    try:
+        await admin.start()
+        return set(await admin.list_topics())
+    except KafkaError as error:
+        raise TopicsUnavailable(f"{type(error).__name__}: {error}") from error
+    finally:
+        await admin.close()
+
+
 async def _create(admin: AIOKafkaAdminClient, plans: list[TopicPlan], replication: int) -> None:
     for with_settings in (True, False):
         topics = [

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from pipeline.owned import Place
+from pipeline.featurize import Place
 
 
 class WorkerStalled(RuntimeError):

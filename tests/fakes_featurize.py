@@ -19,9 +19,9 @@ from features.update import (
     updates_of_transitions,
 )
 from features.window import apply_many
-from pipeline.featurize import FeaturizeLimits
+from pipeline.featurize import FeaturizeLimits, Layout, Place
 from pipeline.metrics import FeaturizeMetrics
-from pipeline.owned import Layout, OwnedPartitions, Place
+from pipeline.owned import OwnedPartitions
 
 EVENTS, LABELS, UPDATES, DEAD = "events", "labels", "updates", "dead"
 SOURCE_PARTITIONS: dict[Source, int] = {"e": 2, "l": 1}

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from features.event import from_ms
 from features.spec import Spec
 from features.store import SchemaMismatch, StoreConflict, StoreEpochMismatch
-from pipeline.featurize import FeaturizeLimits, UpdatesHole
-from pipeline.owned import OffsetOutsideLog, Place
+from pipeline.featurize import FeaturizeLimits, Place, UpdatesHole
+from pipeline.owned import OffsetOutsideLog
 from pipeline.updates import UpdatesUnreadable, decode_record, encode_record
 from tests.fakes import MemoryFeatureStore, MemoryShelf
 from tests.fakes_featurize import (

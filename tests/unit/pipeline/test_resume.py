@@ -18,16 +18,16 @@ async def test_a_killed_worker_loses_and_doubles_nothing(spec: Spec, after: bool
     while True:
         calls += 1
         rng, shelf = random.Random(calls), MemoryShelf()
-        log = a_log(rng, events=40)
+        log = a_log(rng, events=24)
         guillotine = Guillotine(calls, after=after)
         owned = worker_over(spec, a_store(spec, shelf), log, guillotine)
         try:
             await start(owned, log)
-            await drain(owned, log, rng, most=4)
+            await drain(owned, log, rng, most=5)
         except Killed:
             successor = worker_over(spec, a_store(spec, shelf), log)
             await start(successor, log)
-            await drain(successor, log, rng, most=4)
+            await drain(successor, log, rng, most=5)
         assert states_of(shelf) == expected_states(spec, log), f"killed at call {calls}"
         if not guillotine.fell:
             break
