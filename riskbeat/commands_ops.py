@@ -1,24 +1,42 @@
-"""`riskbeat topics | keys | settings`: what an operator does once, before the processes start."""
+"""`riskbeat prepare` and its parts: what is done once, before the processes start."""
 
 import asyncio
+import time
+from pathlib import Path
 from typing import Annotated
 
+import numpy as np
 import typer
 from rich.console import Console
 from rich.table import Table
 
+from features.spec import Spec
+from features.window import warm_up
 from models.signing import ensure_keys
+from models.weights import WEIGHTS_MAX_BYTES
+from pipeline.dedup import SeenIdentities
 from pipeline.topics_kafka import TopicPlan, ensure_topics
 from riskbeat.logs import configure_logs
 from riskbeat.settings import Settings
 from riskbeat.settings_load import load_settings, settings_page, settings_rows
 
+WEIGHTS_MAX_MESSAGE_BYTES = WEIGHTS_MAX_BYTES + 64 * 1024  # the record around the bytes
+
 
 def register(app: typer.Typer) -> None:
     """Add the commands to the command line."""
+    app.command()(prepare)
     app.command()(topics)
     app.command()(keys)
+    app.command()(warm)
     app.command("settings")(show_settings)
+
+
+def prepare() -> None:
+    """Make topics and keys where there are none, and compile the kernels: all that comes first."""
+    topics()
+    keys()
+    warm()
 
 
 def topics() -> None:
@@ -39,6 +57,19 @@ def keys() -> None:
     ensure_keys(settings.signing_key_path, settings.public_key_paths[0])
     typer.echo(f"private: {settings.signing_key_path} (only the learner needs it)")
     typer.echo(f"public: {settings.public_key_paths[0]} (every scorer needs it)")
+
+
+def warm(
+    spec_path: Annotated[Path | None, typer.Option("--spec", help="The feature spec.")] = None,
+) -> None:
+    """Compile the window kernels into numba's cache, so that no process has to at its start."""
+    spec = Spec.load(spec_path or load_settings().spec_path)
+    started = time.monotonic()
+    warm_up(spec)
+    SeenIdentities(spec.dedup_horizon_ms, -1, {}).judge(
+        np.zeros(1, np.uint64), np.zeros(1, np.int64)
+    )
+    typer.echo(f"kernels compiled or loaded in {time.monotonic() - started:.1f} s")
 
 
 def show_settings(
@@ -70,6 +101,6 @@ def plan_topics(settings: Settings) -> list[TopicPlan]:
         TopicPlan(names.updates, settings.updates_partitions, updates_ms),
         TopicPlan(names.decisions, settings.decisions_partitions, horizon_ms),
         TopicPlan(names.labels, settings.labels_partitions, horizon_ms),
-        TopicPlan(names.weights, 1, weights_ms),
+        TopicPlan(names.weights, 1, weights_ms, WEIGHTS_MAX_MESSAGE_BYTES),
         TopicPlan(names.dead, 1, dead_ms),
     ]

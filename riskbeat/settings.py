@@ -226,6 +226,9 @@ class ServeSettings(BaseSettings):
     weights_poll_s: float = Field(
         0.5, gt=0, le=60, description="A lost notice of new weights costs at most this"
     )
+    first_weights_wait_s: float = Field(
+        15.0, ge=0, le=600, description="A starting scorer is not ready before weights or this"
+    )
     cors_origins: tuple[str, ...] = Field((), description="JSON list of origins of browser pages")
 
 

@@ -30,7 +30,10 @@ SECTIONS = (
     ("Serve", ServeSettings),
     ("Every process", Settings),
 )
-OTHER_KEYS = ("TEST_KAFKA", "TEST_REDIS", "HANDBOOK", "CONTAINER_SETUP", "TORCH_BACKEND")
+OTHER_KEYS = (  # read by docker-compose.yml and by the tests
+    *("IMAGE", "LOGS", "PORT", "KAFKA_PORT", "REDIS_PORT", "PROMETHEUS_PORT"),
+    *("TEST_KAFKA", "TEST_REDIS", "HANDBOOK", "CONTAINER_SETUP"),
+)
 
 
 class SettingError(ValueError):

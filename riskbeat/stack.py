@@ -26,9 +26,9 @@ from riskbeat.probe_redis import RedisSilent, probe_redis
 from riskbeat.settings import PREFIX
 
 WORKERS = ("featurize", "learn", "serve")
-ONE_SHOTS = ("topics", "keys")
+ONE_SHOTS = ("prepare",)
 SERVERS_READY_TIMEOUT_S = 20.0
-ONE_SHOT_TIMEOUT_S = 60.0
+ONE_SHOT_TIMEOUT_S = 180.0
 STOP_TIMEOUT_S = 10.0
 PROBE_TIMEOUT_S = 2.0
 POLL_S = 0.05

@@ -5,6 +5,7 @@ import redis
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.structs import TopicPartition
 
+from pipeline.topics_kafka import TopicPlan, ensure_topics
 from tests.live.servers import Server, answering
 
 pytestmark = pytest.mark.live
@@ -14,6 +15,7 @@ async def test_a_record_that_was_acknowledged_is_read_back(
     kafka_bootstrap: str, topic_prefix: str
 ) -> None:
     topic = f"{topic_prefix}events.v1"
+    await ensure_topics({"bootstrap_servers": kafka_bootstrap}, [TopicPlan(topic, 2, 60_000)])
     async with AIOKafkaProducer(bootstrap_servers=kafka_bootstrap, acks="all") as producer:
         sent = await producer.send_and_wait(topic, b"value", key=b"key")
     async with AIOKafkaConsumer(bootstrap_servers=kafka_bootstrap) as consumer:

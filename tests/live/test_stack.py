@@ -15,6 +15,7 @@ import pytest
 import redis
 from aiokafka import AIOKafkaProducer
 
+from pipeline.topics_kafka import TopicPlan, ensure_topics
 from riskbeat.stack import LocalStack, StackFailed
 from tests.live.servers import wait_until
 
@@ -22,6 +23,7 @@ pytestmark = pytest.mark.live
 
 SCRIPT = """
 import asyncio, json, sys
+from pipeline.topics_kafka import TopicPlan, ensure_topics
 from riskbeat.stack import LocalStack
 
 async def main():
@@ -51,6 +53,7 @@ def owner() -> Iterator[subprocess.Popen[str]]:
 
 async def test_broker_and_store_answer_and_nothing_is_left_behind() -> None:
     async with LocalStack(workers=()) as stack:
+        await ensure_topics({"bootstrap_servers": stack.kafka}, [TopicPlan("topic", 2, 60_000)])
         async with AIOKafkaProducer(bootstrap_servers=stack.kafka, acks="all") as producer:
             await producer.send_and_wait("topic", b"value")
         with redis.Redis.from_url(stack.redis_url) as client:
@@ -90,7 +93,7 @@ async def test_a_killed_store_comes_back_with_what_it_had() -> None:
 
 
 async def test_a_worker_that_cannot_start_is_named_with_its_last_words() -> None:
-    with pytest.raises(StackFailed, match=r"topics ended with code(.|\n)*RISKBEAT_HTTP_PORT"):
+    with pytest.raises(StackFailed, match=r"prepare ended with code(.|\n)*RISKBEAT_HTTP_PORT"):
         async with LocalStack(environment={"RISKBEAT_HTTP_PORT": "none"}):
             pytest.fail("came up with a broken setting")
 

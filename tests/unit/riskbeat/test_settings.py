@@ -150,5 +150,5 @@ def test_every_key_that_is_named_elsewhere_exists() -> None:
     """Compose and Dockerfile speak of settings by name; a typo there would be ignored."""
     known = {PREFIX + name.upper() for name in Settings.model_fields}
     for path in (ROOT / "docker-compose.yml", ROOT / "Dockerfile"):
-        named = set(re.findall(r"\b(RISKBEAT_[A-Z_]+):", path.read_text()))
+        named = set(re.findall(r"\b(RISKBEAT_[A-Z_]+)(?:: |=)", path.read_text()))
         assert named <= known, path
