@@ -1,0 +1,74 @@
+"""An HTTP door over the fakes, with a client at it."""
+
+import json
+from typing import Any
+
+import httpx
+
+from api.admin_http import AdminDeps
+from api.coalesce import Coalescer
+from api.decide_http import HttpDeps, create_app
+from api.intake import Intake
+from api.metrics import ServeMetrics
+from models.registry import RegistryUnavailable, Standing
+from tests.fakes_serving import NOW_MS, Stand
+
+BODY: dict[str, Any] = {
+    "event_type": "card_payment",
+    "event_id": "pay_8842",
+    "event_time": "2026-03-01T12:00:00.120Z",
+    "entities": {"card": "tok_9", "merchant": "m_7"},
+    "amount": {"value": 12550, "currency": "EUR"},
+}
+
+
+class Shelf:
+    """As much of a registry as the cold routes ask for."""
+
+    away = False
+
+    async def standing(self) -> Standing:
+        if self.away:
+            raise RegistryUnavailable("nobody listens")
+        return Standing(latest=7, active=6, pinned=True)
+
+    async def active_versions(self) -> dict[str, int]:
+        return {"scorer-1": 6}
+
+
+class Site:
+    """A door in memory, and a client at it."""
+
+    def __init__(self, stand: Stand, deadline_s: float) -> None:
+        self.stand = stand
+        self.open = True
+        self.shelf = Shelf()
+        self.metrics = ServeMetrics()
+        admin = AdminDeps(
+            "0.1.0",
+            stand.scorer,
+            self.shelf,  # type: ignore[arg-type]
+            self.metrics,
+            lambda: {"log": "ok"},
+            lambda: self.open,
+        )
+        deps = HttpDeps(
+            stand.spec,
+            stand.topics,
+            Intake(stand.spec.event_rules, lambda: NOW_MS),
+            stand.answerer,
+            Coalescer(stand.answerer.answer_many, 256, 2000, 8, 60.0),
+            stand.publisher,
+            self.metrics,
+            admin,
+            deadline_s,
+            lambda: self.open,
+        )
+        self.client = httpx.AsyncClient(
+            transport=httpx.ASGITransport(create_app(deps)), base_url="http://test"
+        )
+
+    async def post(self, path: str, body: Any, **headers: str) -> httpx.Response:
+        content = body if isinstance(body, bytes) else json.dumps(body).encode()
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        return await self.client.post(path, content=content, headers=named)
