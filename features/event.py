@@ -25,12 +25,13 @@ SEPARATOR = "\x1f"
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND = timedelta(milliseconds=1)
-_PATH_STEP = re.compile(r"\.([^.\[\]]+)|\[(\d+|\.\.\.)\]")
+_PATH = re.compile(r"`\$([^`]*)`$")
+_MISSING = re.compile(r"missing required field `([^`]+)`")
 
 Id = Annotated[
-    str, msgspec.Meta(min_length=1, max_length=ID_MAX_CHARS, pattern=r"^[^\x00-\x1f\x7f]*$")
+    str, msgspec.Meta(min_length=1, max_length=ID_MAX_CHARS, pattern=r"^[^\x00-\x1f\x7f]*$(?!\n)")
 ]
-Name = Annotated[str, msgspec.Meta(pattern=r"^[a-z][a-z0-9_]{0,63}$")]
+Name = Annotated[str, msgspec.Meta(pattern=r"^[a-z][a-z0-9_]{0,63}$(?!\n)")]
 Instant = Annotated[datetime, msgspec.Meta(tz=True)]
 AttributeValue = str | int | float | bool | None
 T = TypeVar("T")
@@ -57,7 +58,7 @@ class Amount(msgspec.Struct, frozen=True):
     """Money: an integer count of the currency's minor units, and the ISO 4217 code."""
 
     value: Annotated[int, msgspec.Meta(ge=-AMOUNT_MAX_MINOR, le=AMOUNT_MAX_MINOR)]
-    currency: Annotated[str, msgspec.Meta(pattern=r"^[A-Z]{3}$")]
+    currency: Annotated[str, msgspec.Meta(pattern=r"^[A-Z]{3}$(?!\n)")]
 
 
 class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -116,6 +117,7 @@ class EventRules(msgspec.Struct, frozen=True):
     max_future_skew_s: float = MAX_FUTURE_SKEW_S
 
 
+_MEMBERS: Mapping[str, Any] = {"entities": dict[Name, Id], "attributes": dict[str, AttributeValue]}
 _events = msgspec.json.Decoder(Event)
 _labels = msgspec.json.Decoder(Label)
 
@@ -229,19 +231,42 @@ def _decode(decoder: msgspec.json.Decoder[T], body: bytes) -> T:
     try:
         return decoder.decode(body)
     except msgspec.ValidationError as error:
-        _reject_invalid(error)
+        _reject_invalid(body, error)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         _reject_malformed(body, error)
 
 
-def _reject_invalid(error: msgspec.ValidationError) -> NoReturn:
+def _reject_invalid(body: bytes, error: msgspec.ValidationError) -> NoReturn:
     """Turn msgspec's `… - at `$.amount.value`` into a JSON pointer and a code."""
-    text, _, path = str(error).partition(" - at `")
-    pointer = "".join(f"/{_escape(a or b)}" for a, b in _PATH_STEP.findall(path.rstrip("`")))
-    missing = re.search(r"missing required field `([^`]+)`", text)
+    text = str(error).partition(" - at ")[0]
+    path = _PATH.search(str(error))
+    steps = path.group(1).replace("[...]", "").split(".")[1:] if path else []
+    pointer = "".join(f"/{_escape(step)}" for step in steps)
+    missing = _MISSING.search(text)
     if missing:
-        pointer += f"/{_escape(missing.group(1))}"
-    raise EventRejected("missing_field" if missing else "wrong_type", pointer, text) from error
+        raise EventRejected("missing_field", f"{pointer}/{_escape(missing.group(1))}", text)
+    if steps and steps[0] in _MEMBERS:
+        pointer += _find_member(body, steps[0])
+    raise EventRejected("wrong_type", pointer, text) from error
+
+
+def _find_member(body: bytes, field: str) -> str:
+    """Return the pointer step of the first entity or attribute at fault, or nothing.
+
+    msgspec says `[...]` for a member of a mapping; this runs only for what was refused.
+    """
+    try:
+        members = json.loads(body)[field].items()
+    except (ValueError, RecursionError, AttributeError):
+        return ""
+    for name, value in members:
+        try:
+            msgspec.convert({name: value}, _MEMBERS[field])
+        except msgspec.ValidationError:
+            return f"/{_escape(name)}"
+        if isinstance(value, float) and not math.isfinite(value):
+            return f"/{_escape(name)}"
+    return ""
 
 
 def _reject_malformed(body: bytes, error: Exception) -> NoReturn:

@@ -41,13 +41,13 @@ COUNT_OF, SUM_OF, MEAN, STD, MIN_OF, MAX_OF, DISTINCT, SINCE_LAST, N_LABELS, N_F
 
 
 @compiled
-def is_late(plan: Plan, scratch: Scratch, at_ms: Int) -> bool:
+def is_late(plan: Plan, scratch: Scratch, entity: Int, at_ms: Int) -> bool:
     """Return whether rows that the question needs may be forgotten, or stand in later tiles."""
     if at_ms < newest_of(scratch) - plan.limits[2]:
         return True
     for series in range(2):
         start = scratch.span[series, 0]
-        for level in range(scratch.used.shape[0]):
+        for level in range(plan.shape[entity, 0]):
             if (
                 scratch.used[level, series, 1] > scratch.used[level, series, 0]
                 and at_ms < scratch.heads[series, TIME, start]
@@ -155,9 +155,12 @@ def add_head_events(plan: Plan, scratch: Scratch, entity: Int, at_ms: Int) -> No
     levels = plan.shape[entity, 0]
     fields = plan.shape[entity, 1]
     head = scratch.heads[EVENTS]
-    scratch.running[:] = 0
-    scratch.distinct[levels] = 0
-    scratch.union[levels] = 0
+    for column in range(LABELS):
+        scratch.running[column] = 0
+    for field in range(fields):
+        scratch.distinct[levels, field] = 0
+        for r in range(REGISTERS):
+            scratch.union[levels, field, r] = 0
     scratch.stamp[0] += 1
     tiled = scratch.span[EVENTS, 1] - scratch.span[EVENTS, 0] == plan.limits[EVENTS]
     level = 0

@@ -145,10 +145,12 @@ def find_tile(
             scratch.tiles[level, column, at] = 0
     if series == EVENTS:
         for field in range(plan.shape[entity, 1]):
+            registers = scratch.registers[level, field]
             for i in range(end, at, -1):
-                scratch.registers[level, field, i] = scratch.registers[level, field, i - 1]
+                for r in range(REGISTERS):
+                    registers[i, r] = registers[i - 1, r]
             for r in range(REGISTERS):
-                scratch.registers[level, field, at, r] = 0
+                registers[at, r] = 0
     scratch.used[level, series, 1] = end + 1
     return at
 

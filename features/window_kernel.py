@@ -88,5 +88,5 @@ def derive_rows(
         width = plan.shape[entity[s], 2]
         features = out[out_row[s], begin : begin + width]
         evaluate(plan, scratch, entity[s], at_ms[s], own_id[s], features)
-        late[s] = is_late(plan, scratch, at_ms[s])
+        late[s] = is_late(plan, scratch, entity[s], at_ms[s])
     return OK, -1

@@ -58,8 +58,12 @@ def check_header(plan: Plan, entity: Int, data: Bytes, pos: Int, end: Int) -> In
 @compiled
 def load(plan: Plan, scratch: Scratch, entity: Int, data: Bytes, pos: Int, end: Int) -> Int:
     """Unfold the state in `data[pos:end]` (empty: a new one); return OK or what is wrong."""
-    scratch.span[:] = 0
-    scratch.used[:] = 0
+    for series in range(2):
+        scratch.span[series, 0] = 0
+        scratch.span[series, 1] = 0
+        for level in range(plan.shape[entity, 0]):
+            scratch.used[level, series, 0] = 0
+            scratch.used[level, series, 1] = 0
     if pos == end:
         return OK
     status = check_header(plan, entity, data, pos, end)
@@ -100,7 +104,8 @@ def load_head(
         pos = get_column(data, pos, end, head[WEIGHT], n, 0)
         unfold_signs(head[WEIGHT], n)
     else:
-        head[WEIGHT, :n] = 1
+        for i in range(n):
+            head[WEIGHT, i] = 1
     pos = get_column(data, pos, end, head[VALUE], n, 0)
     unfold_signs(head[VALUE], n)
     if series == EVENTS:
