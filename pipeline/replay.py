@@ -70,6 +70,7 @@ class Replay:
         self._on_told = on_told
         self._told = Told()
         self._saved_s = self._told_s = -1e9
+        self._began_s = 0.0
         self._anchor: tuple[float, int] | None = None
         until = [o for o in (options.until_ms,) if o is not None]
         if not options.tail:
@@ -86,6 +87,7 @@ class Replay:
             ReplayRefused: The progress file belongs to another replay, or to one that ended.
         """
         acked = await self._begin()
+        self._began_s = self._clock.now_s()
         number = 0
         try:
             async for piece in _ahead(pieces):
@@ -115,7 +117,7 @@ class Replay:
         """Find out what was done before; return the first number that may not be."""
         found = self._file.load(self._progress.source) if self._file is not None else None
         if found is not None and found.finished:
-            raise ReplayRefused("this replay has ended; remove its progress file to send it again")
+            raise ReplayRefused("this replay has ended; `--restart` sends it again")
         if found is not None:
             self._progress = found
         positions = await self._target.begin(
@@ -220,6 +222,8 @@ class Replay:
             now or self._clock.now_s() - self._told_s >= TELL_EVERY_S
         ):
             self._told_s = self._clock.now_s()
+            sent = self._told.events + self._told.labels - self._told.skipped
+            self._told.items_per_s = sent / max(self._told_s - self._began_s, 1e-9)
             self._on_told(self._told)
 
 

@@ -118,6 +118,7 @@ class Told:
         skipped: Of these, sent by an earlier run.
         event_time_ms: Of the newest item.
         fraction: Of the log, 0..1.
+        items_per_s: Sent by this run, over its time so far.
         waiting: For the barrier.
     """
 
@@ -127,6 +128,7 @@ class Told:
     bad_rows: int = 0
     event_time_ms: int = 0
     fraction: float = 0.0
+    items_per_s: float = 0.0
     waiting: bool = False
     finished: bool = False
 

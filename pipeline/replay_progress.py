@@ -73,9 +73,13 @@ class ProgressFile:
         if found.format != FORMAT or found.source != source:
             raise ReplayRefused(
                 f"{self._path}: belongs to another log, mapping or cut; "
-                "name another file, or remove it to begin anew"
+                "name another file, or begin anew with --restart"
             )
         return found
+
+    def forget(self) -> None:
+        """Remove the file: the replay begins anew."""
+        self._path.unlink(missing_ok=True)
 
     def save(self, progress: Progress) -> None:
         """Write and make durable; a crash leaves the old or the new, never a mixture."""
