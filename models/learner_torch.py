@@ -236,7 +236,7 @@ class TorchLearner:
         recipe = self._recipe
         wanted = max(new * recipe.rehearsed_per_row, recipe.rehearsed_min)
         size, frauds = self._rows.size, self._frauds.size
-        if not size:
+        if not size or not wanted:
             empty = np.zeros(0, np.float32)
             return np.zeros((0, self._n), np.float32), empty, empty
         wanted = min(wanted, size)
@@ -246,7 +246,7 @@ class TorchLearner:
         X = np.concatenate([uniform[0], stratum[0]])
         y = np.concatenate([uniform[1], stratum[1]]).astype(np.float32)
         live = np.concatenate([uniform[2], stratum[2]]).astype(np.float32)
-        rate = min(frauds / size, 1.0)
+        rate = self._rows.fraud_rate
         share = extra / wanted
         fraud_weight = rate / (rate * (1.0 - share) + share) if rate else 1.0
         weights = np.where(y > 0, fraud_weight, 1.0 / (1.0 - share))

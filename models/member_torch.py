@@ -35,7 +35,7 @@ class Recipe:
     """
 
     seed: int = 1
-    beta: float = 0.25
+    beta: float = 1.0
     learning_rate: float = 1e-3
     hidden: tuple[int, int] = (64, 32)
     members: int = 1
@@ -43,7 +43,7 @@ class Recipe:
     rehearsed_per_row: int = 3
     rehearsed_min: int = 64
     fraud_share: float = 0.25
-    keep_rows: int = 65_536
+    keep_rows: int = 200_000
     keep_frauds: int = 4_096
     step_limit: float = 5.0
     prior_rate: float = PRIOR_RATE

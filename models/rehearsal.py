@@ -38,6 +38,11 @@ class Ring:
         return min(self.total, len(self._rows))
 
     @property
+    def fraud_rate(self) -> float:
+        """Share of frauds among the rows held; 0 without rows."""
+        return float(self._rows["y"][: self.size].sum()) / max(self.size, 1)
+
+    @property
     def memory_bytes(self) -> int:
         """Bytes reserved; constant."""
         return self._rows.nbytes

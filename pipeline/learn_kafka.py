@@ -17,6 +17,7 @@ from pipeline.route import Reject
 POLL_MAX_RECORDS = 2_000
 FETCH_MAX_WAIT_MS = 500
 METADATA_TIMEOUT_S = 30.0
+METADATA_RETRY_S = 0.2
 SEND_TIMEOUT_S = 30.0
 SCAN_TIMEOUT_S = 30.0
 MAX_REQUEST_BYTES = 9 * 1024 * 1024
@@ -183,16 +184,15 @@ class KafkaLearnLog:
 
     async def _partitions_of(self, topic: str) -> list[TopicPartition]:
         """Return the partitions of a topic, waiting for one that is just being made."""
-        try:
-            async with asyncio.timeout(METADATA_TIMEOUT_S):
-                while True:
-                    ids = self._consumer.partitions_for_topic(topic)
-                    if ids:
-                        return [TopicPartition(topic, index) for index in sorted(ids)]
-                    await self._consumer.topics()
-                    await asyncio.sleep(0.2)
-        except TimeoutError as error:
-            raise LogSilent(f"no topic {topic}: run `riskbeat topics`") from error
+        deadline_s = asyncio.get_running_loop().time() + METADATA_TIMEOUT_S
+        while True:
+            try:
+                ids = await self._producer.partitions_for(topic)
+                return [TopicPartition(topic, index) for index in sorted(ids)]
+            except KafkaError as error:
+                if asyncio.get_running_loop().time() > deadline_s:
+                    raise LogSilent(f"no topic {topic}: run `riskbeat topics`") from error
+            await asyncio.sleep(METADATA_RETRY_S)
 
     async def _is_caught_up(self) -> bool:
         for tp in self._consumer.assignment():
