@@ -4,7 +4,6 @@ import asyncio
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -16,6 +15,7 @@ import redis
 from aiokafka import AIOKafkaProducer
 
 from pipeline.topics_kafka import TopicPlan, ensure_topics
+from riskbeat.embedded import listens
 from riskbeat.stack import LocalStack, StackFailed
 from tests.live.servers import wait_until
 
@@ -24,6 +24,7 @@ pytestmark = pytest.mark.live
 SCRIPT = """
 import asyncio, json, sys
 from pipeline.topics_kafka import TopicPlan, ensure_topics
+from riskbeat.embedded import listens
 from riskbeat.stack import LocalStack
 
 async def main():
@@ -126,10 +127,7 @@ def alive(pid: int) -> bool:
 def assert_nothing_left(folder: Path, pids: list[int], ports: list[int]) -> None:
     assert not folder.exists()
     assert [pid for pid in pids if alive(pid)] == []
-    for port in ports:
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind(("127.0.0.1", port))
+    assert [port for port in ports if listens(port)] == []
 
 
 async def wait_async(true: Callable[[], bool]) -> None:
