@@ -223,7 +223,7 @@ class Aggregator:
         self._marks.mark("e", s).clock_ms = seen.clock_ms
         applied.late += int(np.count_nonzero(verdict == LATE))
         applied.duplicates += int(np.count_nonzero(verdict == DUPLICATE))
-        fresh = verdict == FRESH
+        fresh: NDArray[np.bool_] = np.equal(verdict, FRESH)
         buckets = time_ms // DEDUP_BUCKET_MS
         for bucket in np.unique(buckets[fresh]).tolist():
             data = identities[fresh & (buckets == bucket)].astype("<u8").tobytes()

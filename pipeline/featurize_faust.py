@@ -153,7 +153,9 @@ class FeaturizeWorker:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stopping.set)
         if self._config.metrics_port is not None:
-            self._metrics.serve(self._config.metrics_port, self._config.metrics_address)
+            address = self._config.metrics_address
+            port = self._metrics.serve(self._config.metrics_port, address)
+            log.info("metrics.served", address=address, port=port)
         await self._producer.start()
         chores = [asyncio.create_task(chore) for chore in self._chores()]
         try:

@@ -123,9 +123,10 @@ class FeaturizeMetrics:
             r,
         )
 
-    def serve(self, port: int, address: str = "127.0.0.1") -> None:
-        """Answer scrapes on a port, from a thread of its own."""
-        start_http_server(port, address, self.registry)
+    def serve(self, port: int, address: str = "127.0.0.1") -> int:
+        """Answer scrapes from a thread of its own; return the port (a free one for 0)."""
+        server, _ = start_http_server(port, address, self.registry)
+        return int(server.server_port)
 
 
 class LearnMetrics:
@@ -186,6 +187,7 @@ class LearnMetrics:
         for figure, value in figures.items():
             self.judgement.labels(figure).set(value)
 
-    def serve(self, port: int, address: str = "127.0.0.1") -> None:
-        """Answer scrapes on a port, from a thread of its own."""
-        start_http_server(port, address, self.registry)
+    def serve(self, port: int, address: str = "127.0.0.1") -> int:
+        """Answer scrapes from a thread of its own; return the port (a free one for 0)."""
+        server, _ = start_http_server(port, address, self.registry)
+        return int(server.server_port)

@@ -1,7 +1,7 @@
 """A log in memory, a worker over it that can be killed anywhere, and what must come out."""
 
 import random
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -161,25 +161,17 @@ async def drain(owned: OwnedPartitions, log: MemoryLog, rng: random.Random, most
         await owned.aggregate(place, log.poll(place, 10_000))
 
 
-def expected_states(spec: Spec, log: MemoryLog) -> dict[bytes, bytes]:
+def expected_states(
+    spec: Spec, logs: Mapping[Place, Sequence[Any]], layout: Layout = LAYOUT
+) -> dict[bytes, bytes]:
     """Apply the whole log in one go, each event judged alone and in order: the brute force."""
     parts: list[EntityUpdates] = []
-    for s in range(SOURCE_PARTITIONS["e"]):
-        clocks: dict[int, int] = {}
-        seen: dict[int, set[str]] = {}
-        for record in log.records[Place(EVENTS, s)]:
-            try:
-                event = parse_event(record.value or b"", spec.event_rules, record.timestamp)
-            except EventRejected:
-                continue
-            parts.append(_rows_that_count(spec, event, clocks, seen))
-    for s in range(SOURCE_PARTITIONS["l"]):
-        newest = 0
-        for record in log.records[Place(LABELS, s)]:
-            transition = TRANSITIONS.decode(record.value or b"")
-            if transition.seq > newest:
-                newest = transition.seq
-                parts.append(updates_of_transitions(spec, [transition]))
+    for place, records in logs.items():
+        source = layout.sources.get(place.topic)
+        if source == "e":
+            parts += _events_that_count(spec, records, layout.updates_partitions)
+        elif source == "l":
+            parts += _transitions_that_count(spec, records)
     rows = concat_updates(parts)
     slots: dict[bytes, int] = {}
     slot = np.array([slots.setdefault(key, len(slots)) for key in rows.keys], np.int32)
@@ -187,11 +179,37 @@ def expected_states(spec: Spec, log: MemoryLog) -> dict[bytes, bytes]:
     return dict(zip(slots, states, strict=True))
 
 
+def _events_that_count(
+    spec: Spec, records: Sequence[Any], partitions: int
+) -> Iterator[EntityUpdates]:
+    clocks: dict[int, int] = {}
+    seen: dict[int, set[str]] = {}
+    for record in records:
+        try:
+            event = parse_event(record.value or b"", spec.event_rules, record.timestamp)
+        except EventRejected:
+            continue
+        yield _rows_that_count(spec, event, partitions, clocks, seen)
+
+
+def _transitions_that_count(spec: Spec, records: Sequence[Any]) -> Iterator[EntityUpdates]:
+    newest = 0
+    for record in records:
+        transition = TRANSITIONS.decode(record.value or b"")
+        if transition.seq > newest:
+            newest = transition.seq
+            yield updates_of_transitions(spec, [transition])
+
+
 def _rows_that_count(
-    spec: Spec, event: Event, clocks: dict[int, int], seen: dict[int, set[str]]
+    spec: Spec,
+    event: Event,
+    partitions: int,
+    clocks: dict[int, int],
+    seen: dict[int, set[str]],
 ) -> EntityUpdates:
     rows = updates_of_events(spec, [event])
-    owners = [partition_of(key, UPDATES_PARTITIONS) for key in rows.keys]
+    owners = [partition_of(key, partitions) for key in rows.keys]
     at_ms, name, kept = event.event_time_ms, identity_of(event), []
     for p in set(owners):
         clock = clocks.get(p, -1)
