@@ -81,9 +81,10 @@ def tile_ms_of(window_ms: int) -> int:
 
 
 def heads_bytes_max(
-    head_events: int, label_head_events: int, distinct_fields: int, kept_ms: int
+    head_events: int, label_head_events: int, distinct_fields: int, longest_ms: int, reorder_ms: int
 ) -> int:
-    """Return the most bytes that the two heads can take in a state."""
+    """Return the most bytes that the two heads can take in a state, however wide its tiles."""
+    kept_ms = longest_ms + longest_ms // 2 + reorder_ms
     time_bytes = (kept_ms.bit_length() + 7) // 8
     event = time_bytes + 8 + VALUE_MAX_BYTES + 4 * distinct_fields
     label = time_bytes + 8 + 2

@@ -222,8 +222,9 @@ def _read_entity(name: str, index: int, place: Place, limits: Limits) -> EntityS
     if len(fields) > DISTINCT_FIELDS_MAX:
         raise place.error(f"expected at most {DISTINCT_FIELDS_MAX} distinct fields")
     levels = tuple(Level(w, tile_ms_of(w), _columns(wishes, fields, w)) for w in windows)
-    kept_ms = windows[-1] + tile_ms_of(windows[-1]) * 32 + limits.reorder_ms
-    heads = heads_bytes_max(limits.head_events, limits.label_head_events, len(fields), kept_ms)
+    heads = heads_bytes_max(
+        limits.head_events, limits.label_head_events, len(fields), windows[-1], limits.reorder_ms
+    )
     try:
         levels = coarsen(levels, limits.blob_max_bytes - heads, limits.reorder_ms)
     except ValueError as error:

@@ -162,11 +162,11 @@ def scratch_of(spec: Spec) -> Scratch:
 
 def state_bytes_max(spec: Spec, entity: EntitySpec) -> int:
     """Return the most bytes that a state of this entity can take."""
-    kept_ms = entity.levels[-1].window_ms * 2 + spec.reorder_ms
     heads = heads_bytes_max(
         spec.limits.head_events,
         spec.limits.label_head_events,
         len(entity.distinct_fields),
-        kept_ms,
+        entity.levels[-1].window_ms,
+        spec.reorder_ms,
     )
     return heads + sum(level.bytes_max(spec.reorder_ms) for level in entity.levels)
