@@ -27,7 +27,12 @@ class Told(Protocol):
 
 
 class WeightsWatcher:
-    """Keeps one scorer on the version that the registry calls active."""
+    """Keeps one scorer on the version that the registry calls active.
+
+    Attributes:
+        active: Number of the version that answers; 0 before the first.
+        loaded: Set once there is one.
+    """
 
     def __init__(
         self,
@@ -56,6 +61,7 @@ class WeightsWatcher:
         self._wait_s = wait_s
         self._seen = 0
         self.active = 0
+        self.loaded = asyncio.Event()
 
     async def step(self, wait_s: float) -> bool:
         """Wait for another version, load it, report; return whether it became active.
@@ -97,6 +103,7 @@ class WeightsWatcher:
         except WeightsRefused as error:
             return self._refuse(version, error.gate, str(error))
         self.active = version
+        self.loaded.set()
         self._told.weights_activated(weights)
         return True
 

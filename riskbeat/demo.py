@@ -78,7 +78,7 @@ async def _play(
     """Replay the log while the table is drawn; return the summary."""
     replay = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "riskbeat", "replay", str(log), "--mapping", "generator"),
-        *("--speed", f"{speed:g}", "--no-progress", "--no-resume"),
+        *("--speed", f"{speed:g}", "--no-progress", "--no-resume", "--no-tail"),
         env=stack.environment_of("replay"),
         stdout=asyncio.subprocess.DEVNULL,
         stderr=asyncio.subprocess.PIPE,
@@ -99,7 +99,7 @@ async def _play(
                     if drained_by is None and replay.returncode is not None:
                         await _check(replay)
                         drained_by = time.monotonic() + DRAIN_TIMEOUT_S
-            figures = await watch.summary()
+        figures = await watch.summary()
         console.print(show(await watch.look(), watch.tally.alerts))
         console.print(summary(figures))
         return figures

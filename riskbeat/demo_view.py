@@ -87,7 +87,7 @@ def summary(figures: Mapping[str, Any]) -> Table:
     return table
 
 
-def _pair(quantiles: Mapping[str, float]) -> str:
+def _pair(quantiles: Mapping[str, float | None]) -> str:
     return f"p50 {number(quantiles['p50'])} ms, p99 {number(quantiles['p99'])} ms"
 
 
@@ -111,9 +111,9 @@ def alerts_table(alerts: Sequence[DecisionRecord]) -> Panel:
     return Panel(table, title="latest alerts")
 
 
-def number(value: float, digits: int = 1) -> str:
+def number(value: float | None, digits: int = 1) -> str:
     """Return a figure for a person; a dash where there is none."""
-    return "-" if math.isnan(value) else f"{value:,.{digits}f}"
+    return "-" if value is None or math.isnan(value) else f"{value:,.{digits}f}"
 
 
 def because(reason: Reason) -> str:

@@ -180,18 +180,18 @@ class DemoWatch:
             "seconds": round(self._elapsed_s, 3),
             "events": figures.events,
             "events_per_s": round(figures.events_per_s, 1),
-            "freshness_ms": {"p50": figures.freshness_p50_ms, "p99": figures.freshness_p99_ms},
+            "freshness_ms": _pair(figures.freshness_p50_ms, figures.freshness_p99_ms),
             "decisions": decided,
-            "decision_ms": {"p50": figures.decision_p50_ms, "p99": figures.decision_p99_ms},
+            "decision_ms": _pair(figures.decision_p50_ms, figures.decision_p99_ms),
             "weights_versions": self._last_version - self._first_version,
-            "weights_age_ms": {"p99": quantile(ages, 0.99) * 1000},
+            "weights_age_ms": {"p99": _rounded(quantile(ages, 0.99) * 1000)},
             "average_precision": {
-                "first_third": self.tally.average_precision(0),
-                "last_third": self.tally.average_precision(2),
-                "last_third_frozen": self._frozen_precision(),
+                "first_third": _rounded(self.tally.average_precision(0)),
+                "last_third": _rounded(self.tally.average_precision(2)),
+                "last_third_frozen": _rounded(self._frozen_precision()),
             },
             "frauds": {"first_third": self.tally.frauds(0), "last_third": self.tally.frauds(2)},
-            "fraud_rate": figures.fraud_rate,
+            "fraud_rate": _rounded(figures.fraud_rate),
             "errors": figures.errors + len(self.tally.is_fraud) - decided,
         }
 
@@ -206,3 +206,12 @@ class DemoWatch:
         with scorer.snapshot() as snapshot:
             logit = snapshot.score_many(self.tally.vectors).logit.astype(np.float64)
         return self.tally.average_precision(2, logit)
+
+
+def _rounded(value: float) -> float | None:
+    """Return a figure for JSON, which has no NaN: null is what was not seen."""
+    return None if math.isnan(value) else round(value, 4)
+
+
+def _pair(p50: float, p99: float) -> dict[str, float | None]:
+    return {"p50": _rounded(p50), "p99": _rounded(p99)}

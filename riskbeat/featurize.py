@@ -1,12 +1,11 @@
 """settings → one featurize worker: events and labels in, window states in Redis out."""
 
-from features.client_redis import connect_redis
 from features.spec import Spec
-from features.store_redis import RedisFeatureStore
 from pipeline.featurize import FeaturizeLimits
 from pipeline.featurize_config import FeaturizeConfig
 from pipeline.featurize_faust import run_worker
 from riskbeat.settings import DAY_S, Settings
+from riskbeat.store import feature_store
 
 
 def run_featurize(settings: Settings) -> int:
@@ -16,24 +15,6 @@ def run_featurize(settings: Settings) -> int:
         SpecError: The feature spec cannot be read.
     """
     return run_worker(featurize_config(settings, Spec.load(settings.spec_path)))
-
-
-def feature_store(settings: Settings, spec: Spec, epoch: int = 0) -> RedisFeatureStore:
-    """Return the feature store that the settings name; nothing connects yet."""
-    client = connect_redis(
-        settings.redis_address,
-        cluster=settings.redis_cluster,
-        timeout_s=settings.redis_timeout_s,
-    )
-    return RedisFeatureStore(
-        client,
-        prefix=settings.redis_prefix,
-        partitions=settings.updates_partitions,
-        spec_digest=spec.digest,
-        ttl_s=spec.ttl_s,
-        updates_topic=settings.topics.updates,
-        epoch=epoch,
-    )
 
 
 def featurize_config(settings: Settings, spec: Spec) -> FeaturizeConfig:

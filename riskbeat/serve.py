@@ -74,6 +74,7 @@ async def _serve(settings: Settings, http: bool, stream: bool) -> int:
         "publisher": asyncio.create_task(parts.publisher.run(stopping)),
         "metrics": asyncio.create_task(_measure(parts, stopping)),
     }
+    await _await_weights(parts, stopping)
     if stream:
         tasks["stream"] = asyncio.create_task(_keep_streaming(parts, stopping, restart=http))
     gc.collect()
@@ -86,6 +87,18 @@ async def _serve(settings: Settings, http: bool, stream: bool) -> int:
     asked.cancel()
     log.info("serve.stopped", failed=failed)
     return 1 if failed else 0
+
+
+async def _await_weights(parts: Parts, stopping: asyncio.Event) -> None:
+    """Give a learner that starts beside us the time to publish; then decide without it."""
+    waits = [asyncio.create_task(each.wait()) for each in (parts.watcher.loaded, stopping)]
+    await asyncio.wait(
+        waits,
+        timeout=parts.settings.first_weights_wait_s,
+        return_when=asyncio.FIRST_COMPLETED,
+    )
+    for wait in waits:
+        wait.cancel()
 
 
 async def _stop(

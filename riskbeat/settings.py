@@ -198,7 +198,7 @@ class ServeSettings(BaseSettings):
         20_000, ge=0, description="At most so many of them; the oldest leave first"
     )
     overlay_max_rows: int = Field(
-        256, ge=1, description="At most so many of one entity are applied to a question"
+        64, ge=1, description="At most so many of one entity, the newest"
     )
     queue_max_requests: int = Field(2_048, ge=1, description="Waiting requests before refusal")
     batch_max_requests: int = Field(256, ge=1, le=4096, description="Requests scored together")
