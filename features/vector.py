@@ -6,12 +6,14 @@ deviations) are made here. Missing is NaN, never 0.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
 from features.event import Event, identity_hash, identity_of
-from features.spec import EventTerm, Spec
+from features.spec import Spec
+from features.spec_terms import AMOUNT
 from features.update import EntityUpdates, base_value, concat_updates, updates_of_events
 from features.window import derive_into
 
@@ -111,31 +113,51 @@ def missing_of(spec: Spec, x: NDArray[np.float32]) -> list[str]:
     return [spec.feature_names[i] for i in np.flatnonzero(np.isnan(x)).tolist()]
 
 
+@dataclass(frozen=True, slots=True)
+class _TermPlan:
+    """Columns of the terms and of what they are made from, by kind."""
+
+    amount: int
+    calendar: tuple[tuple[str, int], ...]
+    ratio: NDArray[np.intp]
+    deviation: NDArray[np.intp]
+
+
+@lru_cache(maxsize=16)
+def _plan_terms(spec: Spec) -> _TermPlan:
+    place = {name: i for i, name in enumerate(spec.feature_names)}
+
+    def columns(kind: str, width: int) -> NDArray[np.intp]:
+        found = [
+            [place[name] for name in (term.name, *term.inputs)]
+            for term in spec.event_terms
+            if term.kind == kind
+        ]
+        return np.array(found, dtype=np.intp).reshape(len(found), width).T
+
+    return _TermPlan(
+        amount=place[AMOUNT],
+        calendar=tuple((t.name, place[t.name]) for t in spec.event_terms if t.kind == "calendar"),
+        ratio=columns("ratio", 3),
+        deviation=columns("deviation", 4),
+    )
+
+
 def _add_terms(
     spec: Spec, events: Sequence[Event], at_ms: NDArray[np.int64], values: NDArray[np.float64]
 ) -> None:
     """Fill the event's own columns, which stand behind those of the entities."""
-    place = {name: i for i, name in enumerate(spec.feature_names)}
-    for term in spec.event_terms:
-        inputs = [values[:, place[name]] for name in term.inputs]
-        values[:, place[term.name]] = _term(spec, term, events, at_ms, inputs)
-
-
-def _term(
-    spec: Spec,
-    term: EventTerm,
-    events: Sequence[Event],
-    at_ms: NDArray[np.int64],
-    inputs: list[NDArray[np.float64]],
-) -> NDArray[np.float64]:
-    if term.kind == "amount":
-        amounts = [base_minor(spec, event) for event in events]
-        return np.array([np.nan if a is None else a for a in amounts], dtype=np.float64)
-    if term.kind == "ratio":
-        return _divide(inputs[0], inputs[1])
-    if term.kind == "deviation":
-        return _divide(inputs[0] - inputs[1], inputs[2])
-    return _calendar(term.name, at_ms)
+    plan = _plan_terms(spec)
+    amounts = [base_minor(spec, event) for event in events]
+    values[:, plan.amount] = [np.nan if a is None else a for a in amounts]
+    if plan.calendar:
+        calendar = _calendar(at_ms)
+        for name, column in plan.calendar:
+            values[:, column] = calendar[name]
+    out, of, to = plan.ratio
+    values[:, out] = _divide(values[:, of], values[:, to])
+    out, value, mean, std = plan.deviation
+    values[:, out] = _divide(values[:, value] - values[:, mean], values[:, std])
 
 
 def _divide(above: NDArray[np.float64], below: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -145,11 +167,11 @@ def _divide(above: NDArray[np.float64], below: NDArray[np.float64]) -> NDArray[n
     return result
 
 
-def _calendar(name: str, at_ms: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Return a calendar feature (UTC): the hour and the weekday as points on a circle, or flags."""
+def _calendar(at_ms: NDArray[np.int64]) -> dict[str, NDArray[np.generic]]:
+    """Return the calendar's features (UTC): hour and weekday as points on a circle, and flags."""
     hour = (at_ms % DAY_MS) / HOUR_MS
     weekday = (at_ms // DAY_MS + THURSDAY) % 7
-    values: dict[str, NDArray[np.generic]] = {
+    return {
         "event.hour_sin": np.sin(hour * (2 * np.pi / 24)),
         "event.hour_cos": np.cos(hour * (2 * np.pi / 24)),
         "event.weekday_sin": np.sin(weekday * (2 * np.pi / 7)),
@@ -157,4 +179,3 @@ def _calendar(name: str, at_ms: NDArray[np.int64]) -> NDArray[np.float64]:
         "event.is_night": hour < NIGHT_HOURS,
         "event.is_weekend": weekday >= SATURDAY,
     }
-    return values[name].astype(np.float64)
