@@ -68,7 +68,7 @@ class Overlay:
         Args:
             overlay_s: Wall time for which an event is kept.
             events_max: Events kept; the oldest leave first.
-            rows_per_entity_max: Newest rows of one entity that are applied to a question.
+            rows_per_entity_max: Newest rows that are kept of one entity.
             max_distinct: Columns of `EntityUpdates.distinct`.
         """
         self._keep_ms = int(overlay_s * 1000)
@@ -142,10 +142,7 @@ class Overlay:
         if not rows:
             return []
         marks = marks_of(reads, partition_of[key]) if reads is not None else []
-        lacking = [
-            row for row in rows if row.accepted.alive and not is_in(row.accepted.place, marks)
-        ]
-        return lacking[-self._rows_per_entity_max :]
+        return [row for row in rows if row.accepted.alive and not is_in(row.accepted.place, marks)]
 
     def _accept(
         self, name: str, place: Place | None, rows: list[tuple[bytes, int]], now_ms: int
@@ -155,7 +152,10 @@ class Overlay:
             return
         accepted = _Accepted(name, now_ms, place, rows)
         for key, slot in rows:
-            self._by_key.setdefault(key, deque()).append(_Row(accepted, slot))
+            known = self._by_key.get(key)
+            if known is None:
+                known = self._by_key[key] = deque(maxlen=self._rows_per_entity_max)
+            known.append(_Row(accepted, slot))
         self._accepted.append(accepted)
         self._by_name[name] = accepted
         if len(self._accepted) > self._events_max:
@@ -170,11 +170,11 @@ class Overlay:
         if self._by_name.get(oldest.name) is oldest:
             del self._by_name[oldest.name]
         for key, _ in oldest.rows:
-            rows = self._by_key[key]
-            first = rows.popleft()  # rows of a key leave in the order in which they came
-            assert first.accepted is oldest
+            rows = self._by_key.get(key)
+            if rows and rows[0].accepted is oldest:  # else newer rows have pushed it out
+                rows.popleft()
             if not rows:
-                del self._by_key[key]
+                self._by_key.pop(key, None)
         self._rows.free([slot for _, slot in oldest.rows])
 
 
