@@ -66,7 +66,9 @@ class Member:
         shapes = shapes_of(n, 1, recipe.hidden, 0)
         self._shapes = {name: shapes[f"m0.{name}"] for name in MEMBER_ARRAYS}
         self._recipe = recipe
-        draws = np.random.Generator(np.random.Philox(key=[recipe.seed, 2**63 + index]))
+        draws = np.random.Generator(
+            np.random.Philox(key=np.array([recipe.seed, 2**63 + index], np.uint64))
+        )
         logit = math.log(recipe.prior_rate / (1.0 - recipe.prior_rate)) - math.log(recipe.beta)
         parts: list[NDArray[np.float64]] = []
         for name, shape in self._shapes.items():
