@@ -1,0 +1,246 @@
+"""The stack in containers: up, a log, a decision, a label, a newer version, down, up, resumed.
+
+`RISKBEAT_CONTAINER_SETUP` may name a script that brings Docker up; without Docker the test skips.
+"""
+
+import asyncio
+import os
+import subprocess
+import sys
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from aiokafka import AIOKafkaConsumer
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.structs import TopicPartition
+
+from features.client_redis import connect_redis
+from features.event import entity_key
+from features.spec import Spec
+from features.store_redis import RedisFeatureStore
+from features.topics import Topics
+from riskbeat.embedded import LOOPBACK, free_ports
+from tests.live.servers import Unavailable, check_docker, wait_until
+
+pytestmark = [pytest.mark.live, pytest.mark.compose]
+
+ROOT = Path(__file__).parents[2]
+TOPICS = Topics()
+UP_TIMEOUT_S = 1200.0
+COMMAND_TIMEOUT_S = 300.0
+LEARNED_TIMEOUT_S = 120.0
+EVENTS = 3_000
+PARTITIONS = 4
+UPDATES_PARTITIONS = 8
+
+
+@dataclass(frozen=True)
+class Stack:
+    """One Compose project of the test's own, on free loopback ports."""
+
+    project: str
+    environment: dict[str, str]
+    http_url: str
+    kafka: str
+    redis_url: str
+
+    def compose(self, *arguments: str, timeout_s: float = COMMAND_TIMEOUT_S) -> str:
+        """Run `docker compose …`; its failure fails the test with its words."""
+        done = subprocess.run(
+            ["docker", "compose", "-p", self.project, *arguments],
+            cwd=ROOT,
+            env={**os.environ, **self.environment},
+            capture_output=True,
+            text=True,
+            timeout=timeout_s,
+            check=False,
+        )
+        assert done.returncode == 0, (done.stdout + done.stderr)[-4000:] + self.last_words()
+        return done.stdout
+
+    def last_words(self) -> str:
+        command = ["docker", "compose", "-p", self.project, "logs", "--tail", "30"]
+        done = subprocess.run(
+            command,
+            cwd=ROOT,
+            env={**os.environ, **self.environment},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        return f"\n{done.stdout[-8000:]}"
+
+    def up(self) -> None:
+        self.compose("up", "--build", "--wait", timeout_s=UP_TIMEOUT_S)
+
+    def decide(self, event_id: str, card: str) -> dict[str, Any]:
+        answer = httpx.post(
+            f"{self.http_url}/v1/decisions",
+            json={
+                "event_type": "card_payment",
+                "event_id": event_id,
+                "event_time": now(),
+                "entities": {"card": card, "merchant": "m_7"},
+                "amount": {"value": 12550, "currency": "EUR"},
+            },
+            timeout=10,
+        )
+        assert answer.status_code == 200, answer.text
+        body: dict[str, Any] = answer.json()
+        assert body["degraded"] == [], body
+        return body
+
+    def report_fraud(self, event_id: str) -> None:
+        answer = httpx.post(
+            f"{self.http_url}/v1/labels",
+            json={
+                "event_type": "card_payment",
+                "event_id": event_id,
+                "label": "fraud",
+                "source": "chargeback",
+                "label_time": now(),
+            },
+            timeout=10,
+        )
+        assert answer.is_success, answer.text
+
+
+@pytest.fixture
+def stack(tmp_path: Path) -> Iterator[Stack]:
+    setup = os.environ.get("RISKBEAT_CONTAINER_SETUP")
+    if setup:
+        subprocess.run([setup], check=True, timeout=UP_TIMEOUT_S)
+    try:
+        check_docker()
+    except Unavailable as reason:
+        pytest.skip(str(reason))
+    if subprocess.run(
+        ["docker", "compose", "version"], capture_output=True, check=False
+    ).returncode:
+        pytest.skip("Docker answers, but has no Compose")
+    http, kafka, redis, prometheus = free_ports(4)
+    tmp_path.chmod(0o755)
+    stack = Stack(
+        f"riskbeat-test-{uuid.uuid4().hex[:8]}",
+        {
+            "RISKBEAT_IMAGE": "riskbeat:compose-test",
+            "RISKBEAT_PORT": str(http),
+            "RISKBEAT_KAFKA_PORT": str(kafka),
+            "RISKBEAT_REDIS_PORT": str(redis),
+            "RISKBEAT_PROMETHEUS_PORT": str(prometheus),
+            "RISKBEAT_LOGS": str(tmp_path),
+        },
+        f"http://{LOOPBACK}:{http}",
+        f"{LOOPBACK}:{kafka}",
+        f"redis://{LOOPBACK}:{redis}/0",
+    )
+    try:
+        yield stack
+    finally:
+        stack.compose("--profile", "replay", "down", "--volumes", "--remove-orphans")
+
+
+def test_the_stack_decides_learns_and_resumes_in_containers(stack: Stack, tmp_path: Path) -> None:
+    stack.up()
+    log = tmp_path / "log.jsonl"
+    options = ["--events", str(EVENTS), "--days", "30", "--seed", "11", "--no-progress"]
+    subprocess.run([sys.executable, "-m", "riskbeat", "generate", str(log), *options], check=True)
+    log.chmod(0o644)
+    stack.compose("run", "--rm", "replay", "/logs/log.jsonl", "--mapping", "generator")
+    wait_until(lambda: decisions_of(stack) >= EVENTS, "every event is decided", LEARNED_TIMEOUT_S)
+
+    first = stack.decide("pay_a", "tok_a")
+    assert first["features"]["staleness_ms"] < 60_000
+    before = first["model"]["version"]
+    stack.report_fraud("pay_a")
+    wait_until(
+        lambda: version_of(stack) > before, "a version that learned it answers", LEARNED_TIMEOUT_S
+    )
+    assert stack.decide("pay_b", "tok_b")["model"]["version"] > before
+
+    wait_until(lambda: settled(stack), "everything that was sent is applied", LEARNED_TIMEOUT_S)
+    kept = asyncio.run(state_of(stack))
+    assert any(kept["blobs"])
+    version = version_of(stack)
+    stack.compose("down")
+    assert stack.compose("ps", "--all", "--quiet") == ""
+    stack.up()
+
+    assert asyncio.run(state_of(stack)) == kept
+    repeated = stack.decide("pay_a", "tok_a")
+    assert (repeated["decision_id"], repeated["status"]) == (first["decision_id"], "duplicate")
+    assert repeated["score"] == first["score"]
+    wait_until(lambda: version_of(stack) >= version, "the version is not lower", LEARNED_TIMEOUT_S)
+    stack.decide("pay_c", "tok_a")
+    stack.report_fraud("pay_c")
+    wait_until(lambda: version_of(stack) > version, "the learner goes on", LEARNED_TIMEOUT_S)
+
+
+def now() -> str:
+    return datetime.now(UTC).isoformat()
+
+
+def version_of(stack: Stack) -> int:
+    """The version that answers now; 0 for none."""
+    active = httpx.get(f"{stack.http_url}/v1/model", timeout=10).json()["active"]
+    return int(active["version"]) if active else 0
+
+
+def settled(stack: Stack) -> bool:
+    """Whether every partition of the store has applied, and the decider decided, all there is."""
+    state = asyncio.run(state_of(stack))
+    events, labels = state["ends"][TOPICS.events], state["ends"][TOPICS.label_updates]
+    applied = [
+        [max(offset, 0) for offset in offsets[source]] == ends
+        for offsets in state["applied"]
+        for source, ends in (("e", events), ("l", labels))
+    ]
+    return all(applied) and state["decided"] == events
+
+
+async def ends_of(stack: Stack, topic: str) -> list[int]:
+    """How many records each partition of a topic got."""
+    async with AIOKafkaConsumer(bootstrap_servers=stack.kafka) as consumer:
+        partitions = [TopicPartition(topic, p) for p in range(PARTITIONS)]
+        ends = await consumer.end_offsets(partitions)
+        return [ends[partition] for partition in partitions]
+
+
+def decisions_of(stack: Stack) -> int:
+    return sum(asyncio.run(ends_of(stack, TOPICS.decisions)))
+
+
+async def state_of(stack: Stack) -> dict[str, Any]:
+    """What must survive `down` and `up`: states, what they hold of the log, and the log's ends."""
+    spec = Spec.load(ROOT / "features.yaml")
+    client = connect_redis(stack.redis_url)
+    store = RedisFeatureStore(
+        client,
+        prefix="riskbeat:",
+        partitions=UPDATES_PARTITIONS,
+        spec_digest=spec.digest,
+        ttl_s=spec.ttl_s,
+        updates_topic=TOPICS.updates,
+    )
+    cards = ["tok_a", "tok_b", *(f"card_{number}" for number in range(200))]
+    reads = await store.read_many([entity_key("default", "card", card) for card in cards])
+    await client.aclose()
+    admin = AIOKafkaAdminClient(bootstrap_servers=stack.kafka)
+    await admin.start()
+    group = await admin.list_consumer_group_offsets("riskbeat.decide")
+    await admin.close()
+    committed = {at.partition: kept.offset for at, kept in group.items()}
+    return {
+        "blobs": reads.blobs,
+        "applied": [reads.watermarks[p].next_offsets() for p in range(UPDATES_PARTITIONS)],
+        "decided": [committed.get(p, 0) for p in range(PARTITIONS)],
+        "ends": {
+            topic: await ends_of(stack, topic) for topic in (TOPICS.events, TOPICS.label_updates)
+        },
+    }
