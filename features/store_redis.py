@@ -171,6 +171,8 @@ class RedisFeatureStore:
             keys, args = [tag + b"meta", tag + b"mark"], [*self._checks(), make, empty]
             status, *rest = await self._link.run(OPEN, keys, args)
             if status == b"ok":
+                if make == b"1" and self._alive:  # also where Redis was emptied under us
+                    await self._link.set(self._pointer_key, self._alive, "NX")
                 fresh_until_ms, watermarks = decode_watermarks(rest[1])
                 return PartitionMeta(int(rest[0]), watermarks, fresh_until_ms)
             if status != b"absent":

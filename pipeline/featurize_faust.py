@@ -14,7 +14,7 @@ from typing import Any, cast
 
 import structlog
 
-from features.store import Pointer, StoreEpochMismatch
+from features.store import Pointer, StoreEpochMismatch, StoreUnavailable
 from pipeline.app_faust import AGGREGATE, ROUTE, make_app
 from pipeline.batch_faust import Batch, BatchConsumer
 from pipeline.featurize import Layout, Place
@@ -207,7 +207,10 @@ class FeaturizeWorker:
         self._metrics.lag.labels(AGGREGATE).set(lag.aggregate)
 
     async def _watch_epoch(self) -> None:
-        pointer = await self._config.store.read_pointer()
+        try:
+            pointer = await self._config.store.read_pointer()
+        except StoreUnavailable:  # the steps wait for it, and know for how long
+            return
         if pointer is not None and pointer.epoch > self._pointer.epoch:
             raise StoreEpochMismatch(
                 f"epoch {pointer.epoch} came alive, we write {self._pointer.epoch}"

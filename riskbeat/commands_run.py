@@ -1,4 +1,4 @@
-"""`riskbeat featurize | learn | serve | demo`: the processes, each alone, and all of them together.
+"""`riskbeat featurize | rebuild | learn | serve | demo`: the processes, each alone, and all.
 
 What a command needs is imported when it runs: torch alone costs seconds and 600 MB, and a
 featurize worker has no use for it.
@@ -21,7 +21,7 @@ DEMO_EVENTS_PER_S = 700
 
 def register(app: typer.Typer) -> None:
     """Add the process commands to the command line."""
-    for command in (demo, featurize, learn, serve):
+    for command in (demo, featurize, learn, rebuild, serve):
         app.command()(command)
 
 
@@ -29,6 +29,16 @@ def featurize() -> None:
     """Keep window states: events and labels in, Redis out. Run one for each core."""
     settings = _start("featurize")
     sys.exit(_house("featurize").run_featurize(settings))
+
+
+def rebuild() -> None:
+    """Fill the feature store anew from the log: after a loss, or for a changed feature spec.
+
+    The old features serve until the new ones hold the whole log. Running featurize workers then
+    stop, to be started again by their supervisor; start them with the new spec.
+    """
+    settings = _start("rebuild")
+    sys.exit(_house("featurize").rebuild_features(settings))
 
 
 def learn() -> None:
@@ -56,6 +66,24 @@ def demo(
 ) -> None:
     """Run the whole path on generated payments and watch it learn. Leaves nothing behind."""
     sys.exit(_house("demo").run_demo(seconds, seed, rate, json_out))
+
+
+def up(
+    folder: Annotated[
+        Path | None, typer.Option(help="Keep data here; else they are deleted at the end.")
+    ] = None,
+    http_port: Annotated[
+        int | None, typer.Option(min=1, max=65_535, help="Of the HTTP door; else a free one.")
+    ] = None,
+    servers_only: Annotated[
+        bool, typer.Option("--servers-only", help="Broker and store, without our processes.")
+    ] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the addresses as one line of JSON.")
+    ] = False,
+) -> None:
+    """Bring the embedded stack up and keep it up; prints addresses and a request to try."""
+    sys.exit(_house("up").run_up(folder, http_port, servers_only, as_json))
 
 
 def _start(process: str) -> Settings:

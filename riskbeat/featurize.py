@@ -4,6 +4,7 @@ from features.spec import Spec
 from pipeline.featurize import FeaturizeLimits
 from pipeline.featurize_config import FeaturizeConfig
 from pipeline.featurize_faust import run_worker
+from pipeline.rebuild_faust import run_rebuild
 from riskbeat.settings import DAY_S, Settings
 from riskbeat.store import feature_store
 
@@ -15,6 +16,15 @@ def run_featurize(settings: Settings) -> int:
         SpecError: The feature spec cannot be read.
     """
     return run_worker(featurize_config(settings, Spec.load(settings.spec_path)))
+
+
+def rebuild_features(settings: Settings) -> int:
+    """Fill a new epoch of the store from the log's start and let it live; return the exit code.
+
+    Raises:
+        SpecError: The feature spec cannot be read.
+    """
+    return run_rebuild(featurize_config(settings, Spec.load(settings.spec_path)))
 
 
 def featurize_config(settings: Settings, spec: Spec) -> FeaturizeConfig:

@@ -17,10 +17,11 @@ from typing import Any
 import pytest
 from aiokafka import AIOKafkaProducer
 
+from features.client_redis import Client, connect_redis
 from features.event import from_ms
 from features.spec import Spec
 from features.store import Commit, StoreConflict, Watermarks
-from features.store_redis import RedisFeatureStore, connect_redis
+from features.store_redis import RedisFeatureStore
 from features.topics import Topics
 from pipeline.featurize import Layout, Place
 from riskbeat.embedded import free_ports
@@ -44,9 +45,25 @@ class Stage:
     spec: Spec
     kafka: str
     topics: Topics
-    store: RedisFeatureStore
+    client: Client
+    prefix: str
     env: dict[str, str]
     log: Path
+
+    def __post_init__(self) -> None:
+        self.adopt(self.spec)
+
+    def adopt(self, spec: Spec) -> None:
+        """Read the store as processes with this spec do."""
+        self.spec = spec
+        self.store = RedisFeatureStore(
+            self.client,
+            prefix=self.prefix,
+            partitions=UPDATES_PARTITIONS,
+            spec_digest=spec.digest,
+            ttl_s=spec.ttl_s,
+            updates_topic=self.topics.updates,
+        )
 
     @property
     def layout(self) -> Layout:
@@ -118,17 +135,9 @@ async def staged(
     house.run("topics")
     spec = Spec.load(ROOT / "features.yaml")
     client = connect_redis(redis_url)
-    topics = Topics(topic_prefix)
-    store = RedisFeatureStore(
-        client,
-        prefix=redis_prefix,
-        partitions=UPDATES_PARTITIONS,
-        spec_digest=spec.digest,
-        ttl_s=spec.ttl_s,
-        updates_topic=topics.updates,
-    )
+    log = folder / "featurize.log"
     try:
-        yield Stage(spec, kafka, topics, store, house.env, folder / "featurize.log")
+        yield Stage(spec, kafka, Topics(topic_prefix), client, redis_prefix, house.env, log)
     finally:
         await client.aclose()
 
@@ -230,7 +239,7 @@ async def wait_until_opened(stage: Stage, worker: subprocess.Popen[bytes]) -> No
     deadline = time.monotonic() + SETTLED_S
     while stage.log.read_text().count("worker.started") == already:
         assert worker.poll() is None, stage.log.read_text()[-4000:]
-        assert time.monotonic() < deadline
+        assert time.monotonic() < deadline, stage.log.read_text()[-4000:]
         await asyncio.sleep(0.05)
 
 
