@@ -284,5 +284,7 @@ def _items(
 
 
 def _bad_row(line: int, field: str, reason: str, row: dict[str, Any]) -> BadRow:
-    value = str(row.get(field, ""))[:VALUE_SHOWN_CHARS]
-    return BadRow(line, field, f"{value!r} {reason}" if row.get(field) is not None else reason)
+    value = row.get(field)
+    if value is None or value == "":
+        return BadRow(line, field, reason)
+    return BadRow(line, field, f"{str(value)[:VALUE_SHOWN_CHARS]!r} {reason}")

@@ -6,7 +6,8 @@ by the clock and the barrier, **4 send**, **5 save** the progress after the ackn
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, Generator
+from contextlib import aclosing
 from typing import Final
 
 import numpy as np
@@ -79,7 +80,7 @@ class Replay:
         span = options.barrier_ms
         self._slice_end_ms = 2**62 if span is None else facts.first_ms + span
 
-    async def run(self, pieces: Iterator[Piece]) -> Told:
+    async def run(self, pieces: Generator[Piece, None, None]) -> Told:
         """Send everything; return how it stands at the end.
 
         Raises:
@@ -90,18 +91,19 @@ class Replay:
         self._began_s = self._clock.now_s()
         number = 0
         try:
-            async for piece in _ahead(pieces):
-                self._bad_rows.add_many(piece.bad)
-                self._told.bad_rows = self._bad_rows.count
-                items, ended = self._cut(piece.items)
-                skip = min(max(acked - number, 0), len(items))
-                self._count(items[:skip], skipped=True)
-                await self._send_items(items[skip:], number + skip)
-                number += len(items)
-                self._told.fraction = piece.fraction
-                self._tell()
-                if ended:
-                    break
+            async with aclosing(_ahead(pieces)) as coming:
+                async for piece in coming:
+                    self._bad_rows.add_many(piece.bad)
+                    self._told.bad_rows = self._bad_rows.count
+                    items, ended = self._cut(piece.items)
+                    skip = min(max(acked - number, 0), len(items))
+                    self._count(items[:skip], skipped=True)
+                    await self._send_items(items[skip:], number + skip)
+                    number += len(items)
+                    self._told.fraction = piece.fraction
+                    self._tell()
+                    if ended:
+                        break
             await self._finish_slice()
         finally:
             self._save()  # also when cancelled: what is acknowledged now need not be asked for
@@ -227,13 +229,13 @@ class Replay:
             self._on_told(self._told)
 
 
-async def _ahead(pieces: Iterator[Piece]) -> AsyncIterator[Piece]:
-    """Read the next piece in a thread while this one is sent."""
+async def _ahead(pieces: Generator[Piece, None, None]) -> AsyncGenerator[Piece, None]:
+    """Read the next piece in a thread while this one is sent; close the reader at the end."""
     coming = asyncio.ensure_future(asyncio.to_thread(next, pieces, None))
     try:
-        while (piece := await coming) is not None:
+        while (piece := await asyncio.shield(coming)) is not None:
             coming = asyncio.ensure_future(asyncio.to_thread(next, pieces, None))
             yield piece
     finally:
-        if not coming.done():
-            await asyncio.wait([coming])
+        await asyncio.wait([coming])
+        pieces.close()

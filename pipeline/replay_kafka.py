@@ -193,14 +193,16 @@ class KafkaTarget:
         return TopicPartition(self._topics[0], partition)
 
     async def _land(self) -> None:
-        """Wait for the oldest flight."""
+        """Wait for the oldest flight; positions never run ahead of the acknowledged number."""
         flight = self._flights[0]
+        landed: dict[str, int] = {}
         try:
             for place, records, answer in flight.parts:
                 metadata = await answer
-                self._positions[_name(place)] = metadata.offset + records
+                landed[_name(place)] = metadata.offset + records
         except KafkaError as error:
             raise TargetFailed(f"Kafka: {type(error).__name__}: {error}") from error
+        self._positions.update(landed)
         self._flights.popleft()
         self._acked = flight.end
 

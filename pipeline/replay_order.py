@@ -6,7 +6,7 @@ wait are held; any other log goes through sorted runs on disk, which are merged.
 by the labels that wait, or by one run and a piece of each.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -83,7 +83,9 @@ def look_at(source: LogSource, mapping: RowMapping, on_scan: OnScan | None = Non
     return LogFacts(rows, ordered, first_ms if rows else 0, last_ms if rows else 0)
 
 
-def in_order(source: LogSource, mapping: RowMapping, facts: LogFacts) -> Iterator[Piece]:
+def in_order(
+    source: LogSource, mapping: RowMapping, facts: LogFacts
+) -> Generator[Piece, None, None]:
     """Yield all items of a log in their total order."""
     pieces = _map(source, mapping)
     return _merge_waiting(pieces) if facts.sorted else _merge_runs(pieces)
@@ -97,7 +99,9 @@ def _map(source: LogSource, mapping: RowMapping) -> Iterator[tuple[Mapped, int, 
         yield mapping.items_of(chunk), newest_ms, chunk.fraction
 
 
-def _merge_waiting(pieces: Iterator[tuple[Mapped, int, float]]) -> Iterator[Piece]:
+def _merge_waiting(
+    pieces: Iterator[tuple[Mapped, int, float]],
+) -> Generator[Piece, None, None]:
     """Merge a sorted log with the labels of its past; hold what is not due yet."""
     waiting = pl.DataFrame(schema=ITEMS)
     newest_ms, fraction = NO_TIME, 0.0
@@ -112,7 +116,9 @@ def _merge_waiting(pieces: Iterator[tuple[Mapped, int, float]]) -> Iterator[Piec
         yield Piece(waiting.slice(first, PIECE_ITEMS), [], fraction)
 
 
-def _merge_runs(pieces: Iterator[tuple[Mapped, int, float]]) -> Iterator[Piece]:
+def _merge_runs(
+    pieces: Iterator[tuple[Mapped, int, float]],
+) -> Generator[Piece, None, None]:
     """Sort a log in runs on disk, then merge them; the first piece comes when all was read."""
     with TemporaryDirectory(prefix="riskbeat-replay-") as folder:
         runs: list[Path] = []
