@@ -141,7 +141,7 @@ def parse_policy(text: str, name: str) -> Policy:
     try:
         policy = msgspec.convert(content, Policy)
     except msgspec.ValidationError as error:
-        raise _located(name, root, str(error)) from error
+        raise _located(name, root, _spell_out(content, str(error))) from error
     _check_sense(name, root, policy)
     return policy
 
@@ -158,6 +158,19 @@ def _check_sense(name: str, root: Any, policy: Policy) -> None:
             if band.probability is None and band.percentile is None:
                 text = "expected `probability`, `percentile` or both"
                 raise _located(name, root, f"{text} - at `${where}.bands[{index}]`")
+
+
+def _spell_out(content: Any, text: str) -> str:
+    """Put the event type into msgspec's text, which writes `[...]` for a mapping's value."""
+    if "`$.event_types[...]" not in text:
+        return text
+    for event_type, ladder in content["event_types"].items():
+        try:
+            msgspec.convert(ladder, Ladder)
+        except msgspec.ValidationError as error:
+            what, _, path = str(error).partition(" - at `$")
+            return f"{what} - at `$.event_types.{event_type}{path or '`'}"
+    return text
 
 
 def _located(name: str, root: Any, text: str) -> PolicyError:

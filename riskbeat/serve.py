@@ -145,6 +145,7 @@ def _server(parts: Parts, http: bool) -> HttpServer:
         log_config=None,
         access_log=False,
         server_header=False,
+        proxy_headers=False,
         backlog=BACKLOG,
         timeout_graceful_shutdown=int(settings.stop_timeout_s) or 1,
     )

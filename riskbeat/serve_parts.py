@@ -34,7 +34,7 @@ from models.signing import PublicKey, load_public_keys
 from models.weights import Weights
 from riskbeat.settings import Settings
 
-IN_FLIGHT_BATCHES = 8
+IN_FLIGHT_BATCHES = 4
 DRAIN_TIMEOUT_S = 5.0
 PROBE_S = 0.5
 NEWS_WAIT_S = 1.0
@@ -114,7 +114,7 @@ def build_parts(settings: Settings) -> Parts:
     version = importlib.metadata.version("riskbeat")
     metrics, state = ServeMetrics(), State()
     heard = Heard(metrics)
-    url = settings.redis_url.get_secret_value()
+    url = settings.redis_address
     clients: list[Client] = [
         connect_redis(url, cluster=settings.redis_cluster, timeout_s=settings.redis_timeout_s)
         for _ in range(2)

@@ -1,0 +1,54 @@
+"""Reasons name what moved the score, with sign, value and what is usual."""
+
+import numpy as np
+import pytest
+
+from models.reasons import CONTRIBUTION_MIN, code_of, explain_many
+from models.scorer_torch import TorchScorer
+from tests.fakes_serving import logit_of, some_weights
+
+DIGEST = "d" * 64
+N = 12
+NAMES = [f"card.feature_{i}" for i in range(N)]
+
+
+def test_the_largest_contributions_come_first_with_their_sign_and_baseline() -> None:
+    scorer = TorchScorer(DIGEST, N, "test", "cpu")
+    weights = some_weights(DIGEST, N)
+    scorer.load(weights, "s")
+    X = (np.random.default_rng(4).normal(size=(6, N)) * 30).astype(np.float32)
+    with scorer.snapshot() as snapshot:
+        reasons = explain_many(snapshot, X, NAMES, 5, 128)
+    mean = weights.arrays["scaler.mean"].astype(np.float64)
+    usual = np.sign(mean) * np.expm1(np.abs(mean))
+    arrays = dict(weights.arrays)
+    for x, why in zip(X, reasons, strict=True):
+        assert len(why) == 5
+        assert [abs(r.contribution) for r in why] == sorted(
+            (abs(r.contribution) for r in why), reverse=True
+        )
+        strongest = why[0]
+        i = NAMES.index(strongest.feature)
+        assert strongest.value == pytest.approx(float(x[i]))
+        assert strongest.baseline == pytest.approx(usual[i], abs=1e-5)
+        without = x.copy()
+        without[i] = usual[i]  # taking it back to usual moves the score the other way
+        moved = logit_of(arrays, x[None], 0.5)[0] - logit_of(arrays, without[None], 0.5)[0]
+        assert np.sign(moved) == np.sign(strongest.contribution)
+
+
+def test_what_hardly_moved_the_score_is_no_reason() -> None:
+    scorer = TorchScorer(DIGEST, N, "test", "cpu")
+    weights = some_weights(DIGEST, N)
+    scorer.load(weights, "s")
+    mean = weights.arrays["scaler.mean"].astype(np.float64)
+    usual = (np.sign(mean) * np.expm1(np.abs(mean))).astype(np.float32)[None]
+    missing = np.full((1, N), np.nan, np.float32)
+    with scorer.snapshot() as snapshot:
+        assert explain_many(snapshot, np.vstack([usual, missing]), NAMES, 5, 8) == [[], []]
+    assert CONTRIBUTION_MIN > 0
+
+
+def test_codes_are_readable_and_stable() -> None:
+    assert code_of("card.count_over_10m", 9.0, 1.2) == "card_count_over_10m_above_usual"
+    assert code_of("card.since_last", 1.0, 300.0) == "card_since_last_below_usual"
