@@ -21,7 +21,7 @@ DEMO_EVENTS_PER_S = 700
 
 def register(app: typer.Typer) -> None:
     """Add the process commands to the command line."""
-    for command in (demo, featurize, learn, rebuild, serve):
+    for command in (demo, up, featurize, learn, rebuild, serve):
         app.command()(command)
 
 
