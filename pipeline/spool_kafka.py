@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
 from pipeline.replay_source import LogUnreadable
@@ -32,12 +33,8 @@ async def spool_topics(
     unfinished = path.with_name(f".{path.name}.unfinished")
     records = 0
     try:
+        places = await _places(kafka_options, topics)
         await consumer.start()
-        known = await consumer.topics()
-        missing = [topic for topic in topics if topic not in known]
-        if missing:
-            raise LogUnreadable(f"kafka: no topic {', '.join(missing)}")
-        places = [TopicPartition(t, p) for t in topics for p in consumer.partitions_for_topic(t)]
         ends = await consumer.end_offsets(places)
         begins = await consumer.beginning_offsets(places)
         unread = {place for place in places if begins[place] < ends[place]}
@@ -63,6 +60,24 @@ async def spool_topics(
         await consumer.stop()
         unfinished.unlink(missing_ok=True)
     return records
+
+
+async def _places(kafka_options: Mapping[str, Any], topics: Sequence[str]) -> list[TopicPartition]:
+    """Return the partitions of the topics, all of which must be there."""
+    admin = AIOKafkaAdminClient(**kafka_options)
+    try:
+        await admin.start()
+        known = await admin.list_topics()
+        missing = [topic for topic in topics if topic not in known]
+        if missing:
+            raise LogUnreadable(f"kafka: no topic {', '.join(missing)}")
+        return [
+            TopicPartition(topic["topic"], partition["partition"])
+            for topic in await admin.describe_topics(list(topics))
+            for partition in topic["partitions"]
+        ]
+    finally:
+        await admin.close()
 
 
 def _one_line(body: bytes) -> bytes:
