@@ -6,16 +6,19 @@ from typing import Any
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.errors import KafkaError
+from aiokafka.structs import ConsumerRecord
 
 from features.event import EventRejected
 from features.topics import Topics
 from pipeline.dead import dead_letter
 from pipeline.join import Outgoing
 from pipeline.learn_loop import Polled, Taken
+from pipeline.merge import Merge
 from pipeline.route import Reject
 
 POLL_MAX_RECORDS = 2_000
 FETCH_MAX_WAIT_MS = 500
+MERGE_PATIENCE_S = 2.0  # a partition whose end shows and does not come holds others up so long
 METADATA_TIMEOUT_S = 30.0
 METADATA_RETRY_S = 0.2
 SEND_TIMEOUT_S = 30.0
@@ -48,7 +51,7 @@ class KafkaLearnLog:
         self._model = model
         self._now_ms = now_ms
         self._max_records = poll_max_records
-        self._kinds = {topics.decisions: "decision", topics.labels: "label"}
+        self._read = (topics.decisions, topics.labels)
         self._weights = TopicPartition(topics.weights, 0)
         self._clients: list[AIOKafkaConsumer | AIOKafkaProducer] = []
 
@@ -91,7 +94,10 @@ class KafkaLearnLog:
         Raises:
             LogMoved: An offset lies outside of what the log holds.
         """
-        partitions = [tp for topic in self._kinds for tp in await self._partitions_of(topic)]
+        partitions = [tp for topic in self._read for tp in await self._partitions_of(topic)]
+        self._merge: Merge[TopicPartition, ConsumerRecord] = Merge(partitions)
+        self._released = False
+        self._released_s = asyncio.get_running_loop().time()
         self._consumer.assign(partitions)
         first = await self._consumer.beginning_offsets(partitions)
         last = await self._consumer.end_offsets(partitions)
@@ -106,25 +112,36 @@ class KafkaLearnLog:
             self._consumer.seek(tp, first[tp] if wanted is None else wanted)
 
     async def poll(self, timeout_s: float) -> Polled:
-        """Return what the next fetches brought, ordered by append time."""
-        found = await self._consumer.getmany(
-            timeout_ms=int(timeout_s * 1000), max_records=self._max_records
+        """Return the next records of all partitions, merged by append time."""
+        full = self._merge.full()
+        self._consumer.pause(*full)
+        wait_ms = 0 if self._released else int(timeout_s * 1000)
+        for tp, batch in (await self._consumer.getmany(timeout_ms=wait_ms)).items():
+            self._merge.add(tp, batch)
+        self._consumer.resume(*full)
+        ended = await self._ended()
+        now_s = asyncio.get_running_loop().time()
+        patient = self._merge.empty or now_s - self._released_s < MERGE_PATIENCE_S
+        released = self._merge.release(
+            self._max_records, ended if patient else set(self._consumer.assignment())
         )
-        records = [record for batch in found.values() for record in batch]
-        records.sort(key=lambda record: (record.timestamp, record.topic, record.partition))
+        self._released = bool(released)
+        if released or self._merge.empty:
+            self._released_s = now_s
         taken = [
             Taken(
-                "decision" if record.topic == self._topics.decisions else "label",
-                record.topic,
-                record.partition,
+                "decision" if tp.topic == self._topics.decisions else "label",
+                tp.topic,
+                tp.partition,
                 record.offset,
                 record.timestamp,
                 record.value or b"",
             )
-            for record in records
+            for tp, record in released
         ]
-        offsets = {f"{tp.topic}:{tp.partition}": b[-1].offset + 1 for tp, b in found.items() if b}
-        return Polled(taken, offsets, await self._is_caught_up())
+        offsets = {f"{taken.topic}:{taken.partition}": taken.offset + 1 for taken in taken}
+        caught_up = self._merge.empty and len(ended) == len(self._consumer.assignment())
+        return Polled(taken, offsets, caught_up)
 
     async def reject_many(self, rejects: Sequence[tuple[Taken, EventRejected]]) -> None:
         """Send dead letters; see the port."""
@@ -194,12 +211,14 @@ class KafkaLearnLog:
                     raise LogSilent(f"no topic {topic}: run `riskbeat topics`") from error
             await asyncio.sleep(METADATA_RETRY_S)
 
-    async def _is_caught_up(self) -> bool:
+    async def _ended(self) -> set[TopicPartition]:
+        """Return the partitions of which all that the broker has told of is in hand."""
+        ended = set()
         for tp in self._consumer.assignment():
             newest = self._consumer.highwater(tp)
-            if newest is None or await self._consumer.position(tp) < newest:
-                return False
-        return True
+            if newest is not None and await self._consumer.position(tp) >= newest:
+                ended.add(tp)
+        return ended
 
     async def _send_all(
         self, records: Sequence[tuple[str, int | None, bytes | None, bytes]]
