@@ -72,11 +72,6 @@ class TorchLearner:
         self._steps = 0
         self._kept_back: list[_Rows] = []
 
-    @property
-    def memory_bytes(self) -> int:
-        """Bytes of the rehearsal rings; constant, and most of what is held."""
-        return self._rows.memory_bytes + self._frauds.memory_bytes
-
     def observe_many(self, X: NDArray[np.float32], p: NDArray[np.float64]) -> None:
         """Merge vectors into the scaling and their scores into the quantiles; see the port."""
         if not len(X):

@@ -5,8 +5,10 @@ To rotate, append the new public key to that file on every scorer, then give the
 private one, and take the old public key out once no kept version bears its signature.
 """
 
+import contextlib
 import os
 import re
+import secrets
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -145,17 +147,13 @@ def _raw(key: PublicKey) -> bytes:
 
 def _create(path: Path, body: bytes, mode: int) -> None:
     """Write a new file whole; if somebody else was first, theirs stays."""
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    draft.unlink(missing_ok=True)
+    draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
     try:
         os.write(handle, body)
         os.fsync(handle)
+        with contextlib.suppress(FileExistsError):
+            os.link(draft, path)
     finally:
         os.close(handle)
-    try:
-        os.link(draft, path)
-    except FileExistsError:
-        pass
-    finally:
         draft.unlink()

@@ -1,13 +1,21 @@
 """What every weights registry promises: the memory fake always, Redis with `-m live`."""
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 import pytest
 
 from features.client_redis import connect_redis
-from models.registry import NoWeights, Progress, Standing, VersionConflict, WeightsRegistry
+from models.registry import (
+    NoWeights,
+    Progress,
+    RegistryUnavailable,
+    Standing,
+    VersionConflict,
+    WeightsRegistry,
+)
 from models.registry_redis import RedisWeightsRegistry
 from tests.fakes_learn import MemoryWeightsRegistry
 
@@ -174,6 +182,16 @@ async def test_scorers_and_learner_report(shelf: Shelf) -> None:
     await shelf.writer.report_progress({"decisions.v1:0": 7}, 5)
     await shelf.writer.report_progress({"decisions.v1:0": 9}, 5)
     assert await shelf.reader.progress() == Progress(offsets={"decisions.v1:0": 9}, version=5)
+
+
+async def test_a_registry_that_does_not_answer_is_named() -> None:
+    with socket.socket() as nobody:  # bound, not listening: connections are refused
+        nobody.bind(("127.0.0.1", 0))
+        client = connect_redis(f"redis://127.0.0.1:{nobody.getsockname()[1]}", timeout_s=1.0)
+        registry = RedisWeightsRegistry(client, "none:")
+        with pytest.raises(RegistryUnavailable):
+            await registry.latest_version()
+        await client.aclose()
 
 
 @pytest.mark.live

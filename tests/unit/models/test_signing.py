@@ -29,10 +29,10 @@ def test_a_pair_is_made_once_and_the_private_half_is_private(tmp_path: Path) -> 
 
 def test_processes_that_start_together_agree(tmp_path: Path) -> None:
     private, public = tmp_path / "private.pem", tmp_path / "public.pem"
-    private_of = [ensure_keys(private, public)]
-    with ThreadPoolExecutor(4) as pool:
-        private_of += pool.map(lambda _: ensure_keys(private, public), range(8))
+    with ThreadPoolExecutor(8) as pool:
+        private_of = list(pool.map(lambda _: ensure_keys(private, public), range(8)))
     assert len({signer.sign(b"x") for signer in private_of}) == 1
+    assert len(list(tmp_path.iterdir())) == 2
 
 
 def test_a_rotated_key_is_accepted_beside_the_old_one(tmp_path: Path) -> None:
