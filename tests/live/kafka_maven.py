@@ -7,11 +7,10 @@ from hashlib import sha256
 from pathlib import Path
 
 from riskbeat.embedded import LOOPBACK, free_ports
-from tests.live.servers import KAFKA_CONFIG, ProcessHost, Server, Unavailable
+from tests.live.servers import CLUSTER_ID, KAFKA_CONFIG, ProcessHost, Server, Unavailable
 
 POM = Path(__file__).with_name("kafka-server-jars.pom.xml")
 HEAP = ("-Xms128m", "-Xmx512m")
-CLUSTER_ID = "5L6g3nShT-eMCtK--X86sw"
 MAVEN_TIMEOUT_S = 300.0
 FORMAT_TIMEOUT_S = 60.0
 

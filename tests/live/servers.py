@@ -21,6 +21,7 @@ from riskbeat.embedded import LOOPBACK, broker_command, free_ports, valkey_comma
 START_TIMEOUT_S = 90.0
 STOP_TIMEOUT_S = 15.0
 POLL_S = 0.05
+CLUSTER_ID = "5L6g3nShT-eMCtK--X86sw"
 KAFKA_IMAGE = "apache/kafka:4.1.0"
 REDIS_IMAGE = "redis:7"
 KAFKA_CONFIG = Path(__file__).parents[2] / "deploy" / "kafka"
@@ -131,13 +132,12 @@ def check_docker() -> None:
 def kafka_in_docker(folder: Path) -> Server:
     check_docker()
     (port,) = free_ports(1)
-    properties = (KAFKA_CONFIG / "server.properties").read_text()
-    properties = properties.replace("19099", str(port))
-    container = _on_loopback(DockerContainer(KAFKA_IMAGE), port, port)
+    container = _on_loopback(DockerContainer(KAFKA_IMAGE), 19099, port)
     container.with_env("KAFKA_HEAP_OPTS", "-Xms128m -Xmx512m")
-    texts = {path.name: path.read_text() for path in KAFKA_CONFIG.iterdir()}
-    for name, text in (texts | {"server.properties": properties}).items():
-        container.with_copy_into_container(text.encode(), f"/mnt/shared/config/{name}")
+    container.with_env("CLUSTER_ID", CLUSTER_ID).with_env("HOST_PORT", str(port))
+    container.with_command(["bash", "/riskbeat/start"])
+    for path in KAFKA_CONFIG.iterdir():
+        container.with_copy_into_container(path.read_bytes(), f"/riskbeat/{path.name}")
     return Server(f"{LOOPBACK}:{port}", f"{KAFKA_IMAGE} in Docker", ContainerHost(container))
 
 

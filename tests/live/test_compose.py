@@ -79,13 +79,13 @@ class Stack:
     def up(self) -> None:
         self.compose("up", "--build", "--wait", timeout_s=UP_TIMEOUT_S)
 
-    def decide(self, event_id: str, card: str) -> dict[str, Any]:
+    def decide(self, event_id: str, card: str, event_time: str) -> dict[str, Any]:
         answer = httpx.post(
             f"{self.http_url}/v1/decisions",
             json={
                 "event_type": "card_payment",
                 "event_id": event_id,
-                "event_time": now(),
+                "event_time": event_time,
                 "entities": {"card": card, "merchant": "m_7"},
                 "amount": {"value": 12550, "currency": "EUR"},
             },
@@ -155,14 +155,15 @@ def test_the_stack_decides_learns_and_resumes_in_containers(stack: Stack, tmp_pa
     stack.compose("run", "--rm", "replay", "/logs/log.jsonl", "--mapping", "generator")
     wait_until(lambda: decisions_of(stack) >= EVENTS, "every event is decided", LEARNED_TIMEOUT_S)
 
-    first = stack.decide("pay_a", "tok_a")
+    at = now()
+    first = stack.decide("pay_a", "tok_a", at)
     assert first["features"]["staleness_ms"] < 60_000
     before = first["model"]["version"]
     stack.report_fraud("pay_a")
     wait_until(
         lambda: version_of(stack) > before, "a version that learned it answers", LEARNED_TIMEOUT_S
     )
-    assert stack.decide("pay_b", "tok_b")["model"]["version"] > before
+    assert stack.decide("pay_b", "tok_b", now())["model"]["version"] > before
 
     wait_until(lambda: settled(stack), "everything that was sent is applied", LEARNED_TIMEOUT_S)
     kept = asyncio.run(state_of(stack))
@@ -173,11 +174,11 @@ def test_the_stack_decides_learns_and_resumes_in_containers(stack: Stack, tmp_pa
     stack.up()
 
     assert asyncio.run(state_of(stack)) == kept
-    repeated = stack.decide("pay_a", "tok_a")
+    repeated = stack.decide("pay_a", "tok_a", at)
     assert (repeated["decision_id"], repeated["status"]) == (first["decision_id"], "duplicate")
     assert repeated["score"] == first["score"]
     wait_until(lambda: version_of(stack) >= version, "the version is not lower", LEARNED_TIMEOUT_S)
-    stack.decide("pay_c", "tok_a")
+    stack.decide("pay_c", "tok_a", now())
     stack.report_fraud("pay_c")
     wait_until(lambda: version_of(stack) > version, "the learner goes on", LEARNED_TIMEOUT_S)
 
