@@ -13,13 +13,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRebalanceListener, TopicPartition
-from aiokafka.errors import CommitFailedError, IllegalStateError
+from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
 from aiokafka.partitioner import murmur2
 from aiokafka.structs import ConsumerRecord
 
 from api.answer import DECIDED_HEADER
 from api.decide import Decider
 from api.metrics import ServeMetrics
+from api.publish import LogUnavailable
 from api.seen import Asked
 from features.event import EventRejected, EventRules, parse_event
 from features.topics import Topics
@@ -88,10 +89,15 @@ class StreamDoor:
         """Decide events until told to stop; what was fetched is decided and committed first.
 
         Raises:
-            KafkaError: The log failed; the process must end, and what was not committed is
-                decided again.
-            TimeoutError: A batch was not acknowledged in time; likewise.
+            LogUnavailable: The log failed, or did not acknowledge a batch in time; what was not
+                committed is decided again by whoever comes next.
         """
+        try:
+            await self._run(stopping)
+        except (KafkaError, OSError, TimeoutError) as error:
+            raise LogUnavailable(str(error) or type(error).__name__) from error
+
+    async def _run(self, stopping: asyncio.Event) -> None:
         producer = AIOKafkaProducer(
             **self._options,
             enable_idempotence=True,

@@ -22,7 +22,12 @@ class ServeMetrics:
 
     def __init__(self) -> None:
         """Start every metric at nothing."""
-        r = self.registry = CollectorRegistry()
+        self.registry = CollectorRegistry()
+        self._count_decisions(self.registry)
+        self._count_weights(self.registry)
+        self._count_requests(self.registry)
+
+    def _count_decisions(self, r: CollectorRegistry) -> None:
         self.decisions = Counter(
             "riskbeat_decisions_total",
             "Decisions made, by outcome and by what they rest on.",
@@ -67,6 +72,8 @@ class ServeMetrics:
             buckets=_AGE_EDGES,
             registry=r,
         )
+
+    def _count_weights(self, r: CollectorRegistry) -> None:
         self.weights_version = Gauge(
             "riskbeat_weights_version", "Version of the weights in use; 0 before one.", registry=r
         )
@@ -76,6 +83,8 @@ class ServeMetrics:
         self.weights_refused = Counter(
             "riskbeat_weights_refused_total", "Versions that a gate refused.", ["gate"], registry=r
         )
+
+    def _count_requests(self, r: CollectorRegistry) -> None:
         self.repeats = Counter(
             "riskbeat_repeated_requests_total",
             "Requests that had an answer already, or contradicted one.",

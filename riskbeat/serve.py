@@ -13,11 +13,10 @@ from collections.abc import Iterator
 import structlog
 import uvicorn
 import uvloop
-from aiokafka.errors import KafkaError
-from fastapi import FastAPI
 
 from api.admin_http import create_admin
-from api.decide_http import HttpDoor, create_app
+from api.decide_http import create_app
+from api.publish import LogUnavailable
 from api.seen import Asked
 from features.event import Amount, Event, from_ms
 from models.decision import Source
@@ -124,7 +123,7 @@ async def _stop(
         if isinstance(result, Exception):
             log.error("serve.failed", part=name, error=repr(result))
             failed.append(name)
-    await parts.coalescer.close()
+    await parts.http.coalescer.close()
     await parts.publisher.stop()
     for client in parts.clients:
         await client.aclose()
@@ -133,9 +132,8 @@ async def _stop(
 
 def _server(parts: Parts, http: bool) -> HttpServer:
     settings = parts.settings
-    app: HttpDoor | FastAPI = create_app(parts.http) if http else create_admin(parts.http.admin)
     config = uvicorn.Config(
-        app,
+        create_app(parts.http) if http else create_admin(parts.http.admin),
         host=settings.http_host if http else settings.metrics_host,
         port=settings.http_port if http else settings.metrics_port,
         loop="none",
@@ -178,7 +176,7 @@ async def _keep_streaming(parts: Parts, stopping: asyncio.Event, *, restart: boo
     while not stopping.is_set():
         try:
             await parts.stream.run(stopping)
-        except (KafkaError, OSError, TimeoutError) as error:
+        except LogUnavailable as error:
             if not restart:
                 raise
             log.warning("stream.failed", error=repr(error))

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import structlog
 
 from api.admin_http import AdminDeps
-from api.answer import Answerer, Question, Told
+from api.answer import Answerer, Told
 from api.claims_redis import RedisClaims
 from api.coalesce import Coalescer
 from api.decide import Decider
@@ -63,7 +63,6 @@ class Parts:
     spec: Spec
     metrics: ServeMetrics
     decider: Decider
-    coalescer: Coalescer[Question, bytes]
     publisher: SpoolingPublisher
     watcher: WeightsWatcher
     stream: StreamDoor
@@ -114,39 +113,18 @@ def build_parts(settings: Settings) -> Parts:
     version = importlib.metadata.version("riskbeat")
     metrics, state = ServeMetrics(), State()
     heard = Heard(metrics)
-    url = settings.redis_address
-    clients: list[Client] = [
-        connect_redis(url, cluster=settings.redis_cluster, timeout_s=settings.redis_timeout_s)
+    fast, slow = clients = [
+        connect_redis(
+            settings.redis_address,
+            cluster=settings.redis_cluster,
+            timeout_s=settings.redis_timeout_s,
+        )
         for _ in range(2)
     ]
-    fast, slow = clients
     scorer = TorchScorer(spec.digest, spec.n_features, f"riskbeat-{version}", settings.device)
     registry = RedisWeightsRegistry(slow, settings.redis_prefix, poll_s=settings.weights_poll_s)
     decider = _decider(settings, spec, scorer, fast)
     publisher = _publisher(settings)
-    claims = RedisClaims(
-        fast,
-        settings.redis_prefix,
-        settings.claim_ttl_s,
-        settings.idempotency_window_s,
-        settings.features_timeout_s,
-    )
-    answerer = Answerer(
-        spec,
-        settings.topics,
-        decider,
-        claims,
-        publisher,
-        settings.features_timeout_s,
-        Told(heard.decided, heard.repeated),
-    )
-    coalescer = Coalescer(
-        answerer.answer_many,
-        settings.batch_max_requests,
-        settings.queue_max_requests,
-        IN_FLIGHT_BATCHES,
-        settings.deadline_s,
-    )
     watcher = WeightsWatcher(
         registry, scorer, _public_keys(settings), _scorer_id(), heard, NEWS_WAIT_S
     )
@@ -158,31 +136,63 @@ def build_parts(settings: Settings) -> Parts:
         return _health(decider, publisher, watcher)
 
     admin = AdminDeps(version, scorer, registry, metrics, health, ready)
-    http = HttpDeps(
+    answerer = _answerer(settings, spec, decider, publisher, heard, fast)
+    http = _http(settings, spec, answerer, publisher, admin)
+    stream = _stream(settings, spec, decider, metrics)
+    return Parts(settings, state, spec, metrics, decider, publisher, watcher, stream, http, clients)
+
+
+def _answerer(
+    settings: Settings,
+    spec: Spec,
+    decider: Decider,
+    publisher: SpoolingPublisher,
+    heard: Heard,
+    client: Client,
+) -> Answerer:
+    claims = RedisClaims(
+        client,
+        settings.redis_prefix,
+        settings.claim_ttl_s,
+        settings.idempotency_window_s,
+        settings.features_timeout_s,
+    )
+    return Answerer(
+        spec,
+        settings.topics,
+        decider,
+        claims,
+        publisher,
+        settings.features_timeout_s,
+        Told(heard.decided, heard.repeated),
+    )
+
+
+def _http(
+    settings: Settings,
+    spec: Spec,
+    answerer: Answerer,
+    publisher: SpoolingPublisher,
+    admin: AdminDeps,
+) -> HttpDeps:
+    coalescer = Coalescer(
+        answerer.answer_many,
+        settings.batch_max_requests,
+        settings.queue_max_requests,
+        IN_FLIGHT_BATCHES,
+        settings.deadline_s,
+    )
+    return HttpDeps(
         spec,
         settings.topics,
         Intake(spec.event_rules, now_ms),
         answerer,
         coalescer,
         publisher,
-        metrics,
+        admin.metrics,
         admin,
         settings.deadline_s,
-        ready,
-    )
-    stream = _stream(settings, spec, decider, metrics)
-    return Parts(
-        settings,
-        state,
-        spec,
-        metrics,
-        decider,
-        coalescer,
-        publisher,
-        watcher,
-        stream,
-        http,
-        clients,
+        admin.ready,
     )
 
 

@@ -1,0 +1,126 @@
+"""The overlay forgets in time, in order and within its bounds."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from api.overlay import Overlay, Place, is_in
+from features.event import Event, identity_of
+from features.spec import Spec
+from features.store import Reads, SourceMark, Watermarks
+from features.update import updates_of_events
+from tests.fakes_serving import NOW_MS, a_spec, an_event
+
+
+class Bench:
+    """An overlay and questions about it."""
+
+    def __init__(self, spec: Spec, events_max: int = 1000, rows_max: int = 100) -> None:
+        self.spec = spec
+        self.overlay = Overlay(2.0, events_max, rows_max, spec.max_distinct)
+
+    def accept(self, *events: Event, now_ms: int = NOW_MS, mark: int = 0) -> list[list[str]]:
+        updates = updates_of_events(self.spec, events)
+        owner = dict.fromkeys(updates.keys, 0)
+        reads = Reads([], [], {0: Watermarks([SourceMark(mark)])}, {0: 1})
+        places = [None] * len(events)
+        lacking = self.overlay.accept_many(events, places, updates, reads, owner, now_ms)
+        return [[name.rpartition("\x1f")[2] for name in names] for names in lacking.names]
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Bench:
+    return Bench(a_spec(tmp_path))
+
+
+def test_rows_are_exactly_those_of_the_events_named(bench: Bench) -> None:
+    events = [an_event(f"p{i}", at_ms=NOW_MS + i, value=10 + i, card=f"c{i % 2}") for i in range(6)]
+    updates = updates_of_events(bench.spec, events)
+    owner = dict.fromkeys(updates.keys, 0)
+    reads = Reads([], [], {}, {})
+    lacking = bench.overlay.accept_many(events, [None] * 6, updates, reads, owner, NOW_MS)
+    assert lacking.updates is not None
+    found = list(
+        zip(
+            lacking.updates.row_event.tolist(),
+            lacking.updates.keys,
+            lacking.updates.value.tolist(),
+            lacking.updates.time_ms.tolist(),
+            lacking.updates.id.tolist(),
+            strict=True,
+        )
+    )
+    rows = list(
+        zip(
+            updates.keys,
+            updates.value.tolist(),
+            updates.time_ms.tolist(),
+            updates.id.tolist(),
+            strict=True,
+        )
+    )
+    assert found == [
+        (i, *rows[j]) for i in range(6) for j in range(i) if updates.keys[j] == updates.keys[i]
+    ]
+    np.testing.assert_array_equal(lacking.updates.count, 1)
+
+
+def test_events_leave_when_their_time_is_over(bench: Bench) -> None:
+    bench.accept(an_event("p1"))
+    bench.accept(an_event("p2"), now_ms=NOW_MS + 1_000)
+    assert bench.accept(an_event("p3"), now_ms=NOW_MS + 2_000) == [["p1", "p2"]]
+    assert bench.accept(an_event("p4"), now_ms=NOW_MS + 2_001) == [["p2", "p3"]]
+    assert bench.accept(an_event("p5"), now_ms=NOW_MS + 90_000) == [[]]
+    assert bench.overlay.size == 1
+
+
+def test_the_oldest_leave_when_there_are_too_many(tmp_path: Path) -> None:
+    bench = Bench(a_spec(tmp_path), events_max=3)
+    for i in range(10):
+        bench.accept(an_event(f"p{i}"))
+    assert bench.overlay.size == 3
+    assert bench.accept(an_event("last")) == [["p7", "p8", "p9"]]
+
+
+def test_a_hot_entity_keeps_its_newest_rows_alone(tmp_path: Path) -> None:
+    bench = Bench(a_spec(tmp_path), rows_max=2)
+    for i in range(5):
+        bench.accept(an_event(f"p{i}", card=f"c{i}", merchant="hot"))
+    assert bench.accept(an_event("q", card="c0", merchant="hot")) == [["p0", "p3", "p4"]]
+    assert bench.accept(an_event("r", card="c0", merchant="x"), now_ms=NOW_MS + 90_000) == [[]]
+
+
+def test_slots_are_used_again_and_never_twice(tmp_path: Path) -> None:
+    bench = Bench(a_spec(tmp_path), events_max=50, rows_max=7)
+    rng = np.random.default_rng(3)
+    alive: dict[str, int] = {}
+    for i in range(3_000):
+        value = int(rng.integers(1, 10**6))
+        event = an_event(f"p{i}", value=value, card=f"c{rng.integers(5)}")
+        updates = updates_of_events(bench.spec, [event])
+        owner = dict.fromkeys(updates.keys, 0)
+        lacking = bench.overlay.accept_many(
+            [event], [None], updates, Reads([], [], {}, {}), owner, NOW_MS
+        )
+        if lacking.updates is not None:
+            assert lacking.updates.value.tolist() == [alive[name] for name in lacking.names[0]]
+        alive[identity_of(event)] = value
+    assert bench.overlay.size == 50
+
+
+def test_a_repeat_is_kept_once_and_a_forgotten_event_is_not_applied(bench: Bench) -> None:
+    bench.accept(an_event("p1"), an_event("p1"))
+    assert bench.accept(an_event("p2")) == [["p1"]]
+    bench.overlay.forget(identity_of(an_event("p1")))
+    assert bench.accept(an_event("p3")) == [["p2"]]
+    bench.accept(an_event("p1"))
+    assert bench.accept(an_event("p4")) == [["p2", "p3", "p1"]]
+
+
+def test_a_mark_covers_what_lies_before_it() -> None:
+    marks = [SourceMark(0), SourceMark(5)]
+    assert is_in(Place(1, 4), marks)
+    assert not is_in(Place(1, 5), marks)
+    assert not is_in(Place(2, 0), marks)
+    assert not is_in(None, marks)
