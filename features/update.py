@@ -160,24 +160,30 @@ def updates_of_events(spec: Spec, events: Sequence[Event]) -> EntityUpdates:
     An event's currency must be one of the spec's (`parse_event` checks it).
     """
     rows = _Rows(spec.max_distinct)
+    keys, plain, ids, distinct = rows.keys, rows.plain, rows.ids, rows.distinct
+    wanted = [
+        (e.name, e.index, e.distinct_fields, [0] * (spec.max_distinct - len(e.distinct_fields)))
+        for e in spec.entities
+    ]
     for index, event in enumerate(events):
-        amount = event.amount
+        amount, entities = event.amount, event.entities
         value = 0 if amount is None else base_value(amount.value, spec.currencies[amount.currency])
         at_ms = event.event_time_ms
         hashed = identity_hash(identity_of(event))
         hashes: dict[str, int] = {}
-        for entity in spec.entities:
-            entity_id = event.entities.get(entity.name)
+        for name, number, fields, padding in wanted:
+            entity_id = entities.get(name)
             if entity_id is None:
                 continue
-            rows.keys.append(entity_key(event.tenant, entity.name, entity_id))
-            rows.plain.append((entity.index, SERIES_EVENT, at_ms, 1, value, index))
-            rows.ids.append(hashed)
-            for field in entity.distinct_fields:
-                if field not in hashes:
-                    hashes[field] = _field_hash(event, field)
-                rows.distinct.append(hashes[field])
-            rows.pad_distinct()
+            keys.append(entity_key(event.tenant, name, entity_id))
+            plain.append((number, SERIES_EVENT, at_ms, 1, value, index))
+            ids.append(hashed)
+            for field in fields:
+                found = hashes.get(field)
+                if found is None:
+                    found = hashes[field] = _field_hash(event, field)
+                distinct.append(found)
+            distinct += padding
     return rows.columns()
 
 
@@ -195,7 +201,7 @@ def updates_of_transitions(spec: Spec, transitions: Sequence[LabelTransition]) -
             rows.keys.append(entity_key(transition.tenant, entity.name, entity_id))
             rows.plain.append((entity.index, SERIES_LABEL, at_ms, transition.sign, value, index))
             rows.ids.append(hashed)
-            rows.pad_distinct()
+            rows.distinct += [0] * spec.max_distinct
     return rows.columns()
 
 
@@ -215,12 +221,6 @@ class _Rows:
         self.plain: list[tuple[int, int, int, int, int, int]] = []
         self.ids: list[int] = []
         self.distinct: list[int] = []
-
-    def pad_distinct(self) -> None:
-        """Fill the last row's distinct fields up with 0, absent."""
-        missing = len(self.keys) * self.max_distinct - len(self.distinct)
-        if missing:
-            self.distinct.extend([0] * missing)
 
     def columns(self) -> EntityUpdates:
         """Return what was gathered as columns."""

@@ -19,6 +19,7 @@ from features.window import (
     evaluate_many,
     warm_up,
 )
+from features.window_jit import cache_folder
 from features.window_plan import state_bytes_max
 from tests.oracle import EVENT, LABEL, Oracle, Row, updates_of
 from tests.unit.features.specs import ROOT, SMALL, spec_of
@@ -253,3 +254,52 @@ def test_damaged_bytes_are_refused_or_read_but_never_crash(
         blob[data.draw(st.integers(10, len(blob) - 1))] = data.draw(st.integers(0, 255))
     with suppress(StateCorrupt):
         ask(spec, 0, bytes(blob), 10_000)
+
+
+def test_a_deviation_of_small_differences_around_zero_is_exact(spec: Spec) -> None:
+    """The rounded-down mean and the remainder have different signs here."""
+    rows = [Row(EVENT, 10_000 + n, n, 1, value, (0, 0)) for n, value in enumerate([-1, 0, 0])]
+    got, _ = ask(spec, 0, fold(spec, 0, rows), 10_002)
+    features = dict(zip(spec.entities[0].feature_names, got, strict=True))
+    assert features["card.std_of_amount_over_1s"] == pytest.approx(math.sqrt(2) / 3, rel=1e-15)
+    large = [replace(row, value=row.value + AMOUNT_MAX - 1) for row in rows]
+    got, _ = ask(spec, 0, fold(spec, 0, large), 10_002)
+    features = dict(zip(spec.entities[0].feature_names, got, strict=True))
+    assert features["card.std_of_amount_over_1s"] == pytest.approx(math.sqrt(2) / 3, rel=1e-12)
+
+
+def test_a_question_before_rows_that_are_only_in_tiles_is_flagged(spec: Spec) -> None:
+    rows = [Row(EVENT, 10_000 + n, n, 1, 1, (1, 1)) for n in range(6)]
+    assert ask(spec, 0, fold(spec, 0, rows), 10_001)[1]
+    assert not ask(spec, 0, fold(spec, 0, rows), 10_002)[1]
+    assert not ask(spec, 0, fold(spec, 0, rows[:4]), 9_999)[1]
+
+
+def test_damaged_states_are_refused_by_both_kernels(spec: Spec) -> None:
+    blob = fold(spec, 0, [Row(EVENT, 9_000, 1, 1, 5, (1, 1))])
+    for bad in (blob[:-1], blob + b"x", blob[:10] + b"\xff" + blob[11:]):
+        with pytest.raises(StateCorrupt, match="state 0"):
+            ask(spec, 0, bad, 9_000)
+        with pytest.raises(StateCorrupt, match="state 0"):
+            fold(spec, 0, [Row(EVENT, 9_001, 2)], bad)
+
+
+def test_registers_cut_short_are_refused(spec: Spec) -> None:
+    """Both codings of a tile's registers, dense and sparse, at every length."""
+    many = [Row(EVENT, 10_000 + n // 64, n, 1, 1, (2**26 + n, 2**26)) for n in range(400)]
+    blob = fold(spec, 0, many)
+    for length in range(10, len(blob)):
+        with pytest.raises(StateCorrupt):
+            ask(spec, 0, blob[:length], 10_000)
+
+
+def test_machine_code_is_kept_apart_for_each_state_of_the_sources(tmp_path: Path) -> None:
+    here = tmp_path / "here"
+    here.mkdir()
+    (here / "window_a.py").write_text("1")
+    first = cache_folder("", here, True, tmp_path)
+    assert first.parent == here / "__pycache__"
+    assert cache_folder("", here, False, tmp_path).parent == tmp_path / ".cache" / "riskbeat"
+    assert cache_folder("/elsewhere", here, False, tmp_path) == Path("/elsewhere") / first.name
+    (here / "window_a.py").write_text("2")
+    assert cache_folder("", here, True, tmp_path).name != first.name
