@@ -22,11 +22,13 @@ from pipeline.learn import LearnRules, LearnStep, StepCounts
 from pipeline.learn_kafka import KafkaLearnLog, LogMoved
 from pipeline.learn_loop import CheckpointLost, LearnLoop, LoopRules
 from pipeline.metrics import LearnMetrics
+from pipeline.topics_kafka import TopicMismatch, ensure_topics
+from riskbeat.commands_ops import plan_topics
 from riskbeat.settings import Settings
 
 EXIT_FAILED = 1
 EXIT_REFUSED = 3
-REFUSED = (CheckpointLost, JoinBusy, LogMoved, StateMismatch, VersionConflict)
+REFUSED = (CheckpointLost, JoinBusy, LogMoved, StateMismatch, TopicMismatch, VersionConflict)
 
 log = structlog.get_logger("learn")
 
@@ -73,13 +75,18 @@ async def _learn(settings: Settings) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     client = connect_redis(
-        settings.redis_url.get_secret_value(),
+        settings.redis_address,
         cluster=settings.redis_cluster,
         timeout_s=settings.redis_timeout_s,
     )
     journal = KafkaLearnLog(settings.kafka_options(), settings.topics, settings.model_name, _now_ms)
     try:
         with closing(SqliteJoinStore(settings.data_dir / "learn" / "join.sqlite")) as store:
+            await ensure_topics(
+                settings.kafka_options(),
+                plan_topics(settings),
+                replication=settings.topic_replication,
+            )
             await journal.start()
             loop = _loop(settings, spec, signer, store, journal, client, Heard(metrics))
             log.info("learn.started", spec=spec.digest[:12], features=spec.n_features)
