@@ -6,6 +6,7 @@ identity, so what an interrupted run sent without hearing the answer may be sent
 
 import asyncio
 import zlib
+from collections.abc import Awaitable, Callable
 from typing import Final
 
 import httpx
@@ -24,10 +25,25 @@ RETRIED: Final = frozenset({429, 502, 503, 504})
 class HttpTarget:
     """Posts a replay to a scorer (a `ReplayTarget`)."""
 
-    def __init__(self, base_url: str, *, concurrency: int = CONCURRENCY) -> None:
-        """Name the scorer, as in `http://127.0.0.1:8000`; nothing is connected before `start`."""
+    def __init__(
+        self,
+        base_url: str,
+        *,
+        concurrency: int = CONCURRENCY,
+        transport: httpx.AsyncBaseTransport | None = None,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        """Name the scorer; nothing is connected before `start`.
+
+        Args:
+            base_url: As in `http://127.0.0.1:8000`.
+            concurrency: Requests under way at once.
+            transport: In place of the network.
+            sleep: For the pauses between attempts.
+        """
         self._base_url = base_url.rstrip("/")
         self._concurrency = concurrency
+        self._transport, self._sleep = transport, sleep
         self._client: httpx.AsyncClient | None = None
         self._acked = 0
         self.refused = 0  # answered with 4xx: the service found a fault that the mapping let pass
@@ -42,7 +58,10 @@ class HttpTarget:
             max_connections=self._concurrency, max_keepalive_connections=self._concurrency
         )
         self._client = httpx.AsyncClient(
-            base_url=self._base_url, limits=limits, timeout=ANSWER_TIMEOUT_S
+            base_url=self._base_url,
+            limits=limits,
+            timeout=ANSWER_TIMEOUT_S,
+            transport=self._transport,
         )
         try:
             answer = await self._client.get("/healthz")
@@ -103,7 +122,7 @@ class HttpTarget:
                     break
                 wanted = answer.headers.get("retry-after", "")
                 pause_s = float(wanted) if wanted.isdigit() else pause_s
-            await asyncio.sleep(min(pause_s, RETRY_MAX_S))
+            await self._sleep(min(pause_s, RETRY_MAX_S))
             pause_s *= 2
         raise TargetFailed(f"item {number}: POST {path}: {told}")
 
