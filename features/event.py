@@ -193,9 +193,6 @@ def parse_event(body: bytes, rules: EventRules, appended_ms: int) -> Event:
         raise EventRejected(
             "unknown_currency", "/amount/currency", f"no rate for {event.amount.currency}"
         )
-    for name, value in event.attributes.items():
-        if isinstance(value, float) and not math.isfinite(value):
-            raise EventRejected("not_finite", f"/attributes/{_escape(name)}", "must be finite")
     _check_time(event.event_time_ms, "/event_time", rules.max_future_skew_s, appended_ms)
     return event
 

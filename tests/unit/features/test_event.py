@@ -109,6 +109,7 @@ BAD_EVENTS: list[tuple[str, bytes, str, str]] = [
      "/amount/value"),
     ("attribute is infinite", body(attributes={"a": float("inf")}), "not_finite",
      "/attributes/a"),
+    ("NaN in a field unknown to us", body(extra=[1, [float("nan")]]), "not_finite", "/extra/1/0"),
     ("attribute beyond doubles", body().replace(b"1.5", b"1e999"), "wrong_type",
      "/attributes/score"),
     ("a number of 5000 digits", body().replace(b"1.5", b"1" * 5000), "wrong_type", "/attributes"),

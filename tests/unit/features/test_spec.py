@@ -86,6 +86,7 @@ BAD: list[tuple[str, str, str]] = [
     ("base: EUR", "base: XXX", "money.base: expected one of: EUR, JPY, USD; got 'XXX'"),
     ('EUR: "1"', 'EUR: "2"', 'money.rates.EUR: expected "1", the rate of the base currency'),
     ('USD: "0.9215"', "USD: nan", "money.rates.USD: expected a positive decimal number"),
+    ('USD: "0.9215"', "USD: much", 'expected a positive decimal number such as "0.92"; got \'mu'),
     ('USD: "0.9215"', 'USD: "18"', "money.rates.USD: expected a rate of at most 17"),
     ('USD: "0.9215"', 'usd: "1"', "money.rates.usd: expected a currency code of three capital"),
     ("minor_digits: 0", "minor_digits: 9", "rates.JPY.minor_digits: expected a whole number in"),

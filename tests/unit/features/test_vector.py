@@ -5,6 +5,7 @@ import random
 from collections import defaultdict
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import duckdb
 import numpy as np
@@ -183,6 +184,13 @@ def test_the_event_s_own_features(tmp_path_factory: pytest.TempPathFactory) -> N
     assert column["event.is_weekend"].tolist() == [1, 1]
     assert column["event.amount_per_card.mean_of_amount_over_1s"][0] == 1
     assert base_minor(spec, login) is None
+
+
+def test_a_spec_without_calendar_or_terms_has_the_amount_alone(tmp_path: Path) -> None:
+    spec = spec_of(SMALL[: SMALL.index("calendar:")], tmp_path)
+    x = derive_many(spec, [an_event(1, AT, 500)], [{}]).X[0]
+    assert spec.feature_names[-1] == "event.amount"
+    assert x[-1] == 500
 
 
 def test_an_old_question_is_flagged(shipped: Spec) -> None:

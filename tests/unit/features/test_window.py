@@ -20,7 +20,9 @@ from features.window import (
     warm_up,
 )
 from features.window_jit import cache_folder
-from features.window_plan import state_bytes_max
+from features.window_kernel import apply_rows
+from features.window_plan import Rows, plan_of, scratch_of, state_bytes_max
+from features.window_state import CORRUPT
 from tests.oracle import EVENT, LABEL, Oracle, Row, updates_of
 from tests.unit.features.specs import ROOT, SMALL, spec_of
 
@@ -303,3 +305,36 @@ def test_machine_code_is_kept_apart_for_each_state_of_the_sources(tmp_path: Path
     assert cache_folder("/elsewhere", here, False, tmp_path) == Path("/elsewhere") / first.name
     (here / "window_a.py").write_text("2")
     assert cache_folder("", here, True, tmp_path).name != first.name
+
+
+def test_tiles_leave_with_the_windows_that_need_them(spec: Spec) -> None:
+    """A short window's tiles are forgotten first; what is left is what late rows alone leave."""
+    old = [Row(EVENT, 10_000 + n, n, 1, 1, (n + 1, 1)) for n in range(20)]
+    new = [Row(EVENT, 12_000 + n, 100 + n, 1, 1, (n + 1, 1)) for n in range(6)]
+    blob = fold(spec, 0, new, fold(spec, 0, old))
+    got, _ = ask(spec, 0, blob, 12_005)
+    features = dict(zip(spec.entities[0].feature_names, got, strict=True))
+    assert features["card.count_over_1s"] == 6
+    assert features["card.count_over_10s"] == 26
+    assert blob == fold(spec, 0, old, fold(spec, 0, new))
+    assert len(fold(spec, 0, [Row(EVENT, 90_000, 999)], blob)) < 60
+
+
+def test_a_state_that_outgrows_its_room_is_refused(spec: Spec) -> None:
+    """Only damaged bytes can do so; the kernel must stop before it writes outside."""
+    rows = Rows(
+        order=np.zeros(1, dtype=np.int64),
+        first=np.array([0, 1], dtype=np.int64),
+        series=np.zeros(1, dtype=np.uint8),
+        time_ms=np.full(1, 9_000, dtype=np.int64),
+        ids=np.ones(1, dtype=np.int64),
+        weight=np.ones(1, dtype=np.int64),
+        value=np.ones(1, dtype=np.int64),
+        distinct=np.zeros((1, spec.max_distinct), dtype=np.uint32),
+    )
+    none = np.zeros(1, dtype=np.int64)
+    status, slot = apply_rows(
+        plan_of(spec), scratch_of(spec), np.zeros(0, dtype=np.uint8), np.zeros(2, dtype=np.int64),
+        none, none, rows, np.zeros(4_096, dtype=np.uint8), np.zeros(2, dtype=np.int64), 16,
+    )  # fmt: skip
+    assert (status, slot) == (CORRUPT, 0)
