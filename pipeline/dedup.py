@@ -81,7 +81,7 @@ def _rehash(
 class SeenIdentities:
     """The identities of one source partition's last `horizon_ms` of event time.
 
-    12 to 64 bytes an identity (open addressing, at most half full).
+    32 to 128 bytes an identity (open addressing, at most half full).
     """
 
     def __init__(self, horizon_ms: int, clock_ms: int, seen: Mapping[int, bytes]) -> None:
@@ -103,6 +103,11 @@ class SeenIdentities:
             time_ms = np.full(identities.size, bucket * DEDUP_BUCKET_MS, np.int64)
             _, taken = _judge(self._ids, self._buckets, identities, time_ms, 0, horizon_ms, verdict)
             self._used += taken
+
+    @property
+    def slots(self) -> int:
+        """Size of the table: 16 bytes each."""
+        return int(self._ids.size)
 
     def _allocate(self, slots: int) -> None:
         self._ids = np.zeros(slots, np.uint64)

@@ -7,6 +7,7 @@ Whatever fails ends the process with a non-zero exit, and its supervisor starts 
 """
 
 import asyncio
+import gc
 import signal
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
@@ -160,6 +161,8 @@ class FeaturizeWorker:
         chores = [asyncio.create_task(chore) for chore in self._chores()]
         try:
             await self._app.start()
+            gc.collect()
+            gc.freeze()  # what stands now stays: no collection walks it again
             log.info("worker.started", epoch=self._pointer.epoch, updates=self._layout.updates)
             await self._stopping.wait()
         finally:

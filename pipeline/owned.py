@@ -279,8 +279,10 @@ class OwnedPartitions:
         metrics = self._metrics
         metrics.commits.labels("ok").inc(applied.commits)
         metrics.states.inc(applied.states)
-        for outcome in ("rows", "late", "duplicates", "repeated"):
-            metrics.updates.labels(outcome).inc(getattr(applied, outcome))
+        metrics.updates.labels("applied").inc(applied.rows)
+        metrics.updates.labels("late").inc(applied.late)
+        metrics.updates.labels("duplicate").inc(applied.duplicates)
+        metrics.updates.labels("repeated").inc(applied.repeated)
         if applied.appended_ms:
             ages_ms = self._now_ms() - np.concatenate(applied.appended_ms)
             metrics.freshness.observe_many(ages_ms / 1000)

@@ -1,0 +1,21 @@
+"""Hot states stay within their bytes, and the most recently changed ones stay longest."""
+
+from pipeline.hot import ENTRY_OVERHEAD_BYTES, HotStates
+
+
+def test_the_least_recently_changed_state_goes_first() -> None:
+    hot = HotStates(2 * (ENTRY_OVERHEAD_BYTES + 11))
+    hot.keep({b"a": b"0123456789", b"b": b"0123456789"})
+    hot.keep({b"a": b"changed..."})
+    hot.keep({b"c": b"0123456789"})
+    assert (hot.get(b"a"), hot.get(b"b")) == (b"changed...", None)
+    assert len(hot) == 2
+
+
+def test_a_state_larger_than_the_bound_is_not_kept() -> None:
+    hot = HotStates(100)
+    hot.keep({b"a": bytes(1000)})
+    assert len(hot) == 0
+    hot.keep({b"b": b""})
+    hot.clear()
+    assert hot.get(b"b") is None
