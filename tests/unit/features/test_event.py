@@ -196,6 +196,7 @@ def test_any_document_is_an_event_or_refused_with_a_pointer_into_it(changes: Any
         assert "..." not in rejected.pointer
 
 
+@settings(deadline=None)
 @given(st.integers(0, 4_000_000_000_000))
 def test_an_instant_survives_its_milliseconds(at_ms: int) -> None:
     assert to_ms(from_ms(at_ms)) == at_ms
