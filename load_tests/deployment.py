@@ -1,0 +1,151 @@
+"""A deployment to measure: servers by address, or embedded ones, and `riskbeat` around them."""
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from load_tests.processes import Processes, answers, page, wait_until
+
+ROOT = Path(__file__).parents[1]
+LOOPBACK = "127.0.0.1"
+READY_TIMEOUT_S = 120.0
+SERVERS_TIMEOUT_S = 60.0
+WORKERS = ("featurize", "learn", "serve")
+KAFKA = "RISKBEAT_KAFKA_BOOTSTRAP_SERVERS"
+REDIS = "RISKBEAT_REDIS_URL"
+
+
+@dataclass
+class Deployment:
+    """What is measured, and where it answers.
+
+    Attributes:
+        servers: What broker and store are, for a reader of the figures.
+    """
+
+    processes: Processes
+    servers: str
+    folder: Path
+    pages: dict[str, str]
+
+    def run(self, *arguments: str, timeout_s: float = 60.0) -> None:
+        """Run `riskbeat …` to its end.
+
+        Raises:
+            RuntimeError: It failed; with its words.
+        """
+        done = subprocess.run(
+            [sys.executable, "-m", "riskbeat", *arguments],
+            env={**os.environ, **self.processes.env},
+            capture_output=True,
+            text=True,
+            timeout=timeout_s,
+            check=False,
+        )
+        if done.returncode:
+            raise RuntimeError(f"riskbeat {arguments[0]}: {done.stderr[-2000:]}")
+
+    def count(self, process: str, metric: str, **labels: str) -> float:
+        """Add up a metric's samples on one process's page."""
+        wanted = [f'{name}="{value}"' for name, value in labels.items()]
+        total = 0.0
+        for line in page(self.pages[process]).splitlines():
+            if re.match(rf"{metric}[{{ ]", line) and all(pair in line for pair in wanted):
+                total += float(line.rsplit(" ", 1)[1])
+        return total
+
+    def histogram(self, process: str, metric: str, **labels: str) -> dict[float, float]:
+        """Return upper edge → cumulative count of a histogram."""
+        wanted = [f'{name}="{value}"' for name, value in labels.items()]
+        edges: dict[float, float] = {}
+        for line in page(self.pages[process]).splitlines():
+            found = re.match(rf'{metric}_bucket{{.*?le="([^"]+)".*}} (\S+)', line)
+            if found and all(pair in line for pair in wanted):
+                edge = float(found[1])
+                edges[edge] = edges.get(edge, 0.0) + float(found[2])
+        return edges
+
+    def cpu_s(self) -> dict[str, float]:
+        """Return CPU seconds so far by worker."""
+        self.processes.look()
+        return {name: self.processes.running[name].cpu_s for name in WORKERS}
+
+
+@contextmanager
+def deployed(env: dict[str, str]) -> Iterator[Deployment]:
+    """Start everything, yield it when it can answer, stop it at the end.
+
+    Servers are those of `RISKBEAT_KAFKA_BOOTSTRAP_SERVERS` and `RISKBEAT_REDIS_URL`, which must be
+    empty of this deployment's topics; embedded ones where these are not set.
+    """
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="riskbeat-load-")))
+        servers = "given addresses"
+        addresses = {name: os.environ[name] for name in (KAFKA, REDIS) if name in os.environ}
+        if len(addresses) < 2:
+            addresses = stack.enter_context(_embedded(folder))
+            servers = "embedded broker and store"
+        ports = _free_ports(len(WORKERS))
+        settings = {
+            **addresses,
+            "RISKBEAT_TOPIC_PREFIX": f"load{os.getpid()}.",
+            "RISKBEAT_REDIS_PREFIX": f"load{os.getpid()}:",
+            "RISKBEAT_DATA_DIR": str(folder / "data"),
+            "RISKBEAT_SIGNING_KEY_PATH": str(folder / "keys" / "signing.pem"),
+            "RISKBEAT_PUBLIC_KEY_PATHS": json.dumps([str(folder / "keys" / "public.pem")]),
+            "RISKBEAT_HTTP_PORT": str(ports["serve"]),
+            "OMP_NUM_THREADS": "1",
+            **env,
+        }
+        processes = stack.enter_context(Processes(settings, folder))
+        pages = {name: f"http://{LOOPBACK}:{port}/metrics" for name, port in ports.items()}
+        deployment = Deployment(processes, servers, folder, pages)
+        deployment.run("topics")
+        deployment.run("keys")
+        for name in WORKERS:
+            processes.start(name, RISKBEAT_METRICS_PORT=str(ports[name]))
+        ready = f"http://{LOOPBACK}:{ports['serve']}/readyz"
+        wait_until(lambda: _alive(processes) and answers(ready), "serve ready", READY_TIMEOUT_S)
+        yield deployment
+
+
+def _alive(processes: Processes) -> bool:
+    processes.look()
+    return True
+
+
+@contextmanager
+def _embedded(folder: Path) -> Iterator[dict[str, str]]:
+    with (folder / "servers.log").open("wb") as log:
+        popen = subprocess.Popen(
+            [sys.executable, "-m", "riskbeat", "up", "--servers-only", "--json"],
+            stdout=subprocess.PIPE,
+            stderr=log,
+            text=True,
+        )
+        try:
+            assert popen.stdout is not None
+            addresses = json.loads(popen.stdout.readline())
+            yield {KAFKA: addresses["kafka"], REDIS: addresses["redis"]}
+        finally:
+            popen.send_signal(signal.SIGINT)
+            popen.wait(SERVERS_TIMEOUT_S)
+
+
+def _free_ports(count: int) -> dict[str, int]:
+    sockets = [socket.socket() for _ in range(count)]
+    for each in sockets:
+        each.bind((LOOPBACK, 0))
+    ports = [each.getsockname()[1] for each in sockets]
+    for each in sockets:
+        each.close()
+    return dict(zip(WORKERS, ports, strict=True))
