@@ -1,10 +1,19 @@
-"""Small specs, with which a few rows already reach every branch of the kernel."""
+"""A small spec, and rows for it: a few already reach every branch of the kernel."""
 
+import math
+from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+from hypothesis import strategies as st
+
 from features.spec import Spec
+from features.window import apply_many, evaluate_many
+from tests.oracle import EVENT, LABEL, Row, updates_of
 
 ROOT = Path(__file__).parents[3]
+
+AMOUNT_MAX = 10**12
 
 SMALL = """
 money:
@@ -48,3 +57,50 @@ def spec_of(text: str, folder: Path) -> Spec:
     path = folder / "features.yaml"
     path.write_text(text, encoding="utf-8")
     return Spec.load(path)
+
+
+def fold(spec: Spec, entity: int, rows: Sequence[Row], blob: bytes = b"") -> bytes:
+    updates = updates_of(spec, spec.entities[entity], rows)
+    return apply_many(spec, [blob], np.zeros(len(rows), dtype=np.int32), updates)[0]
+
+
+def ask(spec: Spec, entity: int, blob: bytes, at_ms: int, own: int = 0) -> tuple[list[float], bool]:
+    X, late = evaluate_many(
+        spec, entity, [blob], np.array([at_ms]), np.array([own], dtype=np.uint64)
+    )
+    return X[0].tolist(), bool(late[0])
+
+
+def same(got: list[float], expected: list[float]) -> bool:
+    return len(got) == len(expected) and all(
+        (math.isnan(a) and math.isnan(b)) or math.isclose(a, b, rel_tol=1e-12, abs_tol=1e-9)
+        for a, b in zip(got, expected, strict=True)
+    )
+
+
+times = st.one_of(st.integers(10_000, 10_060), st.integers(9_000, 12_000), st.integers(0, 40_000))
+amounts = st.one_of(
+    st.integers(-AMOUNT_MAX, AMOUNT_MAX),
+    st.integers(100, 105),
+    st.sampled_from([0, AMOUNT_MAX, -AMOUNT_MAX, AMOUNT_MAX - 1]),
+)
+hashes = st.one_of(
+    st.integers(0, 5), st.integers(0, 2**32 - 1), st.sampled_from([0, 63, 64, 2**31])
+)
+
+
+@st.composite
+def row_sets(draw: st.DrawFn, most: int = 40) -> list[Row]:
+    """Rows of both series with different ids, in any order of time."""
+    at = draw(st.lists(times, max_size=most))
+    ids = draw(st.lists(st.integers(0, 2**64 - 1), min_size=len(at), max_size=len(at), unique=True))
+    rows = []
+    for time_ms, number in zip(at, ids, strict=True):
+        if draw(st.integers(0, 2)):
+            distinct = (draw(hashes), draw(hashes))
+            rows.append(Row(EVENT, time_ms, number, 1, draw(amounts), distinct))
+        else:
+            sign = draw(st.sampled_from([1, 1, -1]))
+            fraud = sign * draw(st.integers(0, 1))
+            rows.append(Row(LABEL, time_ms, number, sign, fraud, (0, 0)))
+    return rows
