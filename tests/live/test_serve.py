@@ -3,168 +3,20 @@
 import asyncio
 import json
 import os
-import signal
-import subprocess
-import sys
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka import AIOKafkaProducer
 
-from features.client_redis import connect_redis
 from features.event import entity_key
-from features.spec import Spec
-from features.topics import Topics
-from models.decision import DecisionRecord, decode_record, decode_vector
-from models.registry_redis import RedisWeightsRegistry
-from models.signing import Signer, ensure_keys
-from models.weights import encode
-from pipeline.topics_kafka import TopicPlan, ensure_topics
-from riskbeat.embedded import free_ports
-from tests.fakes_serving import POLICY_TEXT, SPEC_TEXT, logit_of, some_weights
+from models.decision import decode_vector
+from tests.fakes_serving import logit_of, some_weights
 from tests.live.servers import Server
+from tests.live.stage import DEADLINE_S, body_of, column, ends_well, on_stage, until
 
 pytestmark = pytest.mark.live
-
-ROOT = Path(__file__).parents[2]
-DEADLINE_S = 60.0
-COMMAND = (
-    "import sys; from riskbeat.serve import run_serve;"
-    "from riskbeat.settings_load import load_settings; sys.exit(run_serve(load_settings()))"
-)
-
-
-@dataclass
-class Stage:
-    """A running serve process and the ways to what is around it."""
-
-    process: subprocess.Popen[bytes]
-    http: httpx.AsyncClient
-    topics: Topics
-    kafka: str
-    registry: RedisWeightsRegistry
-    signer: Signer
-    spec: Spec
-    log: Path
-
-    async def publish(self, version: int) -> None:
-        weights = some_weights(self.spec.digest, self.spec.n_features, version=version)
-        await self.registry.publish(version, encode(weights, self.signer))
-
-    async def decide(self, event_id: str, **changes: Any) -> httpx.Response:
-        return await self.http.post("/v1/decisions", json=body_of(event_id, **changes))
-
-    async def records(self, count: int) -> list[DecisionRecord]:
-        """Return the first `count` decisions in the log."""
-        return [decode_record(value) for _, value in await self.read(self.topics.decisions, count)]
-
-    async def read(self, topic: str, count: int) -> list[tuple[dict[str, bytes], bytes]]:
-        consumer = AIOKafkaConsumer(
-            topic, bootstrap_servers=self.kafka, auto_offset_reset="earliest"
-        )
-        await consumer.start()
-        found: list[tuple[dict[str, bytes], bytes]] = []
-        try:
-            async with asyncio.timeout(DEADLINE_S):
-                while len(found) < count:
-                    fetched = await consumer.getmany(timeout_ms=200)
-                    for records in fetched.values():
-                        found += [(dict(r.headers), r.value) for r in records]
-        finally:
-            await consumer.stop()
-        return found
-
-
-def body_of(event_id: str, **changes: Any) -> dict[str, Any]:
-    return {
-        "event_type": "card_payment",
-        "event_id": event_id,
-        "event_time": "2026-03-01T12:00:00.120Z",
-        "entities": {"card": "c1", "merchant": "m1"},
-        "amount": {"value": 12550, "currency": "EUR"},
-    } | changes
-
-
-async def until(what: str, ask: Callable[[], Any]) -> Any:
-    try:
-        async with asyncio.timeout(DEADLINE_S):
-            while True:
-                answer = await ask()
-                if answer:
-                    return answer
-                await asyncio.sleep(0.05)
-    except TimeoutError:
-        raise AssertionError(f"waited in vain: {what}") from None
-
-
-@asynccontextmanager
-async def on_stage(
-    folder: Path, kafka: str, redis_url: str, topic_prefix: str, redis_prefix: str, **more: str
-) -> AsyncIterator[Stage]:
-    (folder / "features.yaml").write_text(SPEC_TEXT)
-    (folder / "policy.yaml").write_text(POLICY_TEXT)
-    signer = ensure_keys(folder / "keys/signing.pem", folder / "keys/public.pem")
-    (port,) = free_ports(1)
-    environment = os.environ | {
-        "RISKBEAT_KAFKA_BOOTSTRAP_SERVERS": kafka,
-        "RISKBEAT_REDIS_URL": redis_url,
-        "RISKBEAT_TOPIC_PREFIX": topic_prefix,
-        "RISKBEAT_REDIS_PREFIX": redis_prefix,
-        "RISKBEAT_HTTP_PORT": str(port),
-        "RISKBEAT_SPEC_PATH": str(folder / "features.yaml"),
-        "RISKBEAT_POLICY_PATH": str(folder / "policy.yaml"),
-        "RISKBEAT_DATA_DIR": str(folder / "data"),
-        "RISKBEAT_PUBLIC_KEY_PATHS": json.dumps([str(folder / "keys/public.pem")]),
-        "RISKBEAT_DEVICE": "cpu",
-        "RISKBEAT_FEATURES_TIMEOUT_S": "0.5",  # tests share a machine; none asserts a time
-        "RISKBEAT_ACK_TIMEOUT_S": "2",
-        "RISKBEAT_DEADLINE_S": "5",
-        **more,
-    }
-    topics = Topics(topic_prefix)
-    names = (topics.events, topics.decisions, topics.labels)
-    await ensure_topics(
-        {"bootstrap_servers": kafka}, [TopicPlan(name, 4, 3_600_000) for name in names]
-    )
-    log = folder / "serve.log"
-    with log.open("wb") as out:
-        process = subprocess.Popen(  # noqa: ASYNC220 - starts at once, and its log is a file
-            [sys.executable, "-c", COMMAND], env=environment, cwd=ROOT, stdout=out, stderr=out
-        )
-    client = connect_redis(redis_url)
-    base = f"http://127.0.0.1:{port}"
-    try:
-        async with httpx.AsyncClient(base_url=base, timeout=10.0) as http:
-            stage = Stage(
-                process,
-                http,
-                topics,
-                kafka,
-                RedisWeightsRegistry(client, redis_prefix),
-                signer,
-                Spec.load(folder / "features.yaml"),
-                log,
-            )
-            await until(f"ready, see {log}", lambda: _is_ready(stage))
-            yield stage
-    finally:
-        await client.aclose()
-        process.kill()
-        process.wait()
-
-
-async def _is_ready(stage: Stage) -> bool:
-    assert stage.process.poll() is None, stage.log.read_text()
-    try:
-        answer = await stage.http.get("/readyz")
-    except httpx.TransportError:
-        return False
-    return answer.status_code == 200 and answer.json()["parts"]["log"] == "ok"
 
 
 async def test_an_event_is_decided_recorded_and_answered_once(
@@ -197,7 +49,7 @@ async def test_an_event_is_decided_recorded_and_answered_once(
         assert records["pay_2"].score.logit == pytest.approx(float(expected[0]), abs=1e-5)
         events = await stage.read(stage.topics.events, 2)
         assert [headers for headers, _ in events] == [{"riskbeat-decided": b"http"}] * 2
-        await asyncio.to_thread(_ends_well, stage)
+        await asyncio.to_thread(ends_well, stage)
 
 
 async def test_the_stream_is_decided_except_for_what_http_decided(
@@ -234,7 +86,7 @@ async def test_the_stream_is_decided_except_for_what_http_decided(
             )
 
         await until("one rejected, one skipped", counted_both)
-        await asyncio.to_thread(_ends_well, stage)
+        await asyncio.to_thread(ends_well, stage)
 
 
 async def test_no_answer_mixes_versions_while_they_are_swapped_under_load(
@@ -304,11 +156,56 @@ async def test_answers_are_degraded_while_the_store_is_gone(
         await until("it recovers", whole)
 
 
-def column(spec: Spec, records: list[DecisionRecord], feature: str) -> list[float]:
-    place = spec.feature_names.index(feature)
-    return [float(decode_vector(record.vector)[place]) for record in records]
+async def test_a_killed_scorer_leaves_no_event_undecided(
+    tmp_path: Path, kafka_bootstrap: str, redis_url: str, topic_prefix: str, redis_prefix: str
+) -> None:
+    names = [f"k_{i}" for i in range(3_000)]
+    prefixes = (topic_prefix, redis_prefix)
+    for life in range(3):  # killed twice, in the middle of its work
+        async with on_stage(tmp_path, kafka_bootstrap, redis_url, *prefixes) as stage:
+            producer = AIOKafkaProducer(bootstrap_servers=kafka_bootstrap)
+            await producer.start()
+            for name in names[life * 1_000 : (life + 1) * 1_000]:
+                body = json.dumps(body_of(name)).encode()
+                await producer.send(stage.topics.events, body, key=name.encode())
+            await producer.stop()
+            if life < 2:
+                await stage.read(stage.topics.decisions, life * 1_000 + 1)
+                stage.process.kill()
+                stage.process.wait()
+                continue
+            async with asyncio.timeout(DEADLINE_S):
+                found: Counter[str] = Counter()
+                while len(found) < len(names):
+                    records = await stage.records(max(len(names), sum(found.values()) + 1))
+                    found = Counter(record.event_id for record in records)
+            assert set(found) == set(names)
+            ids = {record.event_id: record.decision_id for record in records}
+            assert len(set(ids.values())) == len(names)  # a repeat bears the same id
+            assert {r.decision_id for r in records} == set(ids.values())
 
 
-def _ends_well(stage: Stage) -> None:
-    stage.process.send_signal(signal.SIGTERM)
-    assert stage.process.wait(DEADLINE_S) == 0, stage.log.read_text()
+async def test_answers_go_on_while_the_log_is_away_and_reach_it_later(
+    tmp_path: Path, kafka_broker: Server, redis_url: str, topic_prefix: str, redis_prefix: str
+) -> None:
+    if kafka_broker.host is None:
+        pytest.skip("the broker is not ours to pause")
+    prefixes = (topic_prefix, redis_prefix)
+    more = {"RISKBEAT_ACK_TIMEOUT_S": "0.3"}
+    async with on_stage(tmp_path, kafka_broker.address, redis_url, *prefixes, **more) as stage:
+        assert (await stage.decide("before")).status_code == 200
+        kafka_broker.host.pause()
+        try:
+            for i in range(5):
+                assert (await stage.decide(f"away_{i}")).status_code == 200
+            parts = (await stage.http.get("/readyz")).json()["parts"]
+            assert parts["log"].startswith("away; ")
+        finally:
+            kafka_broker.host.resume()
+        names = {"before"} | {f"away_{i}" for i in range(5)}
+
+        async def all_there() -> bool:
+            return names <= {record.event_id for record in await stage.records(6)}
+
+        await until("every spooled decision is in the log", all_there)
+        await asyncio.to_thread(ends_well, stage)
