@@ -10,9 +10,15 @@ from typing import Any
 import msgspec
 
 from features.event import Event, Label
+from models.decision import Decision, DecisionRecord
 
 FOLDER = Path(__file__).parents[1] / "schemas"
-WIRE_TYPES: dict[str, type] = {"event": Event, "label": Label}
+WIRE_TYPES: dict[str, type] = {
+    "event": Event,
+    "label": Label,
+    "decision": Decision,
+    "decision_record": DecisionRecord,
+}
 
 
 def schema_of(wire_type: type) -> dict[str, Any]:
