@@ -38,7 +38,13 @@ def test_every_feature_equals_the_oracle(spec: Spec, rows: list[Row], asked: lis
     for entity in spec.entities:
         blob = fold(spec, entity.index, rows)
         oracle = Oracle(spec, entity, rows)
-        for at_ms in [*asked, *(row.time_ms for row in rows[-2:]), max(0, oracle.newest)]:
+        edges = [
+            row.time_ms + level.window_ms + off
+            for row in oracle.heads[EVENT][:2] + oracle.heads[LABEL][:1] + oracle.behind[EVENT][-1:]
+            for level in entity.levels
+            for off in (-1, 0)
+        ]
+        for at_ms in [*asked, *edges, *(row.time_ms for row in rows[-2:])]:
             own = rows[-1].id if rows else 0
             got, late = ask(spec, entity.index, blob, at_ms, own)
             expected = oracle.features(at_ms, own)
