@@ -145,3 +145,9 @@ class SeenIdentities:
         )
         self._used += taken
         return verdict
+
+
+def warm_up() -> None:
+    """Compile everything (or load it from numba's disk cache), so that no event waits later."""
+    seen = SeenIdentities(1, -1, {0: bytes(8)})
+    seen.judge(np.arange(SEEN_MIN_SLOTS, dtype=np.uint64), np.zeros(SEEN_MIN_SLOTS, np.int64))

@@ -37,6 +37,9 @@ class FeaturizeConfig:
         kafka_options: As every aiokafka client takes them.
         retention_days: Of events and label updates: at least the longest window.
         session_timeout_s: How long a dead worker's partitions wait for another.
+        fetch_max_wait_s: How long the broker may hold a fetch when nothing is there. Short, because
+            the client fetches a partition again only when its fetch for the others is back: with
+            0.25 s half of the events at 300/s waited 60 ms and more, with 0.02 s 15 ms.
         instance_id: Static group membership, if given.
         store_wait_s: How long an unavailable store is waited for before the worker stops.
         stall_s: How long there may be something to read without progress.
@@ -57,7 +60,7 @@ class FeaturizeConfig:
     limits: FeaturizeLimits = field(default_factory=FeaturizeLimits)
     session_timeout_s: float = 6.0
     max_poll_interval_s: float = 120.0
-    fetch_max_wait_s: float = 0.25
+    fetch_max_wait_s: float = 0.02
     fetch_max_bytes: int = 1024 * 1024
     instance_id: str | None = None
     store_wait_s: float = 30.0

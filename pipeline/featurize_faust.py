@@ -15,7 +15,9 @@ from typing import Any, cast
 
 import structlog
 
+from features import window
 from features.store import Pointer, StoreEpochMismatch, StoreUnavailable
+from pipeline import dedup
 from pipeline.app_faust import AGGREGATE, ROUTE, make_app
 from pipeline.batch_faust import Batch, BatchConsumer
 from pipeline.featurize import Layout, Place
@@ -243,6 +245,8 @@ class FeaturizeWorker:
 
 
 async def _run(config: FeaturizeConfig) -> int:
+    window.warm_up(config.spec)
+    dedup.warm_up()
     pointer = await config.store.attach()
     plans = [TopicPlan(*plan) for plan in plan_topics(config, pointer.updates_topic)]
     await ensure_topics(config.kafka_options, plans, replication=config.replication)
