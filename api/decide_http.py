@@ -26,6 +26,7 @@ from features.spec import Spec
 from features.topics import Topics
 
 LOOK_AGAIN_S = 0.01
+DECISIONS_PATH = "/v1/decisions"
 JSON = {"content-type": "application/json"}
 
 
@@ -101,7 +102,8 @@ class HttpDoor:
                 raise
         metrics.requests.labels(scope["path"], str(answer.status)).inc()
         await _send(send, answer)
-        metrics.decision_seconds.observe(time.perf_counter() - began)
+        if scope["path"].startswith(DECISIONS_PATH):
+            metrics.decision_seconds.labels("http").observe(time.perf_counter() - began)
 
     async def _serve(self, route: Route, scope: Scope, receive: Receive) -> Answer:
         if not self._deps.ready():

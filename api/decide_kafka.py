@@ -10,7 +10,7 @@ import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
@@ -29,7 +29,7 @@ from models.decision import DecisionRecord, Source, encode_record
 POLL_S = 0.2
 PRODUCE_BATCH_BYTES = 512 * 1024
 RECORD_MAX_BYTES = 1_048_576
-DOOR = "stream"
+DOOR: Literal["stream"] = "stream"
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +61,7 @@ class StreamDoor:
         decider: Decider,
         metrics: ServeMetrics,
         limits: StreamLimits,
+        now_ms: Callable[[], int],
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         """Keep the parts; nothing connects before `run`.
@@ -73,6 +74,7 @@ class StreamDoor:
             decider: The step, shared with the HTTP door.
             metrics: Where decisions are counted.
             limits: Bounds.
+            now_ms: Wall clock, milliseconds since 1970.
             clock: Monotonic seconds.
         """
         self._options = dict(kafka_options)
@@ -82,6 +84,7 @@ class StreamDoor:
         self._decider = decider
         self._metrics = metrics
         self._limits = limits
+        self._now_ms = now_ms
         self._clock = clock
         self._recording: asyncio.Task[None] | None = None
 
@@ -138,14 +141,19 @@ class StreamDoor:
         asked = [one for records in fetched.values() for one in self._parse(records)]
         records: list[DecisionRecord] = []
         if asked:
-            records = await self._decider.decide_many(asked, self._limits.features_timeout_s)
+            events = [one for one, _ in asked]
+            records = await self._decider.decide_many(events, self._limits.features_timeout_s)
             self._metrics.observe_batch(records, DOOR, self._clock() - began)
         await self._recorded()
         offsets = {part: taken[-1].offset + 1 for part, taken in fetched.items()}
-        self._recording = asyncio.create_task(self._record(consumer, producer, records, offsets))
+        appended_ms = [at_ms for _, at_ms in asked]
+        self._recording = asyncio.create_task(
+            self._record(consumer, producer, records, appended_ms, offsets)
+        )
 
-    def _parse(self, records: Sequence[ConsumerRecord[bytes, bytes]]) -> list[Asked]:
-        asked: list[Asked] = []
+    def _parse(self, records: Sequence[ConsumerRecord[bytes, bytes]]) -> list[tuple[Asked, int]]:
+        """Return what is to be decided, each with the time at which the log took it."""
+        asked: list[tuple[Asked, int]] = []
         for record in records:
             if any(name == DECIDED_HEADER[0] for name, _ in record.headers):
                 self._metrics.skipped.inc()
@@ -155,17 +163,10 @@ class StreamDoor:
             except EventRejected as error:
                 self._metrics.rejected.labels(error.code).inc()
                 continue
-            asked.append(
-                Asked(
-                    event,
-                    Source(
-                        door="stream",
-                        topic=record.topic,
-                        partition=record.partition,
-                        offset=record.offset,
-                    ),
-                )
+            source = Source(
+                door=DOOR, topic=record.topic, partition=record.partition, offset=record.offset
             )
+            asked.append((Asked(event, source), record.timestamp))
         return asked
 
     async def _record(
@@ -173,12 +174,17 @@ class StreamDoor:
         consumer: AIOKafkaConsumer,
         producer: AIOKafkaProducer,
         records: Sequence[DecisionRecord],
+        appended_ms: Sequence[int],
         offsets: Mapping[TopicPartition, int],
     ) -> None:
         """Send the decisions, wait for their acks, and commit the events' offsets."""
         async with asyncio.timeout(self._limits.ack_timeout_s):
             if records:
                 await self._send(producer, records)
+                now_ms = self._now_ms()
+                took = self._metrics.decision_seconds.labels(DOOR)
+                for at_ms in appended_ms:
+                    took.observe(max(0, now_ms - at_ms) / 1000)
             try:
                 await consumer.commit(dict(offsets))
             except (CommitFailedError, IllegalStateError):

@@ -237,6 +237,7 @@ def _stream(settings: Settings, spec: Spec, decider: Decider, metrics: ServeMetr
         decider,
         metrics,
         limits,
+        now_ms,
     )
 
 

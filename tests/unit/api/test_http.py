@@ -157,7 +157,7 @@ async def test_metrics_count_decisions_by_outcome_and_answers_by_status(site: Si
     page = (await site.client.get("/metrics")).text
     assert 'riskbeat_http_requests_total{route="/v1/decisions",status="200"} 1.0' in page
     assert 'riskbeat_http_requests_total{route="/v1/decisions",status="400"} 1.0' in page
-    assert 'riskbeat_decision_seconds_bucket{le="0.1"}' in page
+    assert 'riskbeat_decision_seconds_bucket{door="http",le="0.1"}' in page
 
 
 async def test_the_documentation_covers_every_route_and_its_schemas_resolve(site: Site) -> None:
