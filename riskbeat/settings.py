@@ -197,9 +197,7 @@ class ServeSettings(BaseSettings):
     overlay_max_events: int = Field(
         20_000, ge=0, description="At most so many of them; the oldest leave first"
     )
-    overlay_max_rows: int = Field(
-        64, ge=1, description="At most so many of one entity, the newest"
-    )
+    overlay_max_rows: int = Field(64, ge=1, description="At most so many of one entity, the newest")
     queue_max_requests: int = Field(2_048, ge=1, description="Waiting requests before refusal")
     batch_max_requests: int = Field(256, ge=1, le=4096, description="Requests scored together")
     idempotency_window_s: float = Field(
