@@ -30,7 +30,6 @@ from riskbeat.tally import Tally
 
 FRESHNESS = "riskbeat_event_freshness_seconds"
 DECISION = "riskbeat_decision_seconds"
-WEIGHTS_AGE = "riskbeat_decision_weights_age_seconds"
 SCRAPE_TIMEOUT_S = 2.0
 REDIS_TIMEOUT_S = 5.0
 
@@ -174,7 +173,7 @@ class DemoWatch:
     async def summary(self) -> dict[str, object]:
         """Return what the table showed, over the whole run; call after the `async with`."""
         figures = self._figures(self._now, self._elapsed_s, "done")
-        ages = subtract(self._now.buckets[WEIGHTS_AGE], self._before.buckets[WEIGHTS_AGE])
+        ages = np.array(self.tally.weights_age_ms or [math.nan])
         decided = int(self.tally.decided.sum())
         return {
             "seconds": round(self._elapsed_s, 3),
@@ -184,7 +183,7 @@ class DemoWatch:
             "decisions": decided,
             "decision_ms": _pair(figures.decision_p50_ms, figures.decision_p99_ms),
             "weights_versions": self._last_version - self._first_version,
-            "weights_age_ms": {"p99": _rounded(quantile(ages, 0.99) * 1000)},
+            "weights_age_ms": {"p99": _rounded(float(np.quantile(ages, 0.99)))},
             "average_precision": {
                 "first_third": _rounded(self.tally.average_precision(0)),
                 "last_third": _rounded(self.tally.average_precision(2)),

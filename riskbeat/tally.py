@@ -16,6 +16,7 @@ from models.evaluation import average_precision
 
 ALERTS_SHOWN = 6
 THIRDS = 3
+FIRST_VERSION = 1  # the prior: as old as the learner's start, and nothing was learned yet
 
 
 @dataclass(slots=True)
@@ -26,6 +27,7 @@ class Tally:
         index_of: Event id → position in the log (0 …).
         is_fraud: uint8 (0 or 1), shape (n_events,), in log order.
         n_features: Length of a vector.
+        weights_age_ms: Age of the weights at each decision, once something had been learned.
     """
 
     index_of: Mapping[str, int]
@@ -34,6 +36,7 @@ class Tally:
     decided: NDArray[np.bool_] = field(init=False)
     logit: NDArray[np.float64] = field(init=False)
     vectors: NDArray[np.float32] = field(init=False)
+    weights_age_ms: list[int] = field(default_factory=list)
     repeats: int = 0
     strangers: int = 0
     degraded: int = 0
@@ -61,6 +64,8 @@ class Tally:
         if record.score.logit is not None:
             self.logit[index] = record.score.logit
         self.vectors[index] = decode_vector(record.vector)
+        if record.model is not None and record.model.version > FIRST_VERSION:
+            self.weights_age_ms.append(record.model.age_ms)
         self.newest_index = max(self.newest_index, index)
         if record.outcome != "approve":
             self.alerts.append(record)
