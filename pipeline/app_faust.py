@@ -2,6 +2,7 @@
 
 import tempfile
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 
 from faust.types import StreamT
 
@@ -36,7 +37,8 @@ def make_app(
     """
     servers = config.kafka_options["bootstrap_servers"]
     first = servers.split(",")[0] if isinstance(servers, str) else servers[0]
-    folder = config.data_dir or tempfile.mkdtemp(prefix="riskbeat-featurize-")
+    folder = config.data_dir or Path(tempfile.mkdtemp(prefix="riskbeat-featurize-"))
+    folder.mkdir(parents=True, exist_ok=True)
     app = BatchApp(
         group,
         broker=f"kafka://{first}",  # named only: the consumer is made from kafka_options
