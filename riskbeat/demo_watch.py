@@ -174,6 +174,7 @@ class DemoWatch:
         """Return what the table showed, over the whole run; call after the `async with`."""
         figures = self._figures(self._now, self._elapsed_s, "done")
         ages = np.array(self.tally.weights_age_ms, np.float64)
+        age_p99_ms = float(np.quantile(ages, 0.99)) if len(ages) else math.nan
         decided = int(self.tally.decided.sum())
         return {
             "seconds": round(self._elapsed_s, 3),
@@ -183,9 +184,7 @@ class DemoWatch:
             "decisions": decided,
             "decision_ms": _pair(figures.decision_p50_ms, figures.decision_p99_ms),
             "weights_versions": self._last_version - self._first_version,
-            "weights_age_ms": {
-                "p99": _rounded(float(np.quantile(ages, 0.99)) if len(ages) else math.nan)
-            },
+            "weights_age_ms": {"p99": _rounded(age_p99_ms)},
             "average_precision": {
                 "first_third": _rounded(self.tally.average_precision(0)),
                 "last_third": _rounded(self.tally.average_precision(2)),

@@ -26,10 +26,11 @@ pytestmark = pytest.mark.live
 ROOT = Path(__file__).parents[2]
 KILLS = 20
 EVENTS = 4_000
-SECONDS = 60
+SECONDS = 75
 DAYS = 20
-PAUSE_S = (0.5, 3.0)
+PAUSE_S = (1.0, 5.0)
 SEED = 7
+WHOLE_SHARE = 0.9  # a scorer that has just started may find the store slow
 PROCESSES = ("featurize", "learn", "serve")
 
 
@@ -130,10 +131,10 @@ def quiet(stack: Deployment, spec: Spec, redis_url: str, redis_prefix: str) -> b
 def check_vectors(stack: Deployment, index: LogIndex) -> None:
     """Every decision's vector is its recomputation at the watermarks that it names."""
     records = [decode_record(r.value) for r in stack.read("decisions.v1")]
+    whole = [record for record in records if "features" not in record.degraded]
+    assert len(whole) > WHOLE_SHARE * len(records)
     different: list[DecisionRecord] = []
-    for record in records:
-        if "features" in record.degraded:
-            continue
+    for record in whole:
         again = index.vector(record)
         if not np.array_equal(again, decode_vector(record.vector), equal_nan=True):
             different.append(record)
