@@ -73,7 +73,8 @@ def up(
         Path | None, typer.Option(help="Keep data here; else they are deleted at the end.")
     ] = None,
     http_port: Annotated[
-        int | None, typer.Option(min=1, max=65_535, help="Of the HTTP door; else a free one.")
+        int | None,
+        typer.Option(min=1, max=65_535, help="Of the HTTP door; else 8000 or a free one."),
     ] = None,
     servers_only: Annotated[
         bool, typer.Option("--servers-only", help="Broker and store, without our processes.")

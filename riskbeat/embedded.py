@@ -90,6 +90,17 @@ def listens(port: int) -> bool:
         return probe.connect_ex((LOOPBACK, port)) == 0
 
 
+def is_free(port: int) -> bool:
+    """Whether nothing listens on a loopback port now."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((LOOPBACK, port))
+        except OSError:
+            return False
+    return True
+
+
 def _package(module: str, distribution: str) -> Path:
     found = importlib.util.find_spec(module)
     if found is None or found.origin is None:

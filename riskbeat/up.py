@@ -8,10 +8,12 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from riskbeat.embedded import is_free
 from riskbeat.stack import WORKERS, LocalStack, StackFailed
 
 READY_TIMEOUT_S = 60.0
 EXIT_FAILED = 1
+USUAL_HTTP_PORT = 8000
 CURL = """curl -s {url}/v1/decisions -H 'content-type: application/json' -d '{{
   "event_type": "card_payment", "event_id": "pay_1", "event_time": "'$(date -u +%FT%TZ)'",
   "entities": {{"card": "tok_9", "merchant": "m_7", "device": "d_3", "ip": "203.0.113.9"}},
@@ -23,7 +25,7 @@ def run_up(folder: Path | None, http_port: int | None, servers_only: bool, as_js
 
     Args:
         folder: Where data stay; a temporary folder, deleted at the end, when absent.
-        http_port: Port of the HTTP door; a free one when absent.
+        http_port: Port of the HTTP door; when absent 8000, or a free one where that is taken.
         servers_only: Broker and store alone, for processes that are started by hand.
         as_json: Print the addresses as one line of JSON instead of a table.
     """
@@ -42,7 +44,8 @@ async def _up(
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stopping.set)
     workers = () if servers_only else WORKERS
-    async with LocalStack(folder, workers=workers, http_port=http_port) as stack:
+    port = http_port or (USUAL_HTTP_PORT if is_free(USUAL_HTTP_PORT) else None)
+    async with LocalStack(folder, workers=workers, http_port=port) as stack:
         if not servers_only:
             await stack.wait_ready(READY_TIMEOUT_S)
         addresses = {"kafka": stack.kafka, "redis": stack.redis_url, **stack.metrics_urls}
