@@ -8,8 +8,7 @@ each process too; nothing is pinned.
 import os
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from datetime import timedelta
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import polars as pl
@@ -23,6 +22,7 @@ SETTLE_TIMEOUT_S = 120.0
 PACED_EVENTS_PER_S = 400.0
 GENERATED_EVENTS = 150_000
 GENERATED_DAYS = 60.0
+DAY_MS = 86_400_000
 
 
 @dataclass(frozen=True)
@@ -40,20 +40,30 @@ class Log:
     days: float
     paced_days: float
 
-    def events_until(self, days: float) -> int:
-        """Count the events of the first days."""
+    def day_of_rows(self) -> pl.Series:
+        """Return each row's time as days since the first."""
         times = pl.scan_parquet(self.path).select(pl.col(self.time_column)).collect()
         instants = times[self.time_column]
         if instants.dtype == pl.String:
             instants = instants.str.to_datetime(time_zone="UTC")
-        first = instants.min()
-        return int((instants < first + timedelta(days=days)).sum())  # type: ignore[operator]
+        return (instants - instants.min()).dt.total_milliseconds() / DAY_MS
+
+    def events_until(self, days: float) -> int:
+        """Count the events of the first days."""
+        return int((self.day_of_rows() < days).sum())
+
+    def cut(self, path: Path) -> "Log":
+        """Write the paced days to a file of their own."""
+        day = self.day_of_rows()
+        rows = (day >= self.days) & (day < self.days + self.paced_days)
+        pl.read_parquet(self.path).filter(rows).write_parquet(path)
+        return replace(self, path=path, days=self.paced_days + 1.0, paced_days=0.0)
 
 
 def choose_log(deployment: Deployment, handbook: str | None, quick: bool) -> Log:
     """Return the Handbook's log, or a generated one."""
     if handbook:
-        days = (3.0, 0.3) if quick else (20.0, 2.0)
+        days = (3.0, 0.3) if quick else (60.0, 2.0)
         spec = ROOT / "features_handbook.yaml"
         return Log(Path(handbook), "handbook", spec, "TX_DATETIME", *days)
     path = deployment.folder / "generated.parquet"
@@ -73,7 +83,7 @@ def replay(deployment: Deployment, log: Log, days: float, *more: str) -> float:
         *("replay", str(log.path), "--mapping", log.mapping, "--days", str(days)),
         *("--no-tail", "--no-progress", *more),
     )
-    expected = log.events_until(days)
+    expected = _decided(deployment) + log.events_until(days)
 
     def sent() -> bool:
         deployment.processes.look() if process.popen.poll() is None else None
@@ -85,7 +95,7 @@ def replay(deployment: Deployment, log: Log, days: float, *more: str) -> float:
     del deployment.processes.running["replay"]
     wait_until(
         lambda: (
-            deployment.count("serve", "riskbeat_decisions_total") >= expected
+            _decided(deployment) >= expected
             and deployment.count("featurize", "riskbeat_events_total") >= expected
             and deployment.count("featurize", "riskbeat_lag_records") == 0
         ),
@@ -93,6 +103,10 @@ def replay(deployment: Deployment, log: Log, days: float, *more: str) -> float:
         SETTLE_TIMEOUT_S + FLAT_OUT_TIMEOUT_S,
     )
     return time.monotonic() - start
+
+
+def _decided(deployment: Deployment) -> float:
+    return deployment.count("serve", "riskbeat_decisions_total")
 
 
 def quantile_ms(edges: Mapping[float, float], before: Mapping[float, float], q: float) -> float:
@@ -115,7 +129,7 @@ def flat_out(deployment: Deployment, log: Log) -> list[Row]:
     before = deployment.cpu_s()
     seconds = replay(deployment, log, log.days)
     spent = {name: after - before[name] for name, after in deployment.cpu_s().items()}
-    decided = deployment.count("serve", "riskbeat_decisions_total")
+    decided = _decided(deployment)
     kept = deployment.count("featurize", "riskbeat_events_total", outcome="accepted")
     degraded = deployment.count("serve", "riskbeat_degraded_decisions_total")
     rows = [
@@ -133,12 +147,11 @@ def flat_out(deployment: Deployment, log: Log) -> list[Row]:
 
 def paced(deployment: Deployment, log: Log) -> list[Row]:
     """Go on at a steady rate, and look at delays."""
-    until = log.days + log.paced_days
-    events = log.events_until(until) - log.events_until(log.days)
-    seconds = events / PACED_EVENTS_PER_S
+    paced_log = log.cut(deployment.folder / "paced.parquet")
+    seconds = paced_log.events_until(paced_log.days) / PACED_EVENTS_PER_S
     names = {"featurize": "riskbeat_event_freshness_seconds", "serve": "riskbeat_decision_seconds"}
     before = {name: deployment.histogram(name, metric) for name, metric in names.items()}
-    replay(deployment, log, until, "--speed", str(log.paced_days * 86_400 / seconds))
+    replay(deployment, paced_log, paced_log.days, "--speed", str(log.paced_days * 86_400 / seconds))
     after = {name: deployment.histogram(name, metric) for name, metric in names.items()}
     fresh, took = (
         [quantile_ms(after[name], before[name], q) for q in (0.5, 0.99)] for name in names

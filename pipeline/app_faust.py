@@ -6,14 +6,14 @@ from pathlib import Path
 
 from faust.types import StreamT
 
-from pipeline.batch_faust import Assign, Batch, BatchApp, ConsumerOptions
+from pipeline.batch_faust import Assign, BatchApp, ConsumerOptions, Fetched
 from pipeline.featurize import Layout
 from pipeline.featurize_config import FeaturizeConfig
 
 ROUTE, AGGREGATE = "route", "aggregate"
 BATCHES_WAITING = 1  # fetched batches that may wait for a step
 
-Step = Callable[[Batch], Awaitable[None]]
+Step = Callable[[Fetched], Awaitable[None]]
 
 
 def make_app(
@@ -74,8 +74,8 @@ def make_app(
 def _add_agent(app: BatchApp, name: str, topics: list[str], step: Step) -> None:
     channel = app.topic(*topics, acks=False, value_serializer="raw")
 
-    async def run(stream: StreamT[Batch]) -> None:
-        async for batch in stream:
-            await step(batch)
+    async def run(stream: StreamT[Fetched]) -> None:
+        async for fetched in stream:
+            await step(fetched)
 
     app.agent(channel, name=name, concurrency=1)(run)

@@ -21,9 +21,17 @@ from faust.transport.drivers import aiokafka as driver
 from faust.types import TP, ConsumerMessage
 
 from pipeline.featurize import Place
+from pipeline.mailbox import Batch
 
 Assign = Callable[[list[Place]], Awaitable[Mapping[Place, int]]]
-Batch = list[tuple[Place, Sequence[Any]]]  # one step's records of one fetch
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """One step's records of one fetch, and the group generation in which it was made."""
+
+    generation: int
+    batch: Batch
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +105,7 @@ class _ConsumerThread(driver.AIOKafkaConsumerThread):
 
 
 class BatchConsumer(driver.Consumer):
-    """Yields a list of (place, records) per message, and reads where the worker says."""
+    """Yields a `Fetched` per message, and reads where the worker says."""
 
     def _new_consumer_thread(self) -> _ConsumerThread:
         return _ConsumerThread(self, loop=self.loop, beacon=self.beacon)
@@ -152,7 +160,7 @@ class BatchConsumer(driver.Consumer):
                     first[0].timestamp_type,
                     None,
                     None,
-                    cast(Any, batch),
+                    cast(Any, Fetched(generation_id, batch)),
                     None,
                     0,
                     0,

@@ -19,9 +19,10 @@ from features import window
 from features.store import Pointer, StoreEpochMismatch, StoreUnavailable
 from pipeline import dedup
 from pipeline.app_faust import AGGREGATE, ROUTE, make_app
-from pipeline.batch_faust import Batch, BatchConsumer
+from pipeline.batch_faust import BatchConsumer, Fetched
 from pipeline.featurize import Layout, Place
 from pipeline.featurize_config import FeaturizeConfig, plan_topics
+from pipeline.mailbox import Mailbox
 from pipeline.metrics import FeaturizeMetrics
 from pipeline.owned import OwnedPartitions
 from pipeline.producer_kafka import LogProducer
@@ -87,6 +88,9 @@ class FeaturizeWorker:
             store_wait_s=config.store_wait_s,
             now_ms=_now_ms,
         )
+        waiting_max = config.limits.route_max_records
+        self._mail = {ROUTE: Mailbox(waiting_max), AGGREGATE: Mailbox(waiting_max)}
+        self._generation: int | None = None
         self._pointer = pointer
         self._when_caught_up = when_caught_up
         self._watch = Watch(config.stall_s, self._layout.updates, time.monotonic)
@@ -96,23 +100,34 @@ class FeaturizeWorker:
     async def assign(self, places: list[Place]) -> Mapping[Place, int]:
         """Take partitions over; a refusal ends the process."""
         try:
+            self._generation = self._app.consumer_generation_id
+            for mail in self._mail.values():
+                await mail.clear()
             return await self._owned.take_over(places)
         except Exception as error:
             self.fail(error)
             return {}
 
-    async def _route(self, batch: Batch) -> None:
-        if self._failure is None:
-            with self._metrics.steps.labels(ROUTE).time():
-                await self._guard(self._owned.route(place, rows) for place, rows in batch)
+    async def _route(self, fetched: Fetched) -> None:
+        await self._post(ROUTE, fetched)
 
-    async def _aggregate(self, batch: Batch) -> None:
-        if self._failure is None:
-            with self._metrics.steps.labels(AGGREGATE).time():
-                await self._guard(self._owned.aggregate(place, rows) for place, rows in batch)
+    async def _aggregate(self, fetched: Fetched) -> None:
+        await self._post(AGGREGATE, fetched)
+
+    async def _post(self, step: str, fetched: Fetched) -> None:
+        """Hand a batch to its step, unless it was fetched before the last assignment."""
+        if self._failure is None and fetched.generation == self._generation:
+            await self._mail[step].put(fetched.batch)
+
+    async def _work(self, step: str, do: Callable[[Place, Sequence[Any]], Awaitable[None]]) -> None:
+        """Take all that waits for a step, again and again."""
+        while self._failure is None:
+            batch = await self._mail[step].take()
+            with self._metrics.steps.labels(step).time():
+                await self._guard(do(place, rows) for place, rows in batch)
 
     async def _guard(self, work: Iterable[Awaitable[None]]) -> None:
-        """Let nothing out of the agent, and stop the process if something fails."""
+        """Let nothing out of the step, and stop the process if something fails."""
         for result in await asyncio.gather(*work, return_exceptions=True):
             if isinstance(result, Exception):
                 self.fail(result)
@@ -176,6 +191,8 @@ class FeaturizeWorker:
 
     def _chores(self) -> list[Coroutine[Any, Any, None]]:
         return [
+            self._work(ROUTE, self._owned.route),
+            self._work(AGGREGATE, self._owned.aggregate),
             self._repeat(BEAT_S, self._beat),
             self._repeat(LAG_COMMIT_S, self._commit_for_tools),
             self._repeat(WATCH_S, self._watch_progress),

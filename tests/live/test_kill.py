@@ -138,12 +138,26 @@ def check_vectors(stack: Deployment, index: LogIndex) -> None:
     records = [decode_record(r.value) for r in stack.read("decisions.v1")]
     whole = [record for record in records if "features" not in record.degraded]
     assert len(whole) > WHOLE_SHARE * len(records)
-    different: list[DecisionRecord] = []
-    for record in whole:
-        again = index.vector(record)
-        if not np.array_equal(again, decode_vector(record.vector), equal_nan=True):
-            different.append(record)
-    assert not different, f"{len(different)} of {len(records)}, first {different[0].event_id}"
+    different = [words for record in whole if (words := difference(index, record))]
+    assert not different, f"{len(different)} of {len(records)}: {different[:3]}"
+
+
+def difference(index: LogIndex, record: DecisionRecord) -> str:
+    """Say how a decision's vector differs from its recomputation; empty if it does not."""
+    again, scored = index.vector(record), decode_vector(record.vector)
+    if np.array_equal(again, scored, equal_nan=True):
+        return ""
+    odd = ~((again == scored) | (np.isnan(again) & np.isnan(scored)))
+    features = [
+        f"{index.spec.feature_names[i]}: scored {scored[i]}, again {again[i]}"
+        for i in np.flatnonzero(odd)
+    ]
+    marks = {p: (mark.e, mark.l) for p, mark in record.applied.items()}
+    return (
+        f"{record.event_id} of {record.event.entities} at {record.source.offset} in "
+        f"{record.source.partition}, late {record.late_question}, applied {marks}, "
+        f"overlay {record.overlay}: {features}"
+    )
 
 
 def check_versions(stack: Deployment) -> None:
