@@ -7,6 +7,7 @@ UV_VERSION := 0.13.8
 BIN := .venv/bin
 STAMP := .venv/.installed
 PYTEST := $(BIN)/python -m pytest
+EMBEDDED_TESTS := $(addprefix tests/live/test_,servers.py stack.py path.py)
 SECONDS_OF_DEMO ?= 90
 
 .DEFAULT_GOAL := help
@@ -22,7 +23,7 @@ demo: $(STAMP) ## watch the whole path learn for 90 s; needs neither Docker nor 
 
 test: check ## check, then the path on an embedded broker and store
 	RISKBEAT_TEST_KAFKA=embedded RISKBEAT_TEST_REDIS=embedded \
-	  $(PYTEST) tests/contract tests/live -m "live and not compose and not chaos"
+	  $(PYTEST) tests/contract $(EMBEDDED_TESTS) -m live
 
 check: $(STAMP) ## what must be clean before a commit: format, lint, types, layers, tests
 	$(BIN)/ruff format --check .

@@ -23,6 +23,7 @@ STOP_TIMEOUT_S = 15.0
 POLL_S = 0.05
 CLUSTER_ID = "5L6g3nShT-eMCtK--X86sw"
 KAFKA_IMAGE = "apache/kafka:4.1.0"
+EMBEDDED_BROKER = "the embedded broker (noida-db)"
 REDIS_IMAGE = "redis:7"
 KAFKA_CONFIG = Path(__file__).parents[2] / "deploy" / "kafka"
 REDIS_FLAGS = ("--save", "", "--appendonly", "yes", "--maxmemory-policy", "noeviction")
@@ -144,7 +145,7 @@ def kafka_in_docker(folder: Path) -> Server:
 def kafka_embedded(folder: Path) -> Server:
     (port,) = free_ports(1)
     host = ProcessHost(broker_command(folder, port), folder / "broker.log")
-    return Server(f"{LOOPBACK}:{port}", "the embedded broker (noida-db)", host)
+    return Server(f"{LOOPBACK}:{port}", EMBEDDED_BROKER, host)
 
 
 def redis_in_docker(folder: Path) -> Server:

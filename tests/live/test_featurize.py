@@ -209,6 +209,7 @@ async def produce(stage: Stage, rng: random.Random, events: int, pause_s: float)
         await producer.stop()
 
 
+@pytest.mark.apache
 async def test_workers_killed_at_random_lose_and_double_nothing(stage: Stage) -> None:
     rng = random.Random(int(os.environ.get("RISKBEAT_CHAOS_SEED", "1")))
     seconds = KILLS * sum(ALIVE_S) / 2 + 5

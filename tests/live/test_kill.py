@@ -21,7 +21,7 @@ from models.decision import DecisionRecord, decode_record, decode_vector
 from tests.live.running import UPDATES_PARTITIONS, Deployment, deployment, wait_until
 from tests.recompute import LogIndex
 
-pytestmark = pytest.mark.live
+pytestmark = [pytest.mark.live, pytest.mark.apache]
 
 ROOT = Path(__file__).parents[2]
 KILLS = 20
