@@ -29,7 +29,7 @@ from models.registry_redis import RedisWeightsRegistry
 from riskbeat.embedded import LOOPBACK, free_ports
 from tests.live.servers import Unavailable, check_docker, wait_until
 
-pytestmark = [pytest.mark.live, pytest.mark.compose]
+pytestmark = [pytest.mark.live, pytest.mark.compose, pytest.mark.timeout(2400)]
 
 ROOT = Path(__file__).parents[2]
 TOPICS = Topics()
