@@ -39,10 +39,9 @@ class _Accepted:
         self.rows = rows
         self.alive = True
 
-
-class _Row(NamedTuple):
-    accepted: _Accepted
-    slot: int
+    def lacks(self, marks: Sequence[SourceMark]) -> bool:
+        """Whether a partition that stands at these marks has not applied the log's copy."""
+        return not is_in(self.place, marks)
 
 
 class Lacking(NamedTuple):
@@ -76,7 +75,7 @@ class Overlay:
         self._rows_per_entity_max = rows_per_entity_max
         self._accepted: deque[_Accepted] = deque()
         self._by_name: dict[str, _Accepted] = {}
-        self._by_key: dict[bytes, deque[_Row]] = {}
+        self._by_key: dict[bytes, deque[_Accepted]] = {}
         self._rows = _Rows(max_distinct)
 
     @property
@@ -106,22 +105,28 @@ class Overlay:
         self._expire(now_ms)
         slots = self._rows.put(updates)
         ends = np.searchsorted(updates.row_event, np.arange(len(events)), side="right").tolist()
-        begin, found, found_keys, question = 0, list[_Row](), list[bytes](), list[int]()
+        begin, found, question = 0, list[tuple[bytes, int]](), list[int]()
         names: list[list[str]] = []
         for index, (event, place, end) in enumerate(zip(events, places, ends, strict=True)):
+            marks = {
+                key: marks_of(reads, partition_of[key]) if reads is not None else ()
+                for key in updates.keys[begin:end]
+            }
+            lacking = dict.fromkeys(one for key in marks for one in self._lacking(key, marks[key]))
             before = len(found)
-            for key in updates.keys[begin:end]:
-                rows = self._lacking(key, partition_of, reads)
-                found.extend(rows)
-                found_keys.extend([key] * len(rows))
+            for one in lacking:  # all of its rows, so that its name says what was applied
+                found.extend(
+                    row for row in one.rows if row[0] in marks and one.lacks(marks[row[0]])
+                )
             question.extend([index] * (len(found) - before))
-            names.append(list(dict.fromkeys(row.accepted.name for row in found[before:])))
+            names.append([one.name for one in lacking])
             rows_of = zip(updates.keys[begin:end], slots[begin:end], strict=True)
             self._accept(identity_of(event), place, list(rows_of), now_ms)
             begin = end
         if not found:
             return Lacking(None, names)
-        return Lacking(self._rows.take(found_keys, [row.slot for row in found], question), names)
+        keys = [key for key, _ in found]
+        return Lacking(self._rows.take(keys, [slot for _, slot in found], question), names)
 
     def place(self, name: str, place: Place) -> None:
         """Learn where the log put an event that was accepted before."""
@@ -135,14 +140,8 @@ class Overlay:
         if accepted is not None:
             accepted.alive = False
 
-    def _lacking(
-        self, key: bytes, partition_of: Mapping[bytes, int], reads: Reads | None
-    ) -> list["_Row"]:
-        rows = self._by_key.get(key)
-        if not rows:
-            return []
-        marks = marks_of(reads, partition_of[key]) if reads is not None else []
-        return [row for row in rows if row.accepted.alive and not is_in(row.accepted.place, marks)]
+    def _lacking(self, key: bytes, marks: Sequence[SourceMark]) -> list["_Accepted"]:
+        return [one for one in self._by_key.get(key, ()) if one.alive and one.lacks(marks)]
 
     def _accept(
         self, name: str, place: Place | None, rows: list[tuple[bytes, int]], now_ms: int
@@ -151,11 +150,11 @@ class Overlay:
             self._rows.free([slot for _, slot in rows])
             return
         accepted = _Accepted(name, now_ms, place, rows)
-        for key, slot in rows:
+        for key, _ in rows:
             known = self._by_key.get(key)
             if known is None:
                 known = self._by_key[key] = deque(maxlen=self._rows_per_entity_max)
-            known.append(_Row(accepted, slot))
+            known.append(accepted)
         self._accepted.append(accepted)
         self._by_name[name] = accepted
         if len(self._accepted) > self._events_max:
@@ -171,7 +170,7 @@ class Overlay:
             del self._by_name[oldest.name]
         for key, _ in oldest.rows:
             rows = self._by_key.get(key)
-            if rows and rows[0].accepted is oldest:  # else newer rows have pushed it out
+            if rows and rows[0] is oldest:  # else newer rows have pushed it out
                 rows.popleft()
             if not rows:
                 self._by_key.pop(key, None)
