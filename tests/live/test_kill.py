@@ -113,7 +113,6 @@ def test_twenty_kills_lose_and_double_nothing(
     check_vectors(stack, index)
     check_versions(stack)
 
-    del stack.processes.running["learn"], stack.processes.running["serve"]
     stack.run("rebuild")
     again = stored_states(redis_url, redis_prefix, keys, epoch=1)
     assert again == stored, "the same log into an empty store gives other bytes"
