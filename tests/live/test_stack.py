@@ -22,10 +22,10 @@ from tests.live.servers import wait_until
 pytestmark = pytest.mark.live
 
 SCRIPT = """
-import asyncio, json, sys
-from pipeline.topics_kafka import TopicPlan, ensure_topics
-from riskbeat.embedded import listens
+import asyncio, json, signal
 from riskbeat.stack import LocalStack
+
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background ignores it
 
 async def main():
     async with LocalStack(workers=()) as stack:
