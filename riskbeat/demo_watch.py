@@ -14,7 +14,6 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from features.client_redis import connect_redis
 from features.spec import Spec
 from features.topics import Topics
 from models.registry_redis import RedisWeightsRegistry
@@ -26,12 +25,12 @@ from riskbeat.demo_view import Figures
 from riskbeat.metrics import Scrape, parse_many, quantile, subtract
 from riskbeat.settings import Settings
 from riskbeat.stack import LocalStack
+from riskbeat.store import redis_client
 from riskbeat.tally import Tally
 
 FRESHNESS = "riskbeat_event_freshness_seconds"
 DECISION = "riskbeat_decision_seconds"
 SCRAPE_TIMEOUT_S = 2.0
-REDIS_TIMEOUT_S = 5.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -73,7 +72,7 @@ class DemoWatch:
 
     async def __aenter__(self) -> Self:
         """Start reading; the clock starts now."""
-        self._redis = connect_redis(self._settings.redis_address, timeout_s=REDIS_TIMEOUT_S)
+        self._redis = redis_client(self._settings)
         self._registry = RedisWeightsRegistry(self._redis, self._settings.redis_prefix)
         self._http = httpx.AsyncClient(timeout=SCRAPE_TIMEOUT_S)
         self._first_version = await self._registry.latest_version()

@@ -8,7 +8,7 @@ from contextlib import closing
 
 import structlog
 
-from features.client_redis import Client, connect_redis
+from features.client_redis import Client
 from features.spec import Spec
 from models.learner import StateMismatch
 from models.learner_torch import TorchLearner
@@ -25,6 +25,7 @@ from pipeline.metrics import LearnMetrics
 from pipeline.topics_kafka import TopicMismatch, ensure_topics
 from riskbeat.commands_ops import plan_topics
 from riskbeat.settings import Settings
+from riskbeat.store import redis_client
 
 EXIT_FAILED = 1
 EXIT_REFUSED = 3
@@ -74,11 +75,7 @@ async def _learn(settings: Settings) -> int:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    client = connect_redis(
-        settings.redis_address,
-        cluster=settings.redis_cluster,
-        timeout_s=settings.redis_timeout_s,
-    )
+    client = redis_client(settings)
     journal = KafkaLearnLog(settings.kafka_options(), settings.topics, settings.model_name, _now_ms)
     try:
         with closing(SqliteJoinStore(settings.data_dir / "learn" / "join.sqlite")) as store:

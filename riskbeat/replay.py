@@ -10,9 +10,7 @@ from pathlib import Path
 
 import xxhash
 
-from features.client_redis import connect_redis
 from features.spec import Spec
-from features.store_redis import RedisFeatureStore
 from models.registry_redis import RedisWeightsRegistry
 from pipeline.log_view_kafka import KafkaLogView
 from pipeline.mapping import LogMapping, find_mapping
@@ -32,6 +30,7 @@ from pipeline.topics_kafka import ensure_topics
 from riskbeat.commands_ops import plan_topics
 from riskbeat.replay_request import AS_THEY_ARE, TOPIC_SCHEME, ReplayRequest
 from riskbeat.settings import Settings
+from riskbeat.store import feature_store, redis_client
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,19 +149,8 @@ async def _target(
 async def _barrier(settings: Settings) -> AsyncIterator[PathBarrier]:
     spec = Spec.load(settings.spec_path)
     log = KafkaLogView(settings.kafka_options())
-    client = connect_redis(
-        settings.redis_address,
-        cluster=settings.redis_cluster,
-        timeout_s=settings.redis_timeout_s,
-    )
-    store = RedisFeatureStore(
-        client,
-        prefix=settings.redis_prefix,
-        partitions=settings.updates_partitions,
-        spec_digest=spec.digest,
-        ttl_s=spec.ttl_s,
-        updates_topic=settings.topics.updates,
-    )
+    client = redis_client(settings)
+    store = feature_store(settings, spec, client)
     try:
         await log.start()
         yield PathBarrier(

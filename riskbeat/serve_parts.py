@@ -23,9 +23,8 @@ from api.publish import SpoolingPublisher
 from api.publish_kafka import KafkaPublisher
 from api.spool import Spool
 from api.watch import WeightsWatcher
-from features.client_redis import Client, connect_redis
+from features.client_redis import Client
 from features.spec import Spec
-from features.store_redis import RedisFeatureStore
 from models.decision import DecisionRecord
 from models.policy import load_policy
 from models.registry_redis import RedisWeightsRegistry
@@ -33,6 +32,7 @@ from models.scorer_torch import TorchScorer
 from models.signing import PublicKey, load_public_keys
 from models.weights import Weights
 from riskbeat.settings import Settings
+from riskbeat.store import feature_store, redis_client
 
 IN_FLIGHT_BATCHES = 4
 DRAIN_TIMEOUT_S = 5.0
@@ -113,14 +113,7 @@ def build_parts(settings: Settings) -> Parts:
     version = importlib.metadata.version("riskbeat")
     metrics, state = ServeMetrics(), State()
     heard = Heard(metrics)
-    fast, slow = clients = [
-        connect_redis(
-            settings.redis_address,
-            cluster=settings.redis_cluster,
-            timeout_s=settings.redis_timeout_s,
-        )
-        for _ in range(2)
-    ]
+    fast, slow = clients = [redis_client(settings) for _ in range(2)]
     scorer = TorchScorer(spec.digest, spec.n_features, f"riskbeat-{version}", settings.device)
     registry = RedisWeightsRegistry(slow, settings.redis_prefix, poll_s=settings.weights_poll_s)
     decider = _decider(settings, spec, scorer, fast)
@@ -197,14 +190,7 @@ def _http(
 
 
 def _decider(settings: Settings, spec: Spec, scorer: TorchScorer, client: Client) -> Decider:
-    store = RedisFeatureStore(
-        client,
-        prefix=settings.redis_prefix,
-        partitions=settings.updates_partitions,
-        spec_digest=spec.digest,
-        ttl_s=spec.ttl_s,
-        updates_topic=settings.topics.updates,
-    )
+    store = feature_store(settings, spec, client)
     overlay = Overlay(
         settings.overlay_s,
         settings.overlay_max_events,
