@@ -3,6 +3,7 @@
 `python -m riskbeat.schemas` writes them again; a test refuses files that fell behind.
 """
 
+import inspect
 import json
 from pathlib import Path
 from typing import Any
@@ -23,10 +24,11 @@ WIRE_TYPES: dict[str, type] = {
 
 def schema_of(wire_type: type) -> dict[str, Any]:
     """Return the JSON Schema (2020-12) of a wire type."""
-    return {
-        "$schema": "https://json-schema.org/draft/2020-12/schema",
-        **msgspec.json.schema(wire_type),
-    }
+    schema = msgspec.json.schema(wire_type)
+    for definition in schema["$defs"].values():
+        if "description" in definition:  # Python 3.13 keeps docstrings without their indent
+            definition["description"] = inspect.cleandoc(definition["description"])
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
 
 
 def main() -> None:
