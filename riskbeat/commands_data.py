@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import typer
 
 from features.spec_yaml import read_duration_ms
-from riskbeat.replay_request import ReplayRequest
+from riskbeat.replay_request import TOPIC_SCHEME, ReplayRequest
 from riskbeat.settings_load import load_settings
 
 EXIT_USER_ERROR = 2
@@ -94,7 +94,8 @@ def replay_log(
     progress: Annotated[bool, typer.Option(help="Show a progress bar.")] = True,
 ) -> None:
     """Send a log again: events when they happened, labels when they became known."""
-    settings = load_settings()
+    alone = via is Via.HTTP and barrier is None and not source.startswith(TOPIC_SCHEME)
+    settings = load_settings(servers=not alone)
     try:
         request = ReplayRequest(
             source=source,

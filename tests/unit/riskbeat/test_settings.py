@@ -152,3 +152,11 @@ def test_every_key_that_is_named_elsewhere_exists() -> None:
     for path in (ROOT / "docker-compose.yml", ROOT / "Dockerfile"):
         named = set(re.findall(r"\b(RISKBEAT_[A-Z_]+)(?:: |=)", path.read_text()))
         assert named <= known, path
+
+
+def test_a_command_without_servers_needs_no_addresses(environment: pytest.MonkeyPatch) -> None:
+    environment.delenv("RISKBEAT_KAFKA_BOOTSTRAP_SERVERS")
+    environment.setenv("RISKBEAT_REDIS_URL", "redis://given:1/0")
+    settings = load_settings(servers=False)
+    assert settings.kafka_bootstrap_servers.endswith(".invalid:0")
+    assert settings.redis_url.get_secret_value() == "redis://given:1/0"
