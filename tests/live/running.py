@@ -17,8 +17,15 @@ from riskbeat.embedded import free_ports
 from tests.live.servers import wait_until
 
 LOOPBACK = "127.0.0.1"
-ONE_SHOT_TIMEOUT_S = 60
+ONE_SHOT_TIMEOUT_S = 120
+READY_TIMEOUT_S = 240
 READ_TIMEOUT_S = 60
+PATIENT = {  # a test machine may be slow; what is degraded by slowness is tested elsewhere
+    "FEATURES_TIMEOUT_S": "5",
+    "DEADLINE_S": "20",
+    "ACK_TIMEOUT_S": "10",
+    "STREAM_FEATURES_TIMEOUT_S": "5",
+}
 PARTITIONS = 2
 UPDATES_PARTITIONS = 4
 
@@ -94,6 +101,7 @@ def deployment(
         "UPDATES_PARTITIONS": str(UPDATES_PARTITIONS),
         "HTTP_HOST": LOOPBACK,
         "HTTP_PORT": str(port),
+        **PATIENT,
         **(more or {}),
     }
     env = {f"RISKBEAT_{name}": value for name, value in settings.items()}

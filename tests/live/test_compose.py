@@ -136,6 +136,9 @@ def stack(tmp_path: Path) -> Iterator[Stack]:
             "RISKBEAT_REDIS_PORT": str(redis),
             "RISKBEAT_PROMETHEUS_PORT": str(prometheus),
             "RISKBEAT_LOGS": str(tmp_path),
+            "RISKBEAT_FEATURES_TIMEOUT_S": "5",  # the test's machine may be slow
+            "RISKBEAT_DEADLINE_S": "20",
+            "RISKBEAT_ACK_TIMEOUT_S": "10",
         },
         f"http://{LOOPBACK}:{http}",
         f"{LOOPBACK}:{kafka}",

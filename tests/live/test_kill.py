@@ -18,7 +18,13 @@ from features.event import parse_event, partition_of
 from features.spec import Spec
 from features.update import LabelTransition
 from models.decision import DecisionRecord, decode_record, decode_vector
-from tests.live.running import UPDATES_PARTITIONS, Deployment, deployment, wait_until
+from tests.live.running import (
+    READY_TIMEOUT_S,
+    UPDATES_PARTITIONS,
+    Deployment,
+    deployment,
+    wait_until,
+)
 from tests.recompute import LogIndex
 
 pytestmark = [pytest.mark.live, pytest.mark.apache]
@@ -41,7 +47,7 @@ def stack(
     running = deployment(kafka_bootstrap, redis_url, topic_prefix, redis_prefix, tmp_path)
     with running.processes:
         running.start(*PROCESSES)
-        wait_until(running.ready, "serve is ready", 90)
+        wait_until(running.ready, "serve is ready", READY_TIMEOUT_S)
         yield running
 
 

@@ -16,7 +16,7 @@ import pytest
 from features.spec import Spec
 from models.decision import DecisionRecord, decode_record, decode_vector
 from pipeline.dead import DEAD_BODY_MAX_BYTES
-from tests.live.running import Deployment, deployment, wait_until
+from tests.live.running import READY_TIMEOUT_S, Deployment, deployment, wait_until
 
 pytestmark = pytest.mark.live
 
@@ -31,7 +31,7 @@ def stack(
     running = deployment(kafka_bootstrap, redis_url, topic_prefix, redis_prefix, tmp_path)
     with running.processes:
         running.start("featurize", "learn", "serve")
-        wait_until(running.ready, "serve is ready", 90)
+        wait_until(running.ready, "serve is ready", READY_TIMEOUT_S)
         yield running
 
 
