@@ -27,6 +27,7 @@ STREAM_RESTART_S = 1.0
 METRICS_EVERY_S = 1.0
 BACKLOG = 2_048
 WARM_UP_READS = 3
+WARM_UP_CONNECTIONS = 4  # TLS takes longer to connect than an answer may wait
 
 log = structlog.get_logger("serve")
 
@@ -154,8 +155,12 @@ async def warm_up(parts: Parts) -> None:
     """Compile the kernels, open connections and touch every path once, before anybody waits."""
     asked = [_an_event(parts, name) for name in parts.spec.event_rules.event_types]
     parts.decider.rehearse(asked)
-    for _ in range(WARM_UP_READS):
-        await parts.decider.look([one.event for one in asked], parts.settings.redis_timeout_s)
+    events = [one.event for one in asked]
+    wait_s = parts.settings.redis_timeout_s
+    for _ in range(WARM_UP_READS):  # side by side: each leaves a connection open behind it
+        await asyncio.gather(
+            *(parts.decider.look(events, wait_s) for _ in range(WARM_UP_CONNECTIONS))
+        )
 
 
 def _an_event(parts: Parts, event_type: str) -> Asked:
