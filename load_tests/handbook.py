@@ -93,7 +93,7 @@ def by_week(log: Log, logits: dict[str, float]) -> list[Row]:
 
 def measure_on(deployment: Deployment, path: Path, days: float) -> list[Row]:
     """Replay behind a barrier, and look at every decision."""
-    log = Log(path, "handbook", ROOT / "features_handbook.yaml", "TX_DATETIME", days, 0.0)
+    log = Log(path, "handbook", "TX_DATETIME", days, 0.0)
     before = deployment.cpu_s()
     start = time.monotonic()
     replay(deployment, log, days, "--barrier", BARRIER)

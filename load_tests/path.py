@@ -35,7 +35,6 @@ class Log:
 
     path: Path
     mapping: str
-    spec: Path
     time_column: str
     days: float
     paced_days: float
@@ -64,16 +63,14 @@ def choose_log(deployment: Deployment, handbook: str | None, quick: bool) -> Log
     """Return the Handbook's log, or a generated one."""
     if handbook:
         days = (3.0, 0.3) if quick else (60.0, 2.0)
-        spec = ROOT / "features_handbook.yaml"
-        return Log(Path(handbook), "handbook", spec, "TX_DATETIME", *days)
+        return Log(Path(handbook), "handbook", "TX_DATETIME", *days)
     path = deployment.folder / "generated.parquet"
     events, days_in_all = (40_000, 16.0) if quick else (GENERATED_EVENTS, GENERATED_DAYS)
     deployment.run(
         *("generate", str(path), "--events", str(events), "--days", str(days_in_all)),
         "--no-progress",
     )
-    spec = ROOT / "features.yaml"
-    return Log(path, "generator", spec, "event_time", days_in_all * 0.85, days_in_all * 0.1)
+    return Log(path, "generator", "event_time", days_in_all * 0.85, days_in_all * 0.1)
 
 
 def replay(deployment: Deployment, log: Log, days: float, *more: str) -> float:
@@ -86,7 +83,6 @@ def replay(deployment: Deployment, log: Log, days: float, *more: str) -> float:
     expected = _decided(deployment) + log.events_until(days)
 
     def sent() -> bool:
-        deployment.processes.look() if process.popen.poll() is None else None
         return process.popen.poll() is not None
 
     wait_until(sent, "the replay ends", FLAT_OUT_TIMEOUT_S)

@@ -189,7 +189,6 @@ class ServeSettings(BaseSettings):
     http_port: int = Field(8000, ge=0, le=65_535, description="Port that HTTP listens on")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="Where the model runs")
     features_timeout_s: float = Field(0.025, gt=0, le=10, description="Wait for features")
-    model_timeout_s: float = Field(0.025, gt=0, le=10, description="Wait for the model")
     deadline_s: float = Field(0.080, gt=0, le=30, description="Wait of a whole request")
     overlay_s: float = Field(
         2.0, ge=0, le=60, description="A scorer re-applies its own events of this long"
@@ -227,7 +226,6 @@ class ServeSettings(BaseSettings):
     first_weights_wait_s: float = Field(
         15.0, ge=0, le=600, description="A starting scorer is not ready before weights or this"
     )
-    cors_origins: tuple[str, ...] = Field((), description="JSON list of origins of browser pages")
 
 
 class Settings(KafkaSettings, RedisSettings, FeaturizeSettings, LearnSettings, ServeSettings):
