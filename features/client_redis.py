@@ -8,7 +8,9 @@ from collections.abc import Awaitable, Sequence
 from hashlib import sha1
 from typing import Any, TypeVar, cast
 
+import hiredis
 from redis.asyncio import Redis, RedisCluster
+from redis.asyncio.connection import AbstractConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import NoScriptError, RedisError, ResponseError
@@ -51,7 +53,23 @@ def connect_redis(
     }
     if cluster:
         return RedisCluster.from_url(url, **options)
-    return Redis.from_url(url, **options)
+    client = Redis.from_url(url, **options)
+    pool = client.connection_pool
+    pool.connection_class = _packing(pool.connection_class)
+    return client
+
+
+class _Packing(AbstractConnection):
+    """Packs commands with hiredis: the library's own loop took a sixth of a worker's time."""
+
+    def pack_command(self, *args: Any) -> list[bytes]:
+        """Return a command in Redis' protocol; the first argument is one word."""
+        return [hiredis.pack_command(args)]
+
+
+def _packing(kind: type[AbstractConnection]) -> type[AbstractConnection]:
+    """Return the kind of connection (TCP, TLS, socket file) that packs with hiredis."""
+    return type(f"Packing{kind.__name__}", (_Packing, kind), {})
 
 
 class RedisLink:

@@ -6,7 +6,7 @@ Whatever fails before or in 6 leaves the store as it was, or as it should become
 drops this aggregator's memory and opens the partition again.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -224,9 +224,7 @@ class Aggregator:
         applied.late += int(np.count_nonzero(verdict == LATE))
         applied.duplicates += int(np.count_nonzero(verdict == DUPLICATE))
         fresh: NDArray[np.bool_] = np.equal(verdict, FRESH)
-        buckets = time_ms // DEDUP_BUCKET_MS
-        for bucket in np.unique(buckets[fresh]).tolist():
-            data = identities[fresh & (buckets == bucket)].astype("<u8").tobytes()
+        for bucket, data in _by_bucket(identities[fresh], time_ms[fresh]):
             chunk.dedup_add.setdefault(DedupBucket(s, bucket), []).append(data)
             chunk.estimated_bytes += len(data)
         return fresh
@@ -298,3 +296,21 @@ class Aggregator:
         cold = [key for key, blob in zip(keys, blobs, strict=True) if blob is None]
         found = iter(await self._store.load_many(self._partition, cold) if cold else ())
         return [next(found) if blob is None else blob for blob in blobs]
+
+
+def _by_bucket(
+    identities: NDArray[np.uint64], time_ms: NDArray[np.int64]
+) -> Iterator[tuple[int, bytes]]:
+    """Yield each dedup bucket with its identities, packed, in log order."""
+    if not identities.size:
+        return
+    buckets = time_ms // DEDUP_BUCKET_MS
+    order = np.argsort(buckets, kind="stable")
+    buckets = buckets[order]
+    data = identities[order].astype("<u8").tobytes()
+    starts = np.flatnonzero(np.diff(buckets, prepend=-1))
+    ends = np.append(starts[1:], buckets.size)
+    for bucket, start, end in zip(
+        buckets[starts].tolist(), starts.tolist(), ends.tolist(), strict=True
+    ):
+        yield bucket, data[8 * start : 8 * end]
