@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from features.event import (
     DEFAULT_TENANT,
+    AttributeValue,
     Event,
     Id,
     Instant,
@@ -23,7 +24,7 @@ from features.event import (
     identity_of,
     to_ms,
 )
-from features.spec import Currency, Spec
+from features.spec import Currency, FieldSpec, Spec
 
 SERIES_EVENT = 0
 SERIES_LABEL = 1
@@ -36,6 +37,7 @@ __all__ = [
     "base_value",
     "concat_updates",
     "distinct_hash",
+    "field_value",
     "updates_of_events",
     "updates_of_transitions",
 ]
@@ -80,8 +82,9 @@ class EntityUpdates:
         id: uint64, shape (n,): hash of the identity, or of the transition id.
         count: int64, shape (n,): +1 for events, ±1 for labels.
         value: int64, shape (n,): base minor units, or ±1 for fraud and 0 for legit.
-        distinct: uint32, shape (n, spec.max_distinct): hash of each of the entity's distinct
-            fields; 0 where the event has none.
+        fields: uint32, shape (n, spec.max_fields): each of the entity's fields; 0 where the event
+            has none, and for labels.
+        filters: uint8, shape (n,): bit f is set where the event meets filter f; 0 for labels.
         row_event: int32, shape (n,): which of the events (or transitions) a row comes from.
     """
 
@@ -92,7 +95,8 @@ class EntityUpdates:
     id: NDArray[np.uint64]
     count: NDArray[np.int64]
     value: NDArray[np.int64]
-    distinct: NDArray[np.uint32]
+    fields: NDArray[np.uint32]
+    filters: NDArray[np.uint8]
     row_event: NDArray[np.int32]
 
     def __len__(self) -> int:
@@ -110,7 +114,8 @@ class EntityUpdates:
             id=self.id[index],
             count=self.count[index],
             value=self.value[index],
-            distinct=self.distinct[index],
+            fields=self.fields[index],
+            filters=self.filters[index],
             row_event=self.row_event[index],
         )
 
@@ -129,7 +134,8 @@ def concat_updates(parts: Sequence[EntityUpdates]) -> EntityUpdates:
         id=np.concatenate([part.id for part in parts]),
         count=np.concatenate([part.count for part in parts]),
         value=np.concatenate([part.value for part in parts]),
-        distinct=np.concatenate([part.distinct for part in parts]),
+        fields=np.concatenate([part.fields for part in parts]),
+        filters=np.concatenate([part.filters for part in parts]),
         row_event=np.concatenate([part.row_event for part in parts]),
     )
 
@@ -153,78 +159,90 @@ def distinct_hash(value: object) -> int:
     return xxhash.xxh32_intdigest(str(value).encode()) or 1
 
 
+def field_value(event: Event, field: FieldSpec) -> int:
+    """Return what a row remembers of an event's field: a hash, or a place on a scale; 0 is absent.
+
+    Degrees become millionths above -180°, plus one: steps of 11 cm or less on the ground.
+    """
+    value: AttributeValue = event.entities.get(field.name)
+    if value is None:
+        value = event.attributes.get(field.name)
+    if value is None:
+        return 0
+    if field.kind == "hash":
+        return distinct_hash(value)
+    limit = 90 if field.kind == "latitude" else 180
+    if isinstance(value, bool | str) or not -limit <= value <= limit:
+        return 0
+    return round((value + 180) * 1_000_000) + 1
+
+
 def updates_of_events(spec: Spec, events: Sequence[Event]) -> EntityUpdates:
     """Return one row for each event and each of its entities that the spec declares.
 
     Rows stand in event order, and within an event in the spec's order of entities.
     An event's currency must be one of the spec's (`parse_event` checks it).
     """
-    rows = _Rows(spec.max_distinct)
-    keys, plain, ids, distinct = rows.keys, rows.plain, rows.ids, rows.distinct
-    wanted = [
-        (e.name, e.index, e.distinct_fields, [0] * (spec.max_distinct - len(e.distinct_fields)))
-        for e in spec.entities
-    ]
+    rows = _Rows(spec.max_fields)
+    keys, plain, ids, fields = rows.keys, rows.plain, rows.ids, rows.fields
+    remembered = list(dict.fromkeys(field for e in spec.entities for field in e.fields))
+    absent = len(remembered)  # where every event has a 0, for entities with fewer fields
+    wanted = []
+    for entity in spec.entities:
+        places = [remembered.index(field) for field in entity.fields]
+        wanted.append((entity, places + [absent] * (spec.max_fields - len(places))))
     for index, event in enumerate(events):
-        amount, entities = event.amount, event.entities
+        amount = event.amount
         value = 0 if amount is None else base_value(amount.value, spec.currencies[amount.currency])
         at_ms = event.event_time_ms
         hashed = identity_hash(identity_of(event))
-        hashes: dict[str, int] = {}
-        for name, number, fields, padding in wanted:
-            entity_id = entities.get(name)
+        values = [field_value(event, field) for field in remembered]
+        values.append(0)
+        bits = 0
+        for f, condition in enumerate(spec.filters):
+            bits |= condition.holds(event, None if amount is None else value) << f
+        for entity, places in wanted:
+            entity_id = entity.id_of(event.entities)
             if entity_id is None:
                 continue
-            keys.append(entity_key(event.tenant, name, entity_id))
-            plain.append((number, SERIES_EVENT, at_ms, 1, value, index))
+            keys.append(entity_key(event.tenant, entity.name, entity_id))
+            plain.append((entity.index, SERIES_EVENT, at_ms, 1, value, bits, index))
             ids.append(hashed)
-            for field in fields:
-                found = hashes.get(field)
-                if found is None:
-                    found = hashes[field] = _field_hash(event, field)
-                distinct.append(found)
-            distinct += padding
+            fields += [values[place] for place in places]
     return rows.columns()
 
 
 def updates_of_transitions(spec: Spec, transitions: Sequence[LabelTransition]) -> EntityUpdates:
     """Return one row for each transition and each of its entities that the spec declares."""
-    rows = _Rows(spec.max_distinct)
+    rows = _Rows(spec.max_fields)
     for index, transition in enumerate(transitions):
         at_ms = transition.label_time_ms
         hashed = identity_hash(transition.transition_id)
         value = transition.sign if transition.label == "fraud" else 0
         for entity in spec.entities:
-            entity_id = transition.entities.get(entity.name)
+            entity_id = entity.id_of(transition.entities)
             if entity_id is None:
                 continue
             rows.keys.append(entity_key(transition.tenant, entity.name, entity_id))
-            rows.plain.append((entity.index, SERIES_LABEL, at_ms, transition.sign, value, index))
+            rows.plain.append((entity.index, SERIES_LABEL, at_ms, transition.sign, value, 0, index))
             rows.ids.append(hashed)
-            rows.distinct += [0] * spec.max_distinct
+            rows.fields += [0] * spec.max_fields
     return rows.columns()
-
-
-def _field_hash(event: Event, field: str) -> int:
-    value: object = event.entities.get(field)
-    if value is None:
-        value = event.attributes.get(field)
-    return 0 if value is None else distinct_hash(value)
 
 
 class _Rows:
     """Rows as they are gathered, before they become columns."""
 
-    def __init__(self, max_distinct: int) -> None:
-        self.max_distinct = max_distinct
+    def __init__(self, max_fields: int) -> None:
+        self.max_fields = max_fields
         self.keys: list[bytes] = []
-        self.plain: list[tuple[int, int, int, int, int, int]] = []
+        self.plain: list[tuple[int, int, int, int, int, int, int]] = []
         self.ids: list[int] = []
-        self.distinct: list[int] = []
+        self.fields: list[int] = []
 
     def columns(self) -> EntityUpdates:
         """Return what was gathered as columns."""
-        plain = np.array(self.plain, dtype=np.int64).reshape(len(self.keys), 6)
+        plain = np.array(self.plain, dtype=np.int64).reshape(len(self.keys), 7)
         return EntityUpdates(
             keys=self.keys,
             entity=plain[:, 0].astype(np.uint8),
@@ -233,8 +251,7 @@ class _Rows:
             id=np.array(self.ids, dtype=np.uint64),
             count=plain[:, 3].copy(),
             value=plain[:, 4].copy(),
-            distinct=np.array(self.distinct, dtype=np.uint32).reshape(
-                len(self.keys), self.max_distinct
-            ),
-            row_event=plain[:, 5].astype(np.int32),
+            fields=np.array(self.fields, dtype=np.uint32).reshape(len(self.keys), self.max_fields),
+            filters=plain[:, 5].astype(np.uint8),
+            row_event=plain[:, 6].astype(np.int32),
         )

@@ -23,7 +23,7 @@ from features.update import (
 from pipeline.featurize import FeaturizeLimits, LogRecord
 from pipeline.updates import FORMAT_VERSION, Header, UpdateRecord, encode_record
 
-ROW_BYTES = 72  # of a record, beside key and distinct hashes
+ROW_BYTES = 73  # of a record, beside key and fields
 
 _transitions = msgspec.json.Decoder(LabelTransition)
 
@@ -177,7 +177,7 @@ class Router:
             (partition_of(key, self._partitions) for key in rows.keys), np.int64, len(rows)
         )
         sizes = np.fromiter(map(len, rows.keys), np.int64, len(rows))
-        sizes += ROW_BYTES + 4 * rows.distinct.shape[1]
+        sizes += ROW_BYTES + 4 * rows.fields.shape[1]
         for p in np.unique(owner).tolist():
             mine = np.flatnonzero(owner == p)
             for part, last in _cut(mine, offset, sizes, self._limits):
@@ -198,7 +198,7 @@ class Router:
             digest=self._spec.digest,
             epoch=self._epoch,
             rows=len(rows),
-            distinct=rows.distinct.shape[1],
+            fields=rows.fields.shape[1],
         )
         self._ends[p] = end
         self._told_ms[p] = self._now_ms()
