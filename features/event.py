@@ -32,6 +32,7 @@ __all__ = [
     "DEFAULT_TENANT",
     "EVENT_MAX_BYTES",
     "Amount",
+    "AttributeValue",
     "Event",
     "EventRejected",
     "EventRules",

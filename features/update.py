@@ -3,8 +3,9 @@
 The columns are what a state is made of, what the updates topic carries, and what the kernel reads.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Annotated, Literal
 
 import msgspec
@@ -28,6 +29,7 @@ from features.spec import Currency, FieldSpec, Spec
 
 SERIES_EVENT = 0
 SERIES_LABEL = 1
+HASHES_KEPT = 1 << 16  # of field values seen of late, about 200 bytes each
 
 __all__ = [
     "SERIES_EVENT",
@@ -156,7 +158,12 @@ def distinct_hash(value: object) -> int:
 
     Two of n values collide with probability n²/2³³: 1 % for 9 000 values in one window.
     """
-    return xxhash.xxh32_intdigest(str(value).encode()) or 1
+    return _text_hash(value if type(value) is str else str(value))
+
+
+@lru_cache(maxsize=HASHES_KEPT)
+def _text_hash(text: str) -> int:
+    return xxhash.xxh32_intdigest(text.encode()) or 1
 
 
 def field_value(event: Event, field: FieldSpec) -> int:
@@ -183,33 +190,84 @@ def updates_of_events(spec: Spec, events: Sequence[Event]) -> EntityUpdates:
     Rows stand in event order, and within an event in the spec's order of entities.
     An event's currency must be one of the spec's (`parse_event` checks it).
     """
-    rows = _Rows(spec.max_fields)
-    keys, plain, ids, fields = rows.keys, rows.plain, rows.ids, rows.fields
-    remembered = list(dict.fromkeys(field for e in spec.entities for field in e.fields))
-    absent = len(remembered)  # where every event has a 0, for entities with fewer fields
-    wanted = []
-    for entity in spec.entities:
-        places = [remembered.index(field) for field in entity.fields]
-        wanted.append((entity, places + [absent] * (spec.max_fields - len(places))))
-    for index, event in enumerate(events):
-        amount = event.amount
+    plan = _plan_events(spec)
+    keys: list[bytes] = []
+    owners: list[int] = []  # event · entities + entity, of each row
+    of_event: list[int] = []  # time, value, filters of each event
+    ids: list[int] = []
+    fields: list[int] = []
+    at = 0
+    for event in events:
+        amount, entities, tenant = event.amount, event.entities, event.tenant
         value = 0 if amount is None else base_value(amount.value, spec.currencies[amount.currency])
-        at_ms = event.event_time_ms
-        hashed = identity_hash(identity_of(event))
-        values = [field_value(event, field) for field in remembered]
-        values.append(0)
         bits = 0
         for f, condition in enumerate(spec.filters):
             bits |= condition.holds(event, None if amount is None else value) << f
-        for entity, places in wanted:
-            entity_id = entity.id_of(event.entities)
-            if entity_id is None:
-                continue
-            keys.append(entity_key(event.tenant, entity.name, entity_id))
-            plain.append((entity.index, SERIES_EVENT, at_ms, 1, value, bits, index))
-            ids.append(hashed)
-            fields += [values[place] for place in places]
-    return rows.columns()
+        of_event += (event.event_time_ms, value, bits)
+        ids.append(identity_hash(identity_of(event)))
+        for field in plan.fields:
+            fields.append(field_value(event, field))
+        fields.append(0)
+        for name, key in plan.keys:
+            entity_id = entities.get(name) if key is None else key(entities)
+            if entity_id is not None:
+                keys.append(entity_key(tenant, name, entity_id))
+                owners.append(at)
+            at += 1
+    return _spread(plan, keys, owners, of_event, ids, fields)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _EventPlan:
+    """What is asked of each event.
+
+    Attributes:
+        keys: Name of each entity; and how its id is found, where it is not that of one entity.
+        fields: Every field that some entity remembers.
+        places: int, (entities, max_fields): which of `fields` a row of the entity holds; one
+            behind the last is always absent.
+    """
+
+    keys: tuple[tuple[str, Callable[[Mapping[str, str]], str | None] | None], ...]
+    fields: tuple[FieldSpec, ...]
+    places: NDArray[np.intp]
+
+
+@lru_cache(maxsize=16)
+def _plan_events(spec: Spec) -> _EventPlan:
+    fields = tuple(dict.fromkeys(field for e in spec.entities for field in e.fields))
+    places = np.full((len(spec.entities), spec.max_fields), len(fields), dtype=np.intp)
+    for e, entity in enumerate(spec.entities):
+        places[e, : len(entity.fields)] = [fields.index(field) for field in entity.fields]
+    keys = tuple((e.name, None if e.key == (e.name,) else e.id_of) for e in spec.entities)
+    return _EventPlan(keys, fields, places)
+
+
+def _spread(
+    plan: _EventPlan,
+    keys: list[bytes],
+    owners: list[int],
+    of_event: list[int],
+    ids: list[int],
+    fields: list[int],
+) -> EntityUpdates:
+    """Give each row what was gathered once for its event."""
+    n = len(keys)
+    event, entity = np.divmod(np.array(owners, dtype=np.int64), len(plan.keys))
+    numbers = np.array(of_event, dtype=np.int64).reshape(-1, 3)[event]
+    remembered = np.array(fields, dtype=np.uint32).reshape(-1, len(plan.fields) + 1)
+    return EntityUpdates(
+        keys=keys,
+        entity=entity.astype(np.uint8),
+        series=np.full(n, SERIES_EVENT, dtype=np.uint8),
+        time_ms=numbers[:, 0],
+        id=np.array(ids, dtype=np.uint64)[event],
+        count=np.ones(n, dtype=np.int64),
+        value=numbers[:, 1],
+        fields=remembered[event[:, None], plan.places[entity]],
+        filters=numbers[:, 2].astype(np.uint8),
+        row_event=event.astype(np.int32),
+    )
 
 
 def updates_of_transitions(spec: Spec, transitions: Sequence[LabelTransition]) -> EntityUpdates:
