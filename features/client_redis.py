@@ -4,6 +4,7 @@ Everything of ours that talks to Redis goes through `RedisLink`: it runs scripts
 turns whatever the library raises into `StoreUnavailable`.
 """
 
+import asyncio
 from collections.abc import Awaitable, Sequence
 from hashlib import sha1
 from typing import Any, TypeVar, cast
@@ -126,6 +127,38 @@ class RedisLink:
                 self.client.execute_command("EVAL", script, count, *keys, *args)
             )
         return cast(list[bytes], answer)
+
+    async def run_many(
+        self, script: str, calls: Sequence[tuple[Sequence[bytes], Sequence[bytes]]]
+    ) -> list[list[bytes] | StoreUnavailable]:
+        """Run a script for each (keys, args), in one round trip where one server has all keys.
+
+        Raises:
+            StoreUnavailable: No answer at all; on a cluster each call has its own.
+        """
+        if self.cluster or len(calls) == 1:
+            return list(await asyncio.gather(*(self._try(script, *call) for call in calls)))
+        digest = sha1(script.encode(), usedforsecurity=False).hexdigest()
+        pipeline = self.client.pipeline(transaction=False)
+        for keys, args in calls:
+            pipeline.execute_command("EVALSHA", digest, len(keys), *keys, *args)
+        answers = await self.ask(pipeline.execute(raise_on_error=False))
+        return [
+            await self._try(script, *call)
+            if isinstance(answer, NoScriptError)  # refused before anything was written
+            else StoreUnavailable("refused", str(answer))
+            if isinstance(answer, Exception)
+            else cast(list[bytes], answer)
+            for call, answer in zip(calls, answers, strict=True)
+        ]
+
+    async def _try(
+        self, script: str, keys: Sequence[bytes], args: Sequence[bytes]
+    ) -> list[bytes] | StoreUnavailable:
+        try:
+            return await self.run(script, keys, args)
+        except StoreUnavailable as error:
+            return error
 
     async def unlink_matching(self, pattern: bytes, keep_suffix: bytes) -> int:
         """Delete every key that matches a pattern, but for those with a suffix; return how many."""

@@ -105,6 +105,23 @@ class EntityUpdates:
         """Return the number of rows."""
         return len(self.keys)
 
+    def cut(self, begin: int, end: int) -> "EntityUpdates":
+        """Return the rows from `begin` to `end`; the columns are views."""
+        if begin == 0 and end == len(self):
+            return self
+        return EntityUpdates(
+            keys=self.keys[begin:end],
+            entity=self.entity[begin:end],
+            series=self.series[begin:end],
+            time_ms=self.time_ms[begin:end],
+            id=self.id[begin:end],
+            count=self.count[begin:end],
+            value=self.value[begin:end],
+            fields=self.fields[begin:end],
+            filters=self.filters[begin:end],
+            row_event=self.row_event[begin:end],
+        )
+
     def take(self, rows: Sequence[int] | NDArray[np.integer]) -> "EntityUpdates":
         """Return the rows of these indices, in this order."""
         index = np.asarray(rows, dtype=np.intp)

@@ -87,6 +87,22 @@ class UpdateRecord:
         return "e" if self.header.source == "e" else "l"
 
 
+@dataclass(frozen=True, slots=True)
+class RoutedHere:
+    """A record of the updates topic that this process sent itself, and still has unpacked.
+
+    The log has acknowledged it under this offset, so it may be applied before it is fetched.
+
+    Attributes:
+        timestamp: When it was handed over, ms since 1970 (nothing depends on it).
+    """
+
+    offset: int
+    timestamp: int
+    value: bytes | None
+    update: UpdateRecord
+
+
 _encoder = msgspec.msgpack.Encoder()
 _headers = msgspec.msgpack.Decoder(Header)
 
