@@ -8,6 +8,7 @@ aggregator's memory and opens the partition again.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from operator import attrgetter
 
 import numpy as np
 from numpy.typing import NDArray
@@ -109,8 +110,8 @@ class Aggregator:
     def cut(self, batch: Sequence[LogRecord], applied: Applied) -> Iterator[Chunk]:
         """Yield what to commit, one chunk after another; `settle` each before asking for the next.
 
-        What lies below the stored offset is skipped, and so is what this process routed itself
-        and has not yet got back through all that stands before it in the log.
+        What lies below the stored offset is skipped; so is what this process routed itself, if
+        something stands before it in the log that has not been fetched: it will be fetched too.
 
         Raises:
             UpdatesGap: The batch begins beyond the offset that the store waits for.
@@ -119,7 +120,7 @@ class Aggregator:
             StoreEpochMismatch, SchemaMismatch: Records are of another epoch or spec.
         """
         chunk = Chunk(self._next_offset)
-        for record in batch:
+        for record in sorted(batch, key=attrgetter("offset")):
             if record.offset < chunk.next_offset:
                 continue
             here = record if isinstance(record, RoutedHere) else None

@@ -205,20 +205,20 @@ class OwnedPartitions:
                 source = self._layout.sources[place.topic]
                 self._positions[source, place.partition] = router.position
 
-    async def _send(self, records: Sequence[RoutedRecord]) -> list[int]:
+    async def _send(self, records: Sequence[RoutedRecord]) -> None:
         """Send updates, and hand over those that are for us as soon as the log has them."""
         plain = [(record.partition, record.data) for record in records]
         offsets = await self._sender.send_all(self._layout.updates, plain)
-        if self._hand_over is not None:
-            ours: dict[Place, list[LogRecord]] = {}
-            now_ms = self._now_ms()
-            for record, offset in zip(records, offsets, strict=True):
-                if offset >= 0 and record.partition in self._aggregators:
-                    here = RoutedHere(offset, now_ms, record.data, record.update)
-                    ours.setdefault(Place(self._layout.updates, record.partition), []).append(here)
-            if ours:
-                await self._hand_over(list(ours.items()))
-        return offsets
+        if self._hand_over is None:
+            return
+        ours: dict[Place, list[LogRecord]] = {}
+        now_ms = self._now_ms()
+        for record, offset in zip(records, offsets, strict=True):
+            if offset >= 0 and record.partition in self._aggregators:
+                here = RoutedHere(offset, now_ms, record.data, record.update)
+                ours.setdefault(Place(self._layout.updates, record.partition), []).append(here)
+        if ours:
+            await self._hand_over(list(ours.items()))
 
     async def store_positions(self) -> None:
         """Keep the routers' positions, if they moved."""
@@ -244,6 +244,7 @@ class OwnedPartitions:
                 outcomes = await apply_together(
                     self._spec, self._store, [(a, todo[q]) for q, a in owned]
                 )
+                self._count([done for done in outcomes if isinstance(done, Applied)])
                 failed = [
                     place
                     for (place, _), outcome in zip(owned, outcomes, strict=True)
@@ -258,14 +259,12 @@ class OwnedPartitions:
 
     async def _settled(self, place: Place, outcome: Outcome) -> bool:
         """Do what an outcome asks for; return whether its batch is done with."""
-        if isinstance(outcome, Applied):
-            self._count(outcome)
-        elif isinstance(outcome, UpdatesGap):
+        if isinstance(outcome, UpdatesGap):
             await self._log.seek(place, outcome.next_offset)
         elif isinstance(outcome, StoreConflict | StoreUnavailable):
             await self._reopen(place, outcome)
             return False
-        else:
+        elif isinstance(outcome, Exception):
             raise outcome
         return True
 
@@ -290,17 +289,21 @@ class OwnedPartitions:
                     raise
                 await asyncio.sleep(STORE_RETRY_S)
 
-    def _count(self, applied: Applied) -> None:
+    def _count(self, done: Sequence[Applied]) -> None:
         metrics = self._metrics
-        metrics.commits.labels("ok").inc(applied.commits)
-        metrics.states.inc(applied.states)
-        metrics.updates.labels("applied").inc(applied.rows)
-        metrics.updates.labels("late").inc(applied.late)
-        metrics.updates.labels("duplicate").inc(applied.duplicates)
-        metrics.updates.labels("repeated").inc(applied.repeated)
-        if applied.appended_ms:
-            ages_ms = self._now_ms() - np.concatenate(applied.appended_ms)
-            metrics.freshness.observe_many(ages_ms / 1000)
+        metrics.commits.labels("ok").inc(sum(applied.commits for applied in done))
+        metrics.states.inc(sum(applied.states for applied in done))
+        for outcome, count in (
+            ("applied", sum(applied.rows for applied in done)),
+            ("late", sum(applied.late for applied in done)),
+            ("duplicate", sum(applied.duplicates for applied in done)),
+            ("repeated", sum(applied.repeated for applied in done)),
+        ):
+            if count:
+                metrics.updates.labels(outcome).inc(count)
+        appended_ms = [part for applied in done for part in applied.appended_ms]
+        if appended_ms:
+            metrics.freshness.observe_many((self._now_ms() - np.concatenate(appended_ms)) / 1000)
 
     def _lock(self, place: Place) -> asyncio.Lock:
         return self._locks.setdefault(place, asyncio.Lock())
