@@ -177,7 +177,7 @@ class OwnedPartitions:
                 return
             routed = router.route(batch, batch[-1].timestamp)
             records = routed.records + router.beat(batch[-1].timestamp, drained=False)
-            sends = [self._send(records)]
+            sends: list[Awaitable[object]] = [self._send(records)]
             if routed.rejects:
                 letters = [(None, dead_letter(*place, r, self._now_ms())) for r in routed.rejects]
                 sends.append(self._sender.send_all(self._layout.dead, letters))
