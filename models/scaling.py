@@ -24,7 +24,7 @@ class Scaling:
     """
 
     def __init__(self, n_features: int, left_out: Sequence[int] = ()) -> None:
-        """Start from the prior: mean 0, deviation 1; `left_out` are columns that are no quantity."""
+        """Start from the prior, mean 0 and deviation 1; `left_out` are columns without meaning."""
         self._left_out = list(left_out)
         self.count = np.full(n_features, PRIOR_ROWS)
         self.mean = np.zeros(n_features)
