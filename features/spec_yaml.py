@@ -205,6 +205,21 @@ def duration_text(duration_ms: int) -> str:
     return f"{duration_ms}ms"
 
 
+def span_text(duration_ms: int) -> str:
+    """Return any duration as a person reads it: 112 500 ms → `1m 52.5s`."""
+    parts = []
+    rest = duration_ms
+    for unit, size in (("d", 86_400_000), ("h", 3_600_000), ("m", 60_000)):
+        whole, rest = divmod(rest, size)
+        if whole:
+            parts.append(f"{whole}{unit}")
+    if rest and duration_ms < 1_000:
+        parts.append(f"{rest}ms")
+    elif rest:
+        parts.append(f"{rest / 1_000:g}s")
+    return " ".join(parts)
+
+
 def _one_of(given: str, allowed: Collection[str]) -> str:
     """Return what would have been right, and which of it is nearest to what was written."""
     text = f"expected one of: {', '.join(sorted(allowed))}"
