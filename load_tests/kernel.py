@@ -173,7 +173,9 @@ def measure_burst(spec: Spec, rounds: int) -> list[Row]:
         )
     note = ", ".join(f"{cost:.3f} µs each of {number}" for number, cost in costs.items())
     ratio = costs[20_000] / costs[1_000]
-    return [Row("cost of a row, 20 000 of one entity ÷ 1 000", ratio, "times", 2, 1.5, "lower", note)]
+    return [
+        Row("cost of a row, 20 000 of one entity ÷ 1 000", ratio, "times", 2, 1.5, "lower", note)
+    ]
 
 
 def measure_compilation() -> list[Row]:
