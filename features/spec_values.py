@@ -65,24 +65,25 @@ class Condition:
 
     def holds(self, event: Event, base_value: int | None) -> bool:
         """Whether the event meets it; an absent field meets nothing but `present: false`."""
+        field, test = self.field, self.test
         value: AttributeValue
-        if self.field == AMOUNT_FIELD:
+        if field == AMOUNT_FIELD:
             value = base_value
-        elif self.field == EVENT_TYPE_FIELD:
+        elif field == EVENT_TYPE_FIELD:
             value = event.event_type
         else:
-            value = event.entities.get(self.field)
+            value = event.entities.get(field)
             if value is None:
-                value = event.attributes.get(self.field)
-        if self.test == "present":
+                value = event.attributes.get(field)
+        if test == "present":
             return (value is not None) == (self.values == ("true",))
         if value is None:
             return False
-        if self.test == "is":
+        if test == "is":
             return text_of(value) in self.values
-        if self.test == "not":
+        if test == "not":
             return text_of(value) not in self.values
-        return not isinstance(value, bool | str) and _compare(self.test, value, self.bound)
+        return not isinstance(value, bool | str) and _compare(test, value, self.bound)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +100,7 @@ class FilterSpec:
             event: The event.
             base_value: Its amount in base minor units; none without an amount.
         """
-        return all(condition.holds(event, base_value) for condition in self.conditions)
+        return all([condition.holds(event, base_value) for condition in self.conditions])
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,8 +108,11 @@ class FeatureSpec:
     """One feature of an entity.
 
     Attributes:
+        aggregate: `count sum mean std min max first last ewma distinct label_count fraud_count
+            fraud_rate` over a level; `since_last is_new changed distance speed` without.
         level: Index into the entity's levels; none for what has no window.
-        field: Index into the entity's fields; none for what asks for no field.
+        field: Index into the entity's fields: of `distinct`, of `changed`, and of the latitude
+            for `distance` and `speed` (the longitude is the field behind it); else none.
     """
 
     name: str
@@ -176,22 +180,29 @@ class EventTerm:
     """One feature that is not read from a state.
 
     Attributes:
-        kind: `amount`, `calendar` (the name says which), `ratio` or `deviation`.
+        kind: `amount`, `calendar` (the name says which), `ratio`, `deviation` or `category`.
         inputs: Names of the features that it is made from: (of, to) for a ratio,
-            (value, mean, std) for a deviation.
+            (value, mean, std) for a deviation; of a category, the field of the event.
+        size: Of a category: how many indices there are, 0 for absent among them.
     """
 
     name: str
     kind: str
     inputs: tuple[str, ...] = ()
+    size: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, eq=False)
 class SpecValues:
     """Everything that a spec file says.
 
     Attributes:
+        entities: In file order; an entity's `index` is its place here.
         filters: Bit f of `EntityUpdates.filters` is of filter f.
+        event_terms: Features made from the event and from other features, in vector order;
+            they stand behind the features of the entities.
+        base_digits: Decimal digits of the base currency's minor unit: 2 for cents.
+        rates_version: Name of the rate table by which amounts become base minor units.
     """
 
     entities: tuple[EntitySpec, ...]
@@ -199,6 +210,7 @@ class SpecValues:
     event_terms: tuple[EventTerm, ...]
     event_rules: EventRules
     base_currency: str
+    base_digits: int
     currencies: Mapping[str, Currency]
     rates_version: str
     limits: Limits
@@ -206,6 +218,8 @@ class SpecValues:
 
 def text_of(value: str | float | bool) -> str:
     """Return a value as a spec file would write it: `true` and `false` are small."""
+    if isinstance(value, str):
+        return value
     if isinstance(value, bool):
         return "true" if value else "false"
     return str(value)
