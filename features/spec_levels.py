@@ -11,6 +11,7 @@ from typing import Final
 TILES_PER_WINDOW: Final = 64
 HEADER_BYTES: Final = 10
 COUNT_BYTES: Final = 2  # of rows in a head, of tiles in a level, of entries in a dictionary
+TILES_MAX: Final = 2 ** (8 * COUNT_BYTES) - 1  # of one level
 TIME_BYTES: Final = 6  # of a first time or tile number; enough for the year 9999
 BASE_VALUE_MAX: Final = 2**44  # largest amount, either sign, in base minor units
 VALUE_BITS: Final = 46  # of its zigzag
@@ -153,16 +154,25 @@ def _packed(values: int, bits: int) -> int:
 def coarsen(levels: tuple[Level, ...], budget_bytes: int, reorder_ms: int) -> tuple[Level, ...]:
     """Double tile widths, the most expensive level first, until all tiles fit the budget.
 
-    A level is never left with fewer than four tiles.
+    A level is never left with fewer than four tiles to a window, nor with more than `TILES_MAX`
+    (a short window with a long reorder time would have them).
 
     Raises:
         ValueError: They do not fit even so.
     """
     fitted = list(levels)
-    while sum(level.bytes_max(reorder_ms) for level in fitted) > budget_bytes:
+
+    def expense(i: int) -> tuple[bool, int, int]:
+        level = fitted[i]
+        return level.tiles_max(reorder_ms) > TILES_MAX, level.bytes_max(reorder_ms), i
+
+    while (
+        sum(level.bytes_max(reorder_ms) for level in fitted) > budget_bytes
+        or max(level.tiles_max(reorder_ms) for level in fitted) > TILES_MAX
+    ):
         able = [i for i, level in enumerate(fitted) if level.tile_ms * 4 < level.window_ms]
         if not able:
             raise ValueError(f"the tiles do not fit {budget_bytes} bytes")
-        worst = max(able, key=lambda i: (fitted[i].bytes_max(reorder_ms), i))
+        worst = max(able, key=expense)
         fitted[worst] = replace(fitted[worst], tile_ms=fitted[worst].tile_ms * 2)
     return tuple(fitted)

@@ -83,6 +83,20 @@ def test_a_tile_is_told_as_a_person_reads_it(duration_ms: int, text: str) -> Non
     assert span_text(duration_ms) == text
 
 
+@pytest.mark.parametrize(
+    ("condition", "text"),
+    [
+        ("{country: {not: [FR, DE]}}", "where country is present and not FR or DE"),
+        ("{mcc: {present: true}}", "where mcc is present"),
+        ("{mcc: {present: false}}", "where mcc is absent"),
+        ("{age: {at_most: 0.5}, channel: pos}", "where age is at most 0.5 and channel is pos"),
+    ],
+)
+def test_a_filter_is_told_in_words(condition: str, text: str, tmp_path: Path) -> None:
+    told = spec_of(RICH.replace("{channel: [ecom, moto]}", condition), tmp_path)
+    assert told.describe("card.count_over_10m_where_ecom").text.endswith(text)
+
+
 def test_units_follow_the_base_currency(tmp_path: Path) -> None:
     yen = RICH.replace("base: EUR", "base: JPY").replace(
         'rates: {EUR: "1", USD: "0.5"}', 'rates: {JPY: {rate: "1", minor_digits: 0}}'

@@ -95,6 +95,15 @@ def test_fields_are_shared_and_the_longitude_stands_behind_the_latitude(spec: Sp
     assert registers == [1, 0, 0, 0, 0, 1, 0, 0]
 
 
+def test_what_is_set_to_false_is_not_there(tmp_path: Path) -> None:
+    text = RICH.replace("distance: true", "distance: false").replace(
+        "is_new: true", "is_new: false"
+    )
+    spec = spec_of(text, tmp_path)
+    assert not any("from_last" in name or "is_new" in name for name in spec.feature_names)
+    assert [field.kind for field in spec.entities[0].fields] == ["hash"] * 3
+
+
 def test_a_composite_is_of_all_of_its_parts_or_of_nothing(spec: Spec) -> None:
     pair = spec.entities[2]
     assert pair.key == ("card", "merchant")
