@@ -138,7 +138,7 @@ def bench(servers: Servers, folder: Path, spec: Path = GOAL_SPEC, **env: str) ->
     name = f"load{os.getpid()}-{number}"
     settings = {
         KAFKA: servers.kafka.address,
-        REDIS: servers.redis.address,
+        REDIS: servers.store.address,
         "RISKBEAT_TOPIC_PREFIX": f"{name}.",
         "RISKBEAT_REDIS_PREFIX": f"{name}:",
         "RISKBEAT_DATA_DIR": str(home / "data"),

@@ -91,7 +91,7 @@ def run_at(servers: Servers, folder: Path, rate: float, seconds: float) -> tuple
             servers.kafka.address, run.topic("events.v1"), EVENTS_PARTITIONS, rate, seconds, 1
         )
         with (
-            reading(home, servers.redis.address, run.mark_keys()) as reader,
+            reading(home, servers.store.address, run.mark_keys()) as reader,
             producing(home, plan) as wait,
         ):
             arrivals: Arrivals = wait()

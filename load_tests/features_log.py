@@ -72,7 +72,8 @@ def body(event_id: str, at: str, cents: int, c: int, m: int, d: int, i: int) -> 
 def zipf(random: np.random.Generator, size: int, count: int) -> Ints:
     """Draw `count` ranks below `size`, rank k with a share of 1/(k + 1)."""
     shares = np.cumsum(1.0 / np.arange(1, size + 1))
-    return np.searchsorted(shares, random.random(count) * shares[-1]).astype(np.int64)
+    ranks = np.searchsorted(shares, random.random(count) * shares[-1])
+    return np.asarray(ranks, np.int64)
 
 
 def spread(random: np.random.Generator, size: int, count: int) -> Ints:

@@ -1,11 +1,11 @@
-"""Kafka → Redis at saturation: events per CPU-second of the worker, over a log that waits for it."""
+"""Kafka → Redis at saturation: events per CPU-second of the worker, on a log that waits."""
 
 import statistics
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from load_tests.features_bench import START_TIMEOUT_S, Bench, Look, bench
+from load_tests.features_bench import EVENTS_PARTITIONS, START_TIMEOUT_S, Bench, bench
 from load_tests.features_log import Log, fill, zipf_log
 from load_tests.features_servers import Servers
 from load_tests.report import Row
@@ -14,6 +14,7 @@ EVENTS, QUICK_EVENTS = 200_000, 40_000
 RUNS, QUICK_RUNS = 3, 1
 RUN_TIMEOUT_S = 120.0  # of one run, beyond the worker's start
 METRIC_SETTLE_S = 3.0
+LOOK_AGAIN_S = 0.2
 
 
 @dataclass(frozen=True)
@@ -51,15 +52,21 @@ class Saturated:
         return self.committed / self.wall_s
 
 
+@dataclass(frozen=True)
+class Rates:
+    """A saturated worker's events, by its CPU-second and by second of wall time."""
+
+    per_cpu_s: float
+    per_s: float
+
+
 def now_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
-def saturate(
-    run: Bench, log: Log, timeout_s: float = RUN_TIMEOUT_S
-) -> tuple[Saturated, list[Look]]:
+def saturate(run: Bench, log: Log, timeout_s: float = RUN_TIMEOUT_S) -> Saturated:
     """Fill the topic, start a worker, and watch it until all is committed."""
-    ends = fill(run.servers.kafka.address, run.topic("events.v1"), log, len_of(run))
+    ends = fill(run.servers.kafka.address, run.topic("events.v1"), log, EVENTS_PARTITIONS)
     process = run.start()
     before = run.servers.cpu_s()
     looks = run.looks(process, ends, "e", START_TIMEOUT_S + timeout_s)
@@ -81,24 +88,21 @@ def saturate(
         wall_s=max(last.at_s - opened.at_s, 1e-9),
         servers_cpu_s=spent,
         rss_bytes=process.rss_bytes,
-    ), looks
+    )
 
 
-LOOK_AGAIN_S = 0.2
-
-
-def len_of(run: Bench) -> int:
-    return int(run.env["RISKBEAT_EVENTS_PARTITIONS"])
-
-
-def measure_saturation(servers: Servers, folder: Path, quick: bool) -> tuple[list[Row], float]:
-    """Return the rows, and the median rate in events/s of wall time."""
+def measure_saturation(servers: Servers, folder: Path, quick: bool) -> tuple[list[Row], Rates]:
+    """Return the rows, and the median rates."""
     found = []
     for _ in range(QUICK_RUNS if quick else RUNS):
         log = zipf_log(QUICK_EVENTS if quick else EVENTS, now_ms())
         with bench(servers, folder) as run:
-            found.append(saturate(run, log)[0])
-    return rows_of(found, servers.words), statistics.median(each.per_s for each in found)
+            found.append(saturate(run, log))
+    rates = Rates(
+        statistics.median(each.per_cpu_s for each in found),
+        statistics.median(each.per_s for each in found),
+    )
+    return rows_of(found, servers.words), rates
 
 
 def rows_of(found: list[Saturated], words: str) -> list[Row]:
@@ -110,7 +114,7 @@ def rows_of(found: list[Saturated], words: str) -> list[Row]:
     )
     lost = sum(one.events - one.committed for one in found)
     uncounted = sum(abs(one.committed - one.accepted) for one in found)
-    what = "saturation: Kafka → Redis, 4 entities × 6 windows × 5 aggregates"
+    what = "saturation: Kafka → Redis, 4 entities x 6 windows x 5 aggregates"
     note = (
         f"median of {len(found)} runs ({each}) of {found[0].events} events over 48 h, Zipf 1/k; "
         "CPU from all partitions opened to the last commit: start-up and compilation are not in "

@@ -80,13 +80,13 @@ class Servers:
     """A broker and a store that answer."""
 
     kafka: Server
-    redis: Server
+    store: Server
     cores: Cores
 
     @property
     def words(self) -> str:
         """Say what they are and what is pinned."""
-        return f"{self.kafka.what}; {self.redis.what}; {self.cores.words()}"
+        return f"{self.kafka.what}; {self.store.what}; {self.cores.words()}"
 
     @property
     def apache(self) -> bool:
@@ -96,7 +96,7 @@ class Servers:
     def cpu_s(self) -> dict[str, float]:
         """Return CPU seconds so far of the servers whose processes can be seen."""
         found = {}
-        for name, server in (("Kafka", self.kafka), ("Redis", self.redis)):
+        for name, server in (("Kafka", self.kafka), ("Redis", self.store)):
             pid = _pid(server)
             if pid is not None:
                 found[name] = CpuClock(pid).read_s()
@@ -104,7 +104,7 @@ class Servers:
 
     def client(self) -> redis.Redis:
         """Return a connected client of the store."""
-        return redis.Redis.from_url(self.redis.address)
+        return redis.Redis.from_url(self.store.address)
 
     def used_bytes(self) -> int:
         """Return what the store holds in memory."""
@@ -115,7 +115,7 @@ class Servers:
         """Delete topics and keys with these prefixes; everything in a store of our own."""
         asyncio.run(_delete_topics(self.kafka.address, topic_prefix))
         with self.client() as client:
-            if self.redis.host is not None:
+            if self.store.host is not None:
                 client.flushall()
                 return
             for key in client.scan_iter(f"{redis_prefix}*", count=SCAN_COUNT):
