@@ -156,7 +156,7 @@ def bench(servers: Servers, folder: Path, spec: Path = GOAL_SPEC, **env: str) ->
             yield Bench(servers, processes, deployment, settings)
         finally:
             processes.stop()
-            servers.forget(f"{name}.", f"{name}:")
+            servers.forget(name, f"{name}:")
 
 
 def wait_opened(run: Bench) -> float:

@@ -34,7 +34,7 @@ from load_tests.processes import wait_until
 from load_tests.report import Row
 
 LOW_RATE = 200.0
-SECONDS, QUICK_SECONDS = 30.0, 8.0
+SECONDS, QUICK_SECONDS = 20.0, 8.0
 WARM_S = 3.0  # of arrivals that do not count: a new worker's first batches
 SETTLE_TIMEOUT_S = 60.0
 SETTLED_WORKER_S = 3.0  # between a worker's opening its partitions and the first arrival

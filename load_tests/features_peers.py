@@ -5,6 +5,7 @@ script (load_tests/peers) writes every result into the same Redis. Rates count t
 processes, from its first results to its last, or to the end of its time.
 """
 
+import math
 import os
 import shutil
 import signal
@@ -23,7 +24,8 @@ HERE = Path(__file__).parent / "peers"
 CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "riskbeat-peers"
 PEER_PYTHON = "3.11"
 INSTALL_TIMEOUT_S = 600.0
-PEER_TIMEOUT_S, QUICK_PEER_TIMEOUT_S = 300.0, 90.0  # of one peer, its start included
+START_TIMEOUT_S = 180.0  # of a peer, to its first results
+PEER_TIMEOUT_S, QUICK_PEER_TIMEOUT_S = 240.0, 60.0  # from there on
 QUICK_EVENTS = 20_000
 STOP_TIMEOUT_S = 20.0
 LOOK_S = 0.25
@@ -204,6 +206,7 @@ def _start(run: Bench, peer: Peer, python: Path, jar: str) -> tuple[subprocess.P
         "topic": run.topic("events.v1"),
         "redis": run.servers.store.address,
         "prefix": run.env["RISKBEAT_REDIS_PREFIX"],
+        "group": f"peer-{run.topic_prefix.rstrip('.')}",
         "folder": str(home / "peer"),
         "jar": jar,
     }
@@ -227,7 +230,7 @@ def _watch(
     clock = CpuClock(process.pid)
     start_s, key = time.monotonic(), f"{run.env['RISKBEAT_REDIS_PREFIX']}done"
     first: tuple[float, float] | None = None
-    last, rss_bytes, ended = (0.0, 0.0), 0, ""
+    first_s, last, rss_bytes, ended = math.inf, (0.0, 0.0), 0, ""
     with run.servers.client() as client:
         while not ended:
             running = process.poll() is None
@@ -235,14 +238,16 @@ def _watch(
             cpu_s = clock.read_s()
             rss_bytes = max(rss_bytes, clock.rss_bytes())
             if done and first is None:
-                first = (done, cpu_s)
+                first, first_s = (done, cpu_s), time.monotonic()
             if done > last[0]:
                 last = (done, cpu_s)
             if done >= events:
                 ended = "all of it"
             elif not running:
                 ended = f"it ended with {process.returncode}: {_tail(log)}"
-            elif time.monotonic() - start_s > timeout_s:
+            elif first is None and time.monotonic() - start_s > START_TIMEOUT_S:
+                ended = f"no result within {START_TIMEOUT_S:g} s: {_tail(log)}"
+            elif time.monotonic() - first_s > timeout_s:
                 ended = f"stopped at its bound of {timeout_s:g} s"
                 last = (done, cpu_s)
             time.sleep(LOOK_S)

@@ -111,9 +111,9 @@ class Servers:
         with self.client() as client:
             return int(client.info("memory")["used_memory"])
 
-    def forget(self, topic_prefix: str, redis_prefix: str) -> None:
-        """Delete topics and keys with these prefixes; everything in a store of our own."""
-        asyncio.run(_delete_topics(self.kafka.address, topic_prefix))
+    def forget(self, run: str, redis_prefix: str) -> None:
+        """Delete topics named for a run, and its keys; everything in a store of our own."""
+        asyncio.run(_delete_topics(self.kafka.address, run))
         with self.client() as client:
             if self.store.host is not None:
                 client.flushall()
@@ -221,11 +221,11 @@ def _kafka_answers(address: str) -> bool:
         return False
 
 
-async def _delete_topics(address: str, prefix: str) -> None:
+async def _delete_topics(address: str, word: str) -> None:
     admin = AIOKafkaAdminClient(bootstrap_servers=address)
     await admin.start()
     try:
-        mine = [name for name in await admin.list_topics() if name.startswith(prefix)]
+        mine = [name for name in await admin.list_topics() if word in name]
         if mine:
             await admin.delete_topics(mine)
     finally:

@@ -4,7 +4,6 @@ Hops are a sixtieth of the window (1 s at least), so an event is written into si
 are regrouped by entity with `group_by`, as its documentation asks. Results go to Redis in batches.
 """
 
-import re
 import sys
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -30,7 +29,7 @@ def happened_s(value):
 def make_app(told):
     """Return the app with its tables and agents."""
     sink = ours.Sink(told.redis, told.prefix, FLUSH_RESULTS)
-    name = f"faust-{re.sub('[^a-z0-9]', '', told.prefix)}"
+    name = told.group
     app = faust.App(
         name,
         broker=f"kafka://{told.kafka}",

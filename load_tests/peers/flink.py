@@ -70,7 +70,7 @@ def main():
         ) WITH (
           'connector' = 'kafka', 'topic' = '{told.topic}', 'format' = 'json',
           'properties.bootstrap.servers' = '{told.kafka}',
-          'properties.group.id' = 'flink', 'scan.startup.mode' = 'earliest-offset',
+          'properties.group.id' = '{told.group}', 'scan.startup.mode' = 'earliest-offset',
           'scan.bounded.mode' = 'latest-offset',
           'json.timestamp-format.standard' = 'ISO-8601')""")
     table.execute_sql("CREATE TABLE nowhere (n BIGINT) WITH ('connector' = 'blackhole')")

@@ -4,7 +4,6 @@ Events are regrouped by entity through topics of the broker (`group_by`), as its
 the card is the log's key already. Results go to Redis from `apply`, in batches.
 """
 
-import re
 from datetime import datetime, timedelta
 
 import sink as ours
@@ -32,7 +31,7 @@ def main():
     sink = ours.Sink(told.redis, told.prefix, FLUSH_RESULTS)
     app = Application(
         broker_address=told.kafka,
-        consumer_group=f"quix-{re.sub('[^a-z0-9]', '', told.prefix)}",
+        consumer_group=told.group,
         auto_offset_reset="earliest",
         state_dir=told.folder,
         commit_interval=COMMIT_S,

@@ -53,6 +53,6 @@ class Sink:
 def arguments():
     """Read what the harness tells a peer."""
     parser = argparse.ArgumentParser()
-    for name in ("kafka", "topic", "redis", "prefix", "folder", "jar"):
+    for name in ("kafka", "topic", "redis", "prefix", "group", "folder", "jar"):
         parser.add_argument(f"--{name}", default="")
     return parser.parse_args()
