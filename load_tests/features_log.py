@@ -43,6 +43,11 @@ class Log:
         """Return each event's partition: that of its card."""
         return np.asarray(self.entities["card"] % partitions)
 
+    def first(self, events: int) -> "Log":
+        """Return the log's first events."""
+        entities = {name: ids[:events] for name, ids in self.entities.items()}
+        return Log(self.time_ms[:events], entities, self.cents[:events])
+
     def distinct(self) -> int:
         """Count the entities that occur."""
         return sum(np.unique(ids).size for ids in self.entities.values())

@@ -14,7 +14,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from load_tests.features_bench import EVENTS_PARTITIONS, Bench, bench
+from load_tests.features_bench import Bench, bench
 from load_tests.features_log import fill, zipf_log
 from load_tests.features_saturation import EVENTS, now_ms
 from load_tests.features_servers import CpuClock, Servers
@@ -26,7 +26,9 @@ PEER_PYTHON = "3.11"
 INSTALL_TIMEOUT_S = 600.0
 START_TIMEOUT_S = 180.0  # of a peer, to its first results
 PEER_TIMEOUT_S, QUICK_PEER_TIMEOUT_S = 240.0, 60.0  # from there on
-QUICK_EVENTS = 20_000
+IDLE_S = 30.0  # without a new result: what is missing was dropped
+QUICK_SHARE = 10
+PARTITIONS = 1  # in one partition the log is in order for those who regroup it
 STOP_TIMEOUT_S = 20.0
 LOOK_S = 0.25
 RESULTS_OF_EVENT = 24  # four entities, six windows; each holds five aggregates
@@ -45,6 +47,7 @@ class Peer:
     Attributes:
         packages: What its environment holds, pinned.
         could_not: What of the goal it cannot express, or not like ours.
+        events: How many of the log it is given: fewer where more would not end.
         jar: Maven coordinates of a connector, if it needs one.
         java: Whether it needs Java.
     """
@@ -53,6 +56,7 @@ class Peer:
     script: str
     packages: tuple[str, ...]
     could_not: str
+    events: int
     jar: str = ""
     java: bool = False
 
@@ -64,6 +68,7 @@ PEERS = (
         ("apache-flink==2.3.0", *CLIENT),
         "expresses all 24 windows exactly; one OVER window a SELECT, so 24; a result stands "
         "as of the last event and does not decay; the sink is at-least-once and not fenced",
+        events=EVENTS,
         jar=FLINK_KAFKA,
         java=True,
     ),
@@ -73,6 +78,7 @@ PEERS = (
         ("quixstreams==3.28.0", *CLIENT),
         "expresses all 24 windows; regrouped events may pass each other, and what is later than "
         "1 s is dropped; a result does not decay; the sink is at-least-once and not fenced",
+        events=EVENTS // 20,
     ),
     Peer(
         "Faust 0.15.3 stock hopping tables",
@@ -80,6 +86,7 @@ PEERS = (
         ("faust-streaming==0.15.3", *CLIENT),
         "no sliding windows: sixty hops a window stand for it, so the far edge is off by up to "
         "1/60; a duplicate counts twice; a result does not decay",
+        events=EVENTS // 200,
     ),
 )
 
@@ -172,8 +179,9 @@ class PeerRun:
     def rows(self, what: str, peer: Peer) -> list[Row]:
         """Return the peer's rows."""
         note = (
-            f"{self.done:.0f} of {self.events} events' results in {self.seconds:.0f} s "
-            f"({self.ended}); CPU of all its processes from its first results on; {peer.could_not}"
+            f"{self.done:.0f} events' results of the log's first {self.events} events, in "
+            f"{self.seconds:.0f} s ({self.ended}); CPU of all its processes from its first "
+            f"results on; {peer.could_not}"
         )
         memory = self.rss_bytes / 2**20
         return [
@@ -186,11 +194,12 @@ def run_peer(
     servers: Servers, folder: Path, peer: Peer, python: Path, jar: str, quick: bool
 ) -> PeerRun:
     """Fill the log, start the peer, and watch its results until it is done or its time is over."""
-    events = QUICK_EVENTS if quick else EVENTS
+    events = peer.events // QUICK_SHARE if quick else peer.events
     timeout_s = QUICK_PEER_TIMEOUT_S if quick else PEER_TIMEOUT_S
-    with bench(servers, folder) as run:
+    log_of_all = zipf_log(EVENTS, now_ms())
+    with bench(servers, folder, RISKBEAT_EVENTS_PARTITIONS=str(PARTITIONS)) as run:
         topic = run.topic("events.v1")
-        fill(servers.kafka.address, topic, zipf_log(events, now_ms()), EVENTS_PARTITIONS)
+        fill(servers.kafka.address, topic, log_of_all.first(events), PARTITIONS)
         process, log = _start(run, peer, python, jar)
         try:
             return _watch(run, process, log, events, timeout_s)
@@ -230,7 +239,8 @@ def _watch(
     clock = CpuClock(process.pid)
     start_s, key = time.monotonic(), f"{run.env['RISKBEAT_REDIS_PREFIX']}done"
     first: tuple[float, float] | None = None
-    first_s, last, rss_bytes, ended = math.inf, (0.0, 0.0), 0, ""
+    first_s = last_s = math.inf
+    last, rss_bytes, ended = (0.0, 0.0), 0, ""
     with run.servers.client() as client:
         while not ended:
             running = process.poll() is None
@@ -240,7 +250,7 @@ def _watch(
             if done and first is None:
                 first, first_s = (done, cpu_s), time.monotonic()
             if done > last[0]:
-                last = (done, cpu_s)
+                last, last_s = (done, cpu_s), time.monotonic()
             if done >= events:
                 ended = "all of it"
             elif not running:
@@ -249,7 +259,8 @@ def _watch(
                 ended = f"no result within {START_TIMEOUT_S:g} s: {_tail(log)}"
             elif time.monotonic() - first_s > timeout_s:
                 ended = f"stopped at its bound of {timeout_s:g} s"
-                last = (done, cpu_s)
+            elif time.monotonic() - last_s > IDLE_S:
+                ended = f"no new result for {IDLE_S:g} s"
             time.sleep(LOOK_S)
     seconds = time.monotonic() - start_s
     rate = float("nan")

@@ -35,7 +35,7 @@ def make_app(told):
         broker=f"kafka://{told.kafka}",
         store="memory://",
         datadir=told.folder,
-        topic_partitions=4,
+        topic_partitions=1,
         topic_replication_factor=1,
         topic_disable_leader=True,
         table_standby_replicas=0,
@@ -47,7 +47,7 @@ def make_app(told):
 
     def handle(entity):
         tables = {
-            window: app.Table(f"{entity}_{window}", default=list, partitions=4)
+            window: app.Table(f"{entity}_{window}", default=list, partitions=1)
             .hopping(seconds, max(1.0, seconds / HOPS), expires=timedelta(seconds=seconds))
             .relative_to(lambda event: happened_s(event.value))
             for window, seconds in ours.WINDOWS_S.items()
@@ -74,5 +74,5 @@ if __name__ == "__main__":
     told = ours.arguments()
     app = make_app(told)
     Path(told.folder).mkdir(parents=True, exist_ok=True)
-    sys.argv = [sys.argv[0], "worker", "-l", "warning", "--without-web"]
+    sys.argv = [sys.argv[0], "worker", "-l", "warn", "--without-web"]
     app.main()

@@ -35,7 +35,7 @@ def main():
         auto_offset_reset="earliest",
         state_dir=told.folder,
         commit_interval=COMMIT_S,
-        loglevel="INFO",
+        loglevel="WARNING",
     )
     topic = app.topic(told.topic, value_deserializer="json", timestamp_extractor=event_ms)
     payments = app.dataframe(topic).apply(narrow)
