@@ -76,8 +76,9 @@ PEERS = (
         "Quix Streams 3.28 sliding windows",
         "quix.py",
         ("quixstreams==3.28.0", *CLIENT),
-        "expresses all 24 windows; regrouped events may pass each other, and what is later than "
-        "1 s is dropped; a result does not decay; the sink is at-least-once and not fenced",
+        "expresses all 24 windows; a log of several partitions is regrouped out of order, and what "
+        "is later than its grace is dropped (so: one partition here); a result does not decay; the "
+        "sink is at-least-once and not fenced",
         events=EVENTS // 20,
     ),
     Peer(

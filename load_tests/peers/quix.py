@@ -11,7 +11,7 @@ from quixstreams import Application
 from quixstreams.dataframe.windows.aggregations import Count, Max, Mean, Min, Sum
 
 GRACE = timedelta(seconds=1)
-FLUSH_RESULTS = 500
+FLUSH_RESULTS = 240
 COMMIT_S = 5.0
 
 
