@@ -19,6 +19,7 @@ from pytest import TempPathFactory, TerminalReporter
 
 from riskbeat.probe_kafka import KafkaSilent, probe_kafka
 from tests.live.kafka_maven import kafka_from_maven
+from tests.live.redis_cluster import Cluster, a_cluster
 from tests.live.servers import (
     EMBEDDED_BROKER,
     Server,
@@ -56,7 +57,7 @@ def pytest_terminal_summary(terminalreporter: TerminalReporter) -> None:
 def kafka_broker(tmp_path_factory: TempPathFactory) -> Iterator[Server]:
     server = _choose("RISKBEAT_TEST_KAFKA", KAFKAS, tmp_path_factory.mktemp("kafka"))
     try:
-        wait_until(lambda: _kafka_answers(server.address), f"{server.what} answers")
+        wait_until(lambda: kafka_answers(server.address), f"{server.what} answers")
         _used["Kafka"] = f"{server.what} ({server.address})"
         yield server
     finally:
@@ -114,6 +115,14 @@ def redis_prefix(redis_store: Server) -> Iterator[str]:
             client.unlink(key)
 
 
+@pytest.fixture(scope="session")
+def redis_cluster(tmp_path_factory: TempPathFactory) -> Iterator[Cluster]:
+    """A Redis Cluster of three nodes on loopback, shared by all tests that ask for it."""
+    with a_cluster(tmp_path_factory.mktemp("cluster")) as cluster:
+        _used["Redis Cluster"] = f"{len(cluster.nodes)} nodes ({cluster.url})"
+        yield cluster
+
+
 @pytest.fixture
 def redis_server(tmp_path: Path) -> Iterator[Server]:
     """A Redis of this test's own, with an append-only file, to stop, kill, pause and restart.
@@ -153,7 +162,7 @@ def _remove(server: Server) -> None:
         server.host.remove()
 
 
-def _kafka_answers(address: str) -> bool:
+def kafka_answers(address: str) -> bool:
     try:
         return asyncio.run(probe_kafka({"bootstrap_servers": address}, PROBE_TIMEOUT_S)) > 0
     except KafkaSilent:

@@ -1,5 +1,6 @@
-"""What every feature store promises: on the memory fake always, on Redis with `-m live`."""
+"""What every feature store promises: on the memory fake, and on Redis and a cluster of Redis."""
 
+import uuid
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from typing import Any
@@ -28,7 +29,13 @@ HOUR_MS = 3_600_000
 Stores = Callable[..., Any]
 
 
-@pytest.fixture(params=["memory", pytest.param("redis", marks=pytest.mark.live)])
+@pytest.fixture(
+    params=[
+        "memory",
+        pytest.param("redis", marks=pytest.mark.live),
+        pytest.param("cluster", marks=pytest.mark.live),
+    ]
+)
 async def stores(request: pytest.FixtureRequest) -> AsyncIterator[Stores]:
     """Makes stores over one shelf: two of them are two processes over one Redis."""
     if request.param == "memory":
@@ -41,8 +48,11 @@ async def stores(request: pytest.FixtureRequest) -> AsyncIterator[Stores]:
 
         yield make
         return
-    client = connect_redis(request.getfixturevalue("redis_url"))
-    prefix = request.getfixturevalue("redis_prefix")
+    if request.param == "cluster":
+        url, prefix = request.getfixturevalue("redis_cluster").url, f"t{uuid.uuid4().hex[:12]}:"
+    else:
+        url, prefix = request.getfixturevalue("redis_url"), request.getfixturevalue("redis_prefix")
+    client = connect_redis(url, cluster=request.param == "cluster")
 
     def make_redis(**changes: Any) -> RedisFeatureStore:
         values = {
