@@ -123,6 +123,7 @@ def judge(stage: Stage, *, twice: bool = True) -> Verdict:
     with client_of(stage.store.server) as client:
         kept = Kept(client, f"{REDIS_PREFIX}0:", UPDATES_PARTITIONS)
         drained = kept.settle(truth.ends, SETTLE_TIMEOUT_S, stage.workers.keep)
+        stage.until_settled()  # one that is still starting does not know yet how to stop
         statuses = stage.workers.end()
         found = kept.states()
         wrong = different(truth.states, found)
@@ -228,10 +229,14 @@ def measure(kills: int, seed: int, folder: Path) -> list[Row]:
     def say(words: str) -> None:
         print(f"{time.monotonic() - start_s:7.1f} s  {words}", flush=True)
 
+    def tell(stage: Stage) -> Callable[[str], None]:
+        return lambda words: say(f"{stage.kills:3d} kills  {words}")
+
     with a_kafka(folder / "kafka") as kafka, a_lossy_redis(folder / "redis") as store:
         wait_until(lambda: kafka_answers(kafka.address), f"{kafka.what} answers")
         say(f"{kafka.what}; {store.server.what}")
         with a_stage(folder, kafka, store, TOPIC_PREFIX, seed, say) as stage:
+            stage.say = tell(stage)
             attack(stage, kills)
             verdict = judge(stage)
             return rows_of(stage, verdict, time.monotonic() - start_s)

@@ -15,6 +15,7 @@ from tests.live.servers import ProcessHost, wait_until
 
 SLOTS = 16_384
 PRIMARIES = 3
+READS = ("HGET",)
 NODE_TIMEOUT_MS = 1_000  # after so long without an answer a node is voted dead
 
 
@@ -27,8 +28,10 @@ class Node:
     host: ProcessHost
 
     def ask(self, *command: Any) -> Any:
-        """Run a command on this node, whatever it is responsible for."""
+        """Run a command on this node; a replica answers from what it has."""
         with redis.Redis(LOOPBACK, self.port, socket_timeout=5) as client:
+            if command[0] in READS:
+                client.execute_command("READONLY")
             return client.execute_command(*command)
 
     def info(self) -> dict[str, str]:
