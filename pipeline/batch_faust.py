@@ -23,6 +23,8 @@ from faust.types import TP, ConsumerMessage
 from pipeline.featurize import Place
 from pipeline.mailbox import Batch
 
+HEARTBEATS_PER_SESSION = 12  # the living hear of a death by their next one
+
 Assign = Callable[[list[Place]], Awaitable[Mapping[Place, int]]]
 
 
@@ -97,7 +99,7 @@ class _ConsumerThread(driver.AIOKafkaConsumerThread):
             max_poll_records=options.max_records,
             max_poll_interval_ms=int(options.max_poll_interval_s * 1000),
             session_timeout_ms=int(options.session_timeout_s * 1000),
-            heartbeat_interval_ms=int(options.session_timeout_s * 1000 / 4),
+            heartbeat_interval_ms=int(options.session_timeout_s * 1000 / HEARTBEATS_PER_SESSION),
             rebalance_timeout_ms=int(options.session_timeout_s * 1000),
             fetch_max_wait_ms=int(options.fetch_max_wait_s * 1000),
             max_partition_fetch_bytes=options.fetch_max_bytes,
