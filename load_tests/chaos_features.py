@@ -51,6 +51,7 @@ WORKING_SHARE = 0.6  # how often a stroke waits for work to begin; else it hits 
 REBUILD_TIMEOUT_S = 600.0
 REBUILD_FETCH_RECORDS = "97"  # another cut of the same log
 NOT_RUN = "not run"
+ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 SHOWN = 3
 
 
@@ -205,12 +206,15 @@ def takeover_rows(stage: Stage) -> list[Row]:
 
 @contextmanager
 def stopped_by_signals() -> Iterator[None]:
-    """Turn SIGTERM and SIGHUP into Ctrl-C, so that everything that was started is ended."""
+    """Let every signal that ends us be Ctrl-C, so that everything that was started is ended.
+
+    A shell's background process is started deaf to SIGINT; it hears it here.
+    """
 
     def stop(number: int, _: object) -> None:
         raise KeyboardInterrupt(signal.Signals(number).name)
 
-    before = {n: signal.signal(n, stop) for n in (signal.SIGTERM, signal.SIGHUP)}
+    before = {n: signal.signal(n, stop) for n in ENDING}
     try:
         yield
     finally:
