@@ -6,7 +6,13 @@ from pathlib import Path
 
 from faust.types import StreamT
 
-from pipeline.batch_faust import Assign, BatchApp, ConsumerOptions, Fetched
+from pipeline.batch_faust import (
+    HEARTBEATS_PER_SESSION,
+    Assign,
+    BatchApp,
+    ConsumerOptions,
+    Fetched,
+)
 from pipeline.featurize import Layout
 from pipeline.featurize_config import FeaturizeConfig
 
@@ -52,7 +58,7 @@ def make_app(
         stream_wait_empty=False,
         stream_buffer_maxsize=BATCHES_WAITING,
         broker_session_timeout=config.session_timeout_s,
-        broker_heartbeat_interval=config.session_timeout_s / 4,
+        broker_heartbeat_interval=config.session_timeout_s / HEARTBEATS_PER_SESSION,
     )
     app.step_of_topic = lambda topic: AGGREGATE if topic == layout.updates else ROUTE
     app.assign_partitions = assign

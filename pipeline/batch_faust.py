@@ -14,7 +14,7 @@ from typing import Any, cast
 import aiokafka
 import faust
 from aiokafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssignor
-from aiokafka.errors import KafkaError
+from aiokafka.errors import KafkaError, NoOffsetForPartitionError
 from aiokafka.structs import OffsetAndMetadata, TopicPartition
 from faust.app.base import BootStrategy as FaustBoot
 from faust.transport.drivers import aiokafka as driver
@@ -23,14 +23,16 @@ from faust.types import TP, ConsumerMessage
 from pipeline.featurize import Place
 from pipeline.mailbox import Batch
 
+HEARTBEATS_PER_SESSION = 12  # the living hear of a death by their next one
+
 Assign = Callable[[list[Place]], Awaitable[Mapping[Place, int]]]
 
 
 @dataclass(frozen=True, slots=True)
 class Fetched:
-    """One step's records of one fetch, and the group generation in which it was made."""
+    """One step's records of one fetch, and which reading of the log they belong to."""
 
-    generation: int
+    reading: int
     batch: Batch
 
 
@@ -97,7 +99,7 @@ class _ConsumerThread(driver.AIOKafkaConsumerThread):
             max_poll_records=options.max_records,
             max_poll_interval_ms=int(options.max_poll_interval_s * 1000),
             session_timeout_ms=int(options.session_timeout_s * 1000),
-            heartbeat_interval_ms=int(options.session_timeout_s * 1000 / 4),
+            heartbeat_interval_ms=int(options.session_timeout_s * 1000 / HEARTBEATS_PER_SESSION),
             rebalance_timeout_ms=int(options.session_timeout_s * 1000),
             fetch_max_wait_ms=int(options.fetch_max_wait_s * 1000),
             max_partition_fetch_bytes=options.fetch_max_bytes,
@@ -105,7 +107,18 @@ class _ConsumerThread(driver.AIOKafkaConsumerThread):
 
 
 class BatchConsumer(driver.Consumer):
-    """Yields a `Fetched` per message, and reads where the worker says."""
+    """Yields a `Fetched` per message, and reads where the worker says.
+
+    Attributes:
+        reading: Number of the reading; None while it begins, and before the first.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        """Make Faust's consumer, which has not read yet."""
+        super().__init__(*args, **kwargs)
+        self.reading: int | None = None
+        self._readings = 0
+        self._beginning = asyncio.Lock()
 
     def _new_consumer_thread(self) -> _ConsumerThread:
         return _ConsumerThread(self, loop=self.loop, beacon=self.beacon)
@@ -117,11 +130,19 @@ class BatchConsumer(driver.Consumer):
         """Nothing was taken out of the fetch."""
 
     async def perform_seek(self) -> None:
-        """Seek every assigned partition to the offset that the worker names."""
-        assigned = [Place(*tp) for tp in sorted(self.assignment())]
-        offsets = await cast(BatchApp, self.app).assign_partitions(assigned)
-        for place, offset in offsets.items():
-            await self.seek_place(place, offset)
+        """Begin another reading: seek every partition to the offset that the worker names.
+
+        What was fetched in an earlier one, or while this one was beginning, must not be used: its
+        records need not follow on the offsets that were named.
+        """
+        async with self._beginning:
+            self.reading = None
+            self._readings += 1
+            assigned = [Place(*tp) for tp in sorted(self.assignment())]
+            offsets = await cast(BatchApp, self.app).assign_partitions(assigned)
+            for place, offset in offsets.items():
+                await self.seek_place(place, offset)
+            self.reading = self._readings
 
     async def seek_place(self, place: Place, offset: int) -> None:
         """Read a partition on from an offset, dropping what was fetched of it."""
@@ -138,15 +159,18 @@ class BatchConsumer(driver.Consumer):
         timeout: float,  # noqa: ASYNC109 (Faust's signature)
     ) -> AsyncIterator[tuple[TP, ConsumerMessage]]:
         """Yield one message for the records of each step's topics."""
-        generation_id = self.app.consumer_generation_id
-        records, active = await self._wait_next_records(timeout)
+        generation_id, reading = self.app.consumer_generation_id, self.reading
+        try:
+            records, active = await self._wait_next_records(timeout)
+        except NoOffsetForPartitionError:  # just assigned: where to read is named in a moment
+            return
         if not records or self.should_stop:
             return
-        if not self.flow_active:
-            await self.perform_seek()
+        if not self.flow_active or reading is None or reading != self.reading:
+            await self.perform_seek()  # these are lost to us, and the client has gone on
             return
         for batch in self._by_step(records, active or set()):
-            if not self.flow_active or self.app.consumer_generation_id != generation_id:
+            if not self.flow_active or reading != self.reading:
                 return
             place, first = batch[0]
             tp = TP(*place)
@@ -160,7 +184,7 @@ class BatchConsumer(driver.Consumer):
                     first[0].timestamp_type,
                     None,
                     None,
-                    cast(Any, Fetched(generation_id, batch)),
+                    cast(Any, Fetched(reading, batch)),
                     None,
                     0,
                     0,

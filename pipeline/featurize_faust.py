@@ -27,7 +27,7 @@ from pipeline.metrics import FeaturizeMetrics
 from pipeline.owned import OwnedPartitions
 from pipeline.producer_kafka import LogProducer
 from pipeline.topics_kafka import TopicPlan, ensure_topics
-from pipeline.watch import Watch
+from pipeline.watch import Watch, WorkerStalled
 
 BEAT_S = 0.1
 LAG_COMMIT_S = 5.0
@@ -91,7 +91,6 @@ class FeaturizeWorker:
         )
         waiting_max = config.limits.route_max_records
         self._mail = {ROUTE: Mailbox(waiting_max), AGGREGATE: Mailbox(waiting_max)}
-        self._generation: int | None = None
         self._pointer = pointer
         self._when_caught_up = when_caught_up
         self._watch = Watch(config.stall_s, self._layout.updates, time.monotonic)
@@ -101,7 +100,6 @@ class FeaturizeWorker:
     async def assign(self, places: list[Place]) -> Mapping[Place, int]:
         """Take partitions over; a refusal ends the process."""
         try:
-            self._generation = self._app.consumer_generation_id
             for mail in self._mail.values():
                 await mail.clear()
             return await self._owned.take_over(places)
@@ -116,9 +114,10 @@ class FeaturizeWorker:
         await self._post(AGGREGATE, fetched)
 
     async def _post(self, step: str, fetched: Fetched) -> None:
-        """Hand a batch to its step, unless it was fetched before the last assignment."""
-        if self._failure is None and fetched.generation == self._generation:
-            await self._mail[step].put(fetched.batch)
+        """Hand a batch to its step, unless it belongs to an earlier reading of the log."""
+        if self._failure is None:
+            wanted = fetched.reading
+            await self._mail[step].put(fetched.batch, lambda: wanted == self._consumer.reading)
 
     async def _hand_over(self, batch: Batch) -> None:
         await self._mail[AGGREGATE].put(batch)
@@ -163,6 +162,7 @@ class FeaturizeWorker:
     def fail(self, error: BaseException) -> None:
         """Remember the first failure and stop."""
         if self._failure is None:
+            error = self._app.crash_reason or error  # what Faust died of, not what followed
             self._failure = error
             log.error(
                 "worker.failed", error=type(error).__name__, detail=str(error), exc_info=error
@@ -226,8 +226,12 @@ class FeaturizeWorker:
         progress = self._owned.progress()
         ends = {}
         if progress:
-            async with asyncio.timeout(PROBE_TIMEOUT_S):
-                ends = {q: end for q, (_, end) in (await self.bounds(list(progress))).items()}
+            try:
+                async with asyncio.timeout(PROBE_TIMEOUT_S):
+                    ends = {q: end for q, (_, end) in (await self.bounds(list(progress))).items()}
+            except TimeoutError as error:
+                silence = f"the broker did not say within {PROBE_TIMEOUT_S:g} s where its log ends"
+                raise WorkerStalled(silence) from error
         lag = self._watch.check(progress, ends, self._app.rebalancing)
         self._metrics.lag.labels(ROUTE).set(lag.route)
         self._metrics.lag.labels(AGGREGATE).set(lag.aggregate)

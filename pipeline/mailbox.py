@@ -5,7 +5,7 @@ step takes whatever has come meanwhile, so batches grow with load and not with q
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from pipeline.featurize import Place
@@ -23,10 +23,12 @@ class Mailbox:
         self._records = 0
         self._changed = asyncio.Condition()
 
-    async def put(self, batch: Batch) -> None:
-        """Add a batch; returns when there was room for it."""
+    async def put(self, batch: Batch, wanted: Callable[[], bool] = lambda: True) -> None:
+        """Add a batch, if it is wanted when there is room for it; returns then."""
         async with self._changed:
             await self._changed.wait_for(lambda: self._records < self._records_max)
+            if not wanted():
+                return
             for place, records in batch:
                 self._waiting.setdefault(place, []).extend(records)
                 self._records += len(records)

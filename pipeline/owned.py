@@ -171,10 +171,10 @@ class OwnedPartitions:
             Whatever the sender raises: the process must stop.
         """
         source = self._layout.sources[place.topic]
+        router = self._routers.get(place)
         async with self._lock(place):
-            router = self._routers.get(place)
-            if router is None or not batch:
-                return
+            if router is None or router is not self._routers.get(place) or not batch:
+                return  # taken over anew while the batch waited: it need not follow on the offset
             routed = router.route(batch, batch[-1].timestamp)
             records = routed.records + router.beat(batch[-1].timestamp, drained=False)
             sends: list[Awaitable[object]] = [self._send(records)]

@@ -50,6 +50,7 @@ def featurize_config(settings: Settings, spec: Spec) -> FeaturizeConfig:
         updates_retention_ms=round(settings.updates_retention_s * 1000),
         limits=limits,
         session_timeout_s=settings.kafka_session_timeout_s,
+        instance_id=settings.kafka_instance_id,
         store_wait_s=settings.store_wait_s,
         stall_s=settings.stall_s,
         metrics_port=settings.metrics_port,

@@ -48,6 +48,12 @@ class KafkaSettings(BaseSettings):
     kafka_session_timeout_s: float = Field(
         6.0, ge=6, le=300, description="A silent group member is declared dead after this"
     )
+    kafka_instance_id: str | None = Field(
+        None,
+        pattern=r"^[a-zA-Z0-9._-]{1,249}$",
+        description="A featurize worker's own name in its group: started again within the session "
+        "timeout, it goes on with its partitions and no other worker stops for it",
+    )
     topic_prefix: str = Field(
         "riskbeat.", pattern=r"^[a-zA-Z0-9._-]*$", description="Put before every topic's name"
     )

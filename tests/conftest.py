@@ -10,6 +10,7 @@ import asyncio
 import os
 import uuid
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -17,8 +18,10 @@ import redis
 from aiokafka.admin import AIOKafkaAdminClient
 from pytest import TempPathFactory, TerminalReporter
 
+from features.client_redis import Client, connect_redis
 from riskbeat.probe_kafka import KafkaSilent, probe_kafka
 from tests.live.kafka_maven import kafka_from_maven
+from tests.live.redis_cluster import Cluster, a_cluster
 from tests.live.servers import (
     EMBEDDED_BROKER,
     Server,
@@ -34,6 +37,12 @@ from tests.live.servers import (
 
 PROBE_TIMEOUT_S = 5.0
 Launcher = Callable[[Path], Server]
+RedisOf = Callable[[str], tuple[Callable[[], Client], str]]
+CONTRACT_PARAMS = [
+    "memory",
+    pytest.param("redis", marks=pytest.mark.live),
+    pytest.param("cluster", marks=pytest.mark.live),
+]
 KAFKAS: dict[str, Launcher] = {
     "docker": kafka_in_docker,
     "maven": kafka_from_maven,
@@ -56,7 +65,7 @@ def pytest_terminal_summary(terminalreporter: TerminalReporter) -> None:
 def kafka_broker(tmp_path_factory: TempPathFactory) -> Iterator[Server]:
     server = _choose("RISKBEAT_TEST_KAFKA", KAFKAS, tmp_path_factory.mktemp("kafka"))
     try:
-        wait_until(lambda: _kafka_answers(server.address), f"{server.what} answers")
+        wait_until(lambda: kafka_answers(server.address), f"{server.what} answers")
         _used["Kafka"] = f"{server.what} ({server.address})"
         yield server
     finally:
@@ -114,6 +123,31 @@ def redis_prefix(redis_store: Server) -> Iterator[str]:
             client.unlink(key)
 
 
+@pytest.fixture(scope="session")
+def redis_cluster(tmp_path_factory: TempPathFactory) -> Iterator[Cluster]:
+    """A Redis Cluster of three nodes on loopback, shared by all tests that ask for it."""
+    with a_cluster(tmp_path_factory.mktemp("cluster")) as cluster:
+        _used["Redis Cluster"] = f"{len(cluster.nodes)} nodes ({cluster.url})"
+        yield cluster
+
+
+@pytest.fixture
+def redis_of(request: pytest.FixtureRequest) -> RedisOf:
+    """Names a kind of Redis, `redis` or `cluster` → (makes clients of it, a prefix of the test's).
+
+    What a contract suite is run on; nothing is started before it is asked for.
+    """
+
+    def choose(kind: str) -> tuple[Callable[[], Client], str]:
+        if kind == "cluster":
+            cluster: Cluster = request.getfixturevalue("redis_cluster")
+            return partial(connect_redis, cluster.url, cluster=True), f"t{uuid.uuid4().hex[:12]}:"
+        url = request.getfixturevalue("redis_url")
+        return partial(connect_redis, url), request.getfixturevalue("redis_prefix")
+
+    return choose
+
+
 @pytest.fixture
 def redis_server(tmp_path: Path) -> Iterator[Server]:
     """A Redis of this test's own, with an append-only file, to stop, kill, pause and restart.
@@ -153,7 +187,7 @@ def _remove(server: Server) -> None:
         server.host.remove()
 
 
-def _kafka_answers(address: str) -> bool:
+def kafka_answers(address: str) -> bool:
     try:
         return asyncio.run(probe_kafka({"bootstrap_servers": address}, PROBE_TIMEOUT_S)) > 0
     except KafkaSilent:

@@ -8,18 +8,19 @@ import pytest
 from api.claims import Claim, Claims, ClaimsUnavailable
 from api.claims_redis import RedisClaims
 from features.client_redis import connect_redis
+from tests.conftest import CONTRACT_PARAMS, RedisOf
 from tests.fakes_serving import MemoryClaims
 
 A, B = b"a" * 16, b"b" * 16
 
 
-@pytest.fixture(params=["memory", pytest.param("redis", marks=pytest.mark.live)])
-async def claims(request: pytest.FixtureRequest) -> AsyncIterator[Claims]:
+@pytest.fixture(params=CONTRACT_PARAMS)
+async def claims(request: pytest.FixtureRequest, redis_of: RedisOf) -> AsyncIterator[Claims]:
     if request.param == "memory":
         yield MemoryClaims()
         return
-    client = connect_redis(request.getfixturevalue("redis_url"))
-    prefix = request.getfixturevalue("redis_prefix")
+    connect, prefix = redis_of(request.param)
+    client = connect()
     yield RedisClaims(client, prefix, 30.0, 60.0, 10.0)
     await client.aclose()
 

@@ -1,4 +1,4 @@
-"""What every feature store promises: on the memory fake always, on Redis with `-m live`."""
+"""What every feature store promises: on the memory fake, and on Redis and a cluster of Redis."""
 
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
@@ -19,7 +19,8 @@ from features.store import (
     StoreEpochMismatch,
     Watermarks,
 )
-from features.store_redis import RedisFeatureStore, connect_redis
+from features.store_redis import RedisFeatureStore
+from tests.conftest import CONTRACT_PARAMS, RedisOf
 from tests.fakes import MemoryFeatureStore, MemoryShelf
 
 PARTITIONS = 4
@@ -28,8 +29,8 @@ HOUR_MS = 3_600_000
 Stores = Callable[..., Any]
 
 
-@pytest.fixture(params=["memory", pytest.param("redis", marks=pytest.mark.live)])
-async def stores(request: pytest.FixtureRequest) -> AsyncIterator[Stores]:
+@pytest.fixture(params=CONTRACT_PARAMS)
+async def stores(request: pytest.FixtureRequest, redis_of: RedisOf) -> AsyncIterator[Stores]:
     """Makes stores over one shelf: two of them are two processes over one Redis."""
     if request.param == "memory":
         shelf = MemoryShelf()
@@ -41,8 +42,8 @@ async def stores(request: pytest.FixtureRequest) -> AsyncIterator[Stores]:
 
         yield make
         return
-    client = connect_redis(request.getfixturevalue("redis_url"))
-    prefix = request.getfixturevalue("redis_prefix")
+    connect, prefix = redis_of(request.param)
+    client = connect()
 
     def make_redis(**changes: Any) -> RedisFeatureStore:
         values = {

@@ -17,6 +17,7 @@ from models.registry import (
     WeightsRegistry,
 )
 from models.registry_redis import RedisWeightsRegistry
+from tests.conftest import CONTRACT_PARAMS, RedisOf
 from tests.fakes_learn import MemoryWeightsRegistry
 
 KEEP = 3
@@ -31,14 +32,14 @@ class Shelf:
     reader: WeightsRegistry
 
 
-@pytest.fixture(params=["memory", pytest.param("redis", marks=pytest.mark.live)])
-async def shelf(request: pytest.FixtureRequest) -> AsyncIterator[Shelf]:
+@pytest.fixture(params=CONTRACT_PARAMS)
+async def shelf(request: pytest.FixtureRequest, redis_of: RedisOf) -> AsyncIterator[Shelf]:
     if request.param == "memory":
         registry = MemoryWeightsRegistry(KEEP)
         yield Shelf(registry, registry)
         return
-    url, prefix = (request.getfixturevalue(name) for name in ("redis_url", "redis_prefix"))
-    clients = [connect_redis(url) for _ in range(2)]
+    connect, prefix = redis_of(request.param)
+    clients = [connect() for _ in range(2)]
     try:
         yield Shelf(*(RedisWeightsRegistry(client, prefix, KEEP, poll_s=1.0) for client in clients))
     finally:

@@ -125,16 +125,23 @@ class Stage:
 
 @asynccontextmanager
 async def staged(
-    kafka: str, redis_url: str, topic_prefix: str, redis_prefix: str, folder: Path
+    kafka: str,
+    redis_url: str,
+    topic_prefix: str,
+    redis_prefix: str,
+    folder: Path,
+    *,
+    cluster: bool = False,
 ) -> AsyncIterator[Stage]:
     more = {
+        "REDIS_CLUSTER": str(cluster),
         "SPEC_PATH": str(ROOT / "features.yaml"),
         "KAFKA_SESSION_TIMEOUT_S": str(SESSION_TIMEOUT_S),
     }
     house = deployment(kafka, redis_url, topic_prefix, redis_prefix, folder, more)
     house.run("topics")
     spec = Spec.load(ROOT / "features.yaml")
-    client = connect_redis(redis_url)
+    client = connect_redis(redis_url, cluster=cluster)
     log = folder / "featurize.log"
     try:
         yield Stage(spec, kafka, Topics(topic_prefix), client, redis_prefix, house.env, log)
