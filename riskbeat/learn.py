@@ -23,7 +23,7 @@ from pipeline.learn_kafka import KafkaLearnLog, LogMoved
 from pipeline.learn_loop import CheckpointLost, LearnLoop, LoopRules
 from pipeline.metrics import LearnMetrics
 from pipeline.topics_kafka import TopicMismatch, ensure_topics
-from riskbeat.commands_ops import plan_topics
+from riskbeat.commands_ops import plan_topics, plan_weights
 from riskbeat.settings import Settings
 from riskbeat.store import redis_client
 
@@ -76,12 +76,14 @@ async def _learn(settings: Settings) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     client = redis_client(settings)
-    journal = KafkaLearnLog(settings.kafka_options(), settings.topics, settings.model_name, _now_ms)
+    journal = KafkaLearnLog(
+        settings.kafka_options(), settings.topics, spec.digest, settings.model_name, _now_ms
+    )
     try:
         with closing(SqliteJoinStore(settings.data_dir / "learn" / "join.sqlite")) as store:
             await ensure_topics(
                 settings.kafka_options(),
-                plan_topics(settings),
+                [*plan_topics(settings), plan_weights(settings, spec)],
                 replication=settings.topic_replication,
             )
             await journal.start()
@@ -127,7 +129,9 @@ def _loop(
     )
     learner = TorchLearner(spec.n_features, spec.digest, _recipe(settings), settings.model_name)
     step = LearnStep(step_rules, store, learner)
-    registry = RedisWeightsRegistry(client, settings.redis_prefix, settings.weights_kept)
+    registry = RedisWeightsRegistry(
+        client, settings.redis_prefix, spec.digest, settings.weights_kept
+    )
     return LearnLoop(
         loop_rules, journal, store, step, registry, signer, heard, _now_ms, time.monotonic
     )

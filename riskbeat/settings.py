@@ -67,7 +67,7 @@ class KafkaSettings(BaseSettings):
     )
     updates_retention_s: float = Field(12 * 3600.0, gt=0, description="Of `updates.v1`")
     weights_retention_s: float = Field(
-        3 * DAY_S, gt=0, description="Of `weights.v1`: how long decisions can be recomputed"
+        3 * DAY_S, gt=0, description="Of `weights.v1.…`: how long decisions can be recomputed"
     )
     dead_retention_s: float = Field(14 * DAY_S, gt=0, description="Of `dead.v1`")
 
