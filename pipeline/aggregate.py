@@ -99,7 +99,7 @@ class Aggregator:
         self._partition = partition
         self._source_partitions = source_partitions
         self._limits = limits
-        self._hot = HotStates(cache_max_bytes)
+        self.hot = self._hot = HotStates(cache_max_bytes)  # seen from outside by metrics
         self._reset()
 
     def _reset(self) -> None:
@@ -294,7 +294,7 @@ class Aggregator:
         applied.states += len(states)
 
     async def _load(self, keys: Sequence[bytes]) -> list[bytes]:
-        blobs = [self._hot.get(key) for key in keys]
+        blobs = self._hot.find_many(keys)
         cold = [key for key, blob in zip(keys, blobs, strict=True) if blob is None]
         found = iter(await self._store.load_many(self._partition, cold) if cold else ())
         return [next(found) if blob is None else blob for blob in blobs]
