@@ -122,6 +122,7 @@ class RedisWeightsRegistry:
             report_ttl_s: After this time without a report a scorer is no longer listed.
         """
         self._client: Any = client
+        self._sender_key = f"{prefix}labels:sender"
         self._base = f"{prefix}{{weights.{spec_digest[:LINE_CHARACTERS]}}}:"
         self._keep = keep_versions
         self._poll_s = poll_s
@@ -215,6 +216,11 @@ class RedisWeightsRegistry:
         args = [self._report_ttl_ms]
         flat = await self._run(_REPORT, self._keys("seen", "scorers"), args)
         return {flat[i].decode(): int(flat[i + 1]) for i in range(0, len(flat), 2)}
+
+    async def claim_labels(self, sender: str) -> str:
+        """Return which learner sends label transitions; see the port."""
+        before = await self._ask("SET", self._sender_key, sender, "NX", "GET")
+        return sender if before is None else bytes(before).decode()
 
     async def report_progress(self, offsets: Mapping[str, int], version: int) -> None:
         """Say how far the learner has come."""

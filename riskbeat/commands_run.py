@@ -41,10 +41,18 @@ def rebuild() -> None:
     sys.exit(_house("featurize").rebuild_features(settings))
 
 
-def learn() -> None:
+def learn(
+    anew: Annotated[
+        bool,
+        typer.Option(
+            "--anew",
+            help="If what was learned is of another spec or recipe, forget it and begin again.",
+        ),
+    ] = False,
+) -> None:
     """Learn: decisions and labels in, a signed and numbered set of weights out, every second."""
     settings = _start("learn")
-    sys.exit(_house("learn").run_learner(settings))
+    sys.exit(_house("learn").run_learner(settings, anew=anew))
 
 
 def serve(

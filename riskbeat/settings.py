@@ -148,6 +148,9 @@ class LearnSettings(BaseSettings):
     )
     learn_seed: int = Field(1, ge=0, description="Seeds the first weights and every draw")
     reservoir_rows: int = Field(200_000, ge=1, description="Earlier rows kept for learning again")
+    learn_sends_labels: bool = Field(
+        True, description="Off for a learner beside another one; one must send label transitions"
+    )
     weights_kept: int = Field(64, ge=2, description="Newest versions that the registry keeps")
     signing_key_path: Path = Field(
         Path("data/keys/signing.pem"), description="Ed25519 private key; only the learner reads it"
