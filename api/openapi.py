@@ -5,7 +5,8 @@ from typing import Any
 import msgspec
 
 from api.errors import PROBLEM_TYPE, Problem
-from features.event import Event, Label
+from features.event import Label
+from features.event_wire import Event
 from models.decision import Decision
 
 _REF = "#/components/schemas/{name}"

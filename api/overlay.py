@@ -15,7 +15,7 @@ from features.store import Reads, SourceMark
 from features.update import EntityUpdates
 
 ROWS_AT_FIRST = 4_096
-_COLUMNS = ("entity", "series", "time_ms", "id", "count", "value", "distinct")
+_COLUMNS = ("entity", "series", "time_ms", "id", "count", "value", "fields", "filters")
 
 
 class Place(NamedTuple):
@@ -60,7 +60,7 @@ class Overlay:
     """The rows of the last `overlay_s`, by entity. Bounded in events and in rows per entity."""
 
     def __init__(
-        self, overlay_s: float, events_max: int, rows_per_entity_max: int, max_distinct: int
+        self, overlay_s: float, events_max: int, rows_per_entity_max: int, max_fields: int
     ) -> None:
         """Bound everything.
 
@@ -68,7 +68,7 @@ class Overlay:
             overlay_s: Wall time for which an event is kept.
             events_max: Events kept; the oldest leave first.
             rows_per_entity_max: Newest rows that are kept of one entity.
-            max_distinct: Columns of `EntityUpdates.distinct`.
+            max_fields: Columns of `EntityUpdates.fields`.
         """
         self._keep_ms = int(overlay_s * 1000)
         self._events_max = events_max
@@ -76,7 +76,7 @@ class Overlay:
         self._accepted: deque[_Accepted] = deque()
         self._by_name: dict[str, _Accepted] = {}
         self._by_key: dict[bytes, deque[_Accepted]] = {}
-        self._rows = _Rows(max_distinct)
+        self._rows = _Rows(max_fields)
 
     @property
     def size(self) -> int:
@@ -180,9 +180,9 @@ class Overlay:
 class _Rows:
     """Update rows in preallocated columns, addressed by slot; grows by doubling, never shrinks."""
 
-    def __init__(self, max_distinct: int) -> None:
+    def __init__(self, max_fields: int) -> None:
         self._free: list[int] = []
-        self._columns = _empty(0, max_distinct)
+        self._columns = _empty(0, max_fields)
 
     def put(self, updates: EntityUpdates) -> list[int]:
         """Copy rows in; return their slots."""
@@ -213,7 +213,7 @@ class _Rows:
         old = self._columns
         size = len(old.time_ms)
         more = max(ROWS_AT_FIRST, size, count)
-        self._columns = _empty(size + more, old.distinct.shape[1])
+        self._columns = _empty(size + more, old.fields.shape[1])
         for name in _COLUMNS:
             getattr(self._columns, name)[:size] = getattr(old, name)
         self._free.extend(range(size, size + more))
@@ -232,7 +232,7 @@ def is_in(place: Place | None, marks: Sequence[SourceMark]) -> bool:
     return place.offset < marks[place.partition].next_offset
 
 
-def _empty(rows: int, max_distinct: int) -> EntityUpdates:
+def _empty(rows: int, max_fields: int) -> EntityUpdates:
     return EntityUpdates(
         keys=[],
         entity=np.zeros(rows, np.uint8),
@@ -241,6 +241,7 @@ def _empty(rows: int, max_distinct: int) -> EntityUpdates:
         id=np.zeros(rows, np.uint64),
         count=np.zeros(rows, np.int64),
         value=np.zeros(rows, np.int64),
-        distinct=np.zeros((rows, max_distinct), np.uint32),
+        fields=np.zeros((rows, max_fields), np.uint32),
+        filters=np.zeros(rows, np.uint8),
         row_event=np.zeros(0, np.int32),
     )

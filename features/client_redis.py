@@ -4,11 +4,14 @@ Everything of ours that talks to Redis goes through `RedisLink`: it runs scripts
 turns whatever the library raises into `StoreUnavailable`.
 """
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Sequence
 from hashlib import sha1
 from typing import Any, TypeVar, cast
 
+import hiredis
 from redis.asyncio import Redis, RedisCluster
+from redis.asyncio.connection import AbstractConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import NoScriptError, RedisError, ResponseError
@@ -51,7 +54,23 @@ def connect_redis(
     }
     if cluster:
         return RedisCluster.from_url(url, **options)
-    return Redis.from_url(url, **options)
+    client = Redis.from_url(url, **options)
+    pool = client.connection_pool
+    pool.connection_class = _packing(pool.connection_class)
+    return client
+
+
+class _Packing(AbstractConnection):
+    """Packs commands with hiredis: the library's own loop took a sixth of a worker's time."""
+
+    def pack_command(self, *args: Any) -> list[bytes]:
+        """Return a command in Redis' protocol; the first argument is one word."""
+        return [hiredis.pack_command(args)]
+
+
+def _packing(kind: type[AbstractConnection]) -> type[AbstractConnection]:
+    """Return the kind of connection (TCP, TLS, socket file) that packs with hiredis."""
+    return type(f"Packing{kind.__name__}", (_Packing, kind), {})
 
 
 class RedisLink:
@@ -108,6 +127,38 @@ class RedisLink:
                 self.client.execute_command("EVAL", script, count, *keys, *args)
             )
         return cast(list[bytes], answer)
+
+    async def run_many(
+        self, script: str, calls: Sequence[tuple[Sequence[bytes], Sequence[bytes]]]
+    ) -> list[list[bytes] | StoreUnavailable]:
+        """Run a script for each (keys, args), in one round trip where one server has all keys.
+
+        Raises:
+            StoreUnavailable: No answer at all; on a cluster each call has its own.
+        """
+        if self.cluster or len(calls) == 1:
+            return list(await asyncio.gather(*(self._try(script, *call) for call in calls)))
+        digest = sha1(script.encode(), usedforsecurity=False).hexdigest()
+        pipeline = self.client.pipeline(transaction=False)
+        for keys, args in calls:
+            pipeline.execute_command("EVALSHA", digest, len(keys), *keys, *args)
+        answers = await self.ask(pipeline.execute(raise_on_error=False))
+        return [
+            await self._try(script, *call)
+            if isinstance(answer, NoScriptError)  # refused before anything was written
+            else StoreUnavailable("refused", str(answer))
+            if isinstance(answer, Exception)
+            else cast(list[bytes], answer)
+            for call, answer in zip(calls, answers, strict=True)
+        ]
+
+    async def _try(
+        self, script: str, keys: Sequence[bytes], args: Sequence[bytes]
+    ) -> list[bytes] | StoreUnavailable:
+        try:
+            return await self.run(script, keys, args)
+        except StoreUnavailable as error:
+            return error
 
     async def scan(self, pattern: bytes) -> AsyncIterator[bytes]:
         """Yield every key that matches a pattern, on every node; some may come twice."""

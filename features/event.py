@@ -4,61 +4,68 @@ The wire is JSON (`schemas/event.json`). An `Event` is a value that was checked;
 station looks at raw bytes again.
 """
 
-import json
-import math
-import re
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Any, Literal, NoReturn, TypeVar
+from typing import Annotated, Literal
 
 import msgspec
 import xxhash
 
-EVENT_MAX_BYTES = 64 * 1024
-ID_MAX_CHARS = 256
-ENTITIES_MAX = 16
-ATTRIBUTES_MAX = 64
-AMOUNT_MAX_MINOR = 10**12
+from features import event_wire
+from features.event_wire import (
+    AMOUNT_MAX_MINOR,
+    ATTRIBUTES_MAX,
+    DEFAULT_TENANT,
+    ENTITIES_MAX,
+    EVENT_MAX_BYTES,
+    AttributeValue,
+    EventRejected,
+    Id,
+    Instant,
+    Name,
+    Text,
+    decode_strictly,
+)
+
+__all__ = [
+    "AMOUNT_MAX_MINOR",
+    "DEFAULT_TENANT",
+    "EVENT_MAX_BYTES",
+    "Amount",
+    "AttributeValue",
+    "Event",
+    "EventRejected",
+    "EventRules",
+    "EventType",
+    "Id",
+    "Instant",
+    "Label",
+    "Name",
+    "decision_id",
+    "entity_key",
+    "from_ms",
+    "identity",
+    "identity_hash",
+    "identity_of",
+    "parse_event",
+    "parse_label",
+    "partition_of",
+    "to_ms",
+]
+
 MAX_FUTURE_SKEW_S = 60.0
-DEFAULT_TENANT = "default"
 SEPARATOR = "\x1f"
+NAMES_KNOWN_MAX = 4096
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND = timedelta(milliseconds=1)
-_PATH = re.compile(r"`\$([^`]*)`$")
-_MISSING = re.compile(r"missing required field `([^`]+)`")
-
-Id = Annotated[
-    str, msgspec.Meta(min_length=1, max_length=ID_MAX_CHARS, pattern=r"^[^\x00-\x1f\x7f]*$(?!\n)")
-]
-Name = Annotated[str, msgspec.Meta(pattern=r"^[a-z][a-z0-9_]{0,63}$(?!\n)")]
-Instant = Annotated[datetime, msgspec.Meta(tz=True)]
-AttributeValue = str | int | float | bool | None
-T = TypeVar("T")
-
-
-class EventRejected(ValueError):
-    """The producer's fault: the bytes are no event (or label) that we can take.
-
-    Attributes:
-        code: Closed set of reasons, fit for a metric label.
-        pointer: JSON pointer (RFC 6901) of the field at fault; empty for the whole document.
-        detail: One readable sentence.
-    """
-
-    def __init__(self, code: str, pointer: str, detail: str) -> None:
-        """Name the reason, the place and the sentence."""
-        super().__init__(f"{pointer or '/'}: {detail}")
-        self.code = code
-        self.pointer = pointer
-        self.detail = detail
 
 
 class Amount(msgspec.Struct, frozen=True):
     """Money: an integer count of the currency's minor units, and the ISO 4217 code."""
 
     value: Annotated[int, msgspec.Meta(ge=-AMOUNT_MAX_MINOR, le=AMOUNT_MAX_MINOR)]
-    currency: Annotated[str, msgspec.Meta(pattern=r"^[A-Z]{3}$(?!\n)")]
+    currency: str
 
 
 class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -70,13 +77,13 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         amount: Absent for event types without money.
     """
 
-    event_type: Name
-    event_id: Id
+    event_type: str
+    event_id: Text
     event_time: Instant
-    entities: Annotated[dict[Name, Id], msgspec.Meta(min_length=1, max_length=ENTITIES_MAX)]
+    entities: Annotated[dict[str, Text], msgspec.Meta(min_length=1, max_length=ENTITIES_MAX)]
     amount: Amount | None = None
     attributes: Annotated[dict[str, AttributeValue], msgspec.Meta(max_length=ATTRIBUTES_MAX)] = {}
-    tenant: Id = DEFAULT_TENANT
+    tenant: Text = DEFAULT_TENANT
 
     @property
     def event_time_ms(self) -> int:
@@ -117,8 +124,9 @@ class EventRules(msgspec.Struct, frozen=True):
     max_future_skew_s: float = MAX_FUTURE_SKEW_S
 
 
-_MEMBERS: Mapping[str, Any] = {"entities": dict[Name, Id], "attributes": dict[str, AttributeValue]}
 _events = msgspec.json.Decoder(Event)
+_strict_events = msgspec.json.Decoder(event_wire.Event)
+_names_known: set[str] = set()
 _labels = msgspec.json.Decoder(Label)
 
 
@@ -177,7 +185,7 @@ def parse_event(body: bytes, rules: EventRules, appended_ms: int) -> Event:
     Raises:
         EventRejected: The bytes break the schema or the rules; names the field.
     """
-    event = _decode(_events, body)
+    event = _read_event(body, rules)
     event_type = rules.event_types.get(event.event_type)
     if event_type is None:
         known = ", ".join(sorted(rules.event_types))
@@ -197,13 +205,38 @@ def parse_event(body: bytes, rules: EventRules, appended_ms: int) -> Event:
     return event
 
 
+def _read_event(body: bytes, rules: EventRules) -> Event:
+    """Decode an event; every string of it obeys its pattern.
+
+    JSON has no control character inside a string but an escaped one, so a body without a
+    backslash (and without DEL) has none at all, and only names are left to be checked.
+    """
+    if len(body) <= EVENT_MAX_BYTES and b"\\" not in body and b"\x7f" not in body:
+        try:
+            event = _events.decode(body)
+        except (msgspec.MsgspecError, UnicodeDecodeError):
+            pass  # the strict decoder says what is wrong, and where
+        else:
+            amount = event.amount
+            if (
+                event.event_type in rules.event_types
+                and event.entities.keys() <= _names_known
+                and (amount is None or amount.currency in rules.currencies)
+            ):
+                return event
+    checked = decode_strictly(_strict_events, body)
+    if len(_names_known) < NAMES_KNOWN_MAX:
+        _names_known.update(checked.entities)
+    return _events.decode(body)
+
+
 def parse_label(body: bytes, rules: EventRules, appended_ms: int) -> Label:
     """Decode and check one label.
 
     Raises:
         EventRejected: The bytes break the schema or the rules; names the field.
     """
-    label = _decode(_labels, body)
+    label = decode_strictly(_labels, body)
     if label.event_type not in rules.event_types:
         known = ", ".join(sorted(rules.event_types))
         raise EventRejected("unknown_event_type", "/event_type", f"expected one of: {known}")
@@ -218,79 +251,3 @@ def _check_time(at_ms: int, pointer: str, skew_s: float, appended_ms: int) -> No
         raise EventRejected(
             "time_in_future", pointer, f"lies more than {skew_s:g} s after its arrival"
         )
-
-
-def _decode(decoder: msgspec.json.Decoder[T], body: bytes) -> T:
-    if len(body) > EVENT_MAX_BYTES:
-        raise EventRejected(
-            "too_large", "", f"{len(body)} bytes; at most {EVENT_MAX_BYTES} are taken"
-        )
-    try:
-        return decoder.decode(body)
-    except msgspec.ValidationError as error:
-        _reject_invalid(body, error)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        _reject_malformed(body, error)
-
-
-def _reject_invalid(body: bytes, error: msgspec.ValidationError) -> NoReturn:
-    """Turn msgspec's `… - at `$.amount.value`` into a JSON pointer and a code."""
-    text = str(error).partition(" - at ")[0]
-    path = _PATH.search(str(error))
-    steps = path.group(1).replace("[...]", "").split(".")[1:] if path else []
-    pointer = "".join(f"/{_escape(step)}" for step in steps)
-    missing = _MISSING.search(text)
-    if missing:
-        raise EventRejected("missing_field", f"{pointer}/{_escape(missing.group(1))}", text)
-    if steps and steps[0] in _MEMBERS:
-        pointer += _find_member(body, steps[0])
-    raise EventRejected("wrong_type", pointer, text) from error
-
-
-def _find_member(body: bytes, field: str) -> str:
-    """Return the pointer step of the first entity or attribute at fault, or nothing.
-
-    msgspec says `[...]` for a member of a mapping; this runs only for what was refused.
-    """
-    try:
-        members = json.loads(body)[field].items()
-    except (ValueError, RecursionError, AttributeError):
-        return ""
-    for name, value in members:
-        try:
-            msgspec.convert({name: value}, _MEMBERS[field])
-        except msgspec.ValidationError:
-            return f"/{_escape(name)}"
-        if isinstance(value, float) and not math.isfinite(value):
-            return f"/{_escape(name)}"
-    return ""
-
-
-def _reject_malformed(body: bytes, error: Exception) -> NoReturn:
-    """Name the field that holds NaN or Infinity, which JSON does not know; else the position."""
-    try:
-        pointer = _find_not_finite(json.loads(body), "")
-    except (ValueError, RecursionError):
-        pointer = None
-    if pointer is None:
-        raise EventRejected("malformed", "", str(error)) from error
-    raise EventRejected("not_finite", pointer, "must be a finite number") from error
-
-
-def _find_not_finite(value: Any, pointer: str) -> str | None:
-    if isinstance(value, float) and not math.isfinite(value):
-        return pointer
-    children: Any = ()
-    if isinstance(value, dict):
-        children = value.items()
-    elif isinstance(value, list):
-        children = enumerate(value)
-    for name, child in children:
-        found = _find_not_finite(child, f"{pointer}/{_escape(str(name))}")
-        if found is not None:
-            return found
-    return None
-
-
-def _escape(step: str) -> str:
-    return step.replace("~", "~0").replace("/", "~1")

@@ -14,14 +14,16 @@ from typing import Any, Final
 
 from features.event import EventRules
 from features.spec_levels import Level
-from features.spec_read import (
+from features.spec_read import read_values
+from features.spec_values import (
     Currency,
     EntitySpec,
     EventTerm,
     FeatureSpec,
+    FieldSpec,
+    FilterSpec,
     Limits,
     SpecValues,
-    read_values,
 )
 from features.spec_yaml import SpecError, duration_text, read_place
 
@@ -30,13 +32,15 @@ __all__ = [
     "EntitySpec",
     "EventTerm",
     "FeatureSpec",
+    "FieldSpec",
+    "FilterSpec",
     "Level",
     "Limits",
     "Spec",
     "SpecError",
 ]
 
-STATE_FORMAT: Final = 1
+STATE_FORMAT: Final = 2
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,12 +49,14 @@ class Spec:
 
     Attributes:
         entities: In file order; an entity's `index` is its place here.
+        filters: Named conditions; bit f of `EntityUpdates.filters` is of filter f.
         event_terms: Features made from the event and from other features, in vector order;
             they stand behind the features of the entities.
         rates_version: Name of the rate table by which amounts become base minor units.
     """
 
     entities: tuple[EntitySpec, ...]
+    filters: tuple[FilterSpec, ...]
     event_terms: tuple[EventTerm, ...]
     event_rules: EventRules
     base_currency: str
@@ -73,6 +79,7 @@ class Spec:
         """Return the spec of values that were read."""
         return cls(
             entities=values.entities,
+            filters=values.filters,
             event_terms=values.event_terms,
             event_rules=values.event_rules,
             base_currency=values.base_currency,
@@ -87,6 +94,7 @@ class Spec:
         content: dict[str, Any] = {
             "format": STATE_FORMAT,
             "entities": [asdict(entity) for entity in self.entities],
+            "filters": [asdict(one) for one in self.filters],
             "event_terms": [asdict(term) for term in self.event_terms],
             "base": self.base_currency,
             "rates": {name: asdict(c) for name, c in self.currencies.items()},
@@ -117,9 +125,9 @@ class Spec:
         return len(self.feature_names)
 
     @property
-    def max_distinct(self) -> int:
-        """Most distinct fields of any entity: the columns of `EntityUpdates.distinct`."""
-        return max(len(entity.distinct_fields) for entity in self.entities)
+    def max_fields(self) -> int:
+        """Most fields of any entity: the columns of `EntityUpdates.fields`."""
+        return max(len(entity.fields) for entity in self.entities)
 
     @property
     def dedup_horizon_ms(self) -> int:

@@ -18,7 +18,7 @@ HLL_TILE_MAX_BYTES: Final = 41
 # Tile columns; the index of a column is its bit in `Level.columns`.
 COUNT, SUM, SQUARES_HIGH, SQUARES_LOW, MIN, MAX, LABELS, FRAUDS = range(8)
 COLUMNS: Final = 8
-DISTINCT_SHIFT: Final = COLUMNS  # bit 8 + f: registers of the entity's distinct field f
+DISTINCT_SHIFT: Final = COLUMNS  # bit 8 + f: registers of the entity's field f
 _COLUMN_BYTES: Final = {
     COUNT: 4,
     SUM: 8,
@@ -53,11 +53,13 @@ class Level:
     Attributes:
         tile_ms: Width of its tiles; tile i covers [i·tile_ms, (i+1)·tile_ms).
         columns: Bit set of the tile columns that its aggregates need.
+        filter: Index of the filter whose events alone count; -1 for all events.
     """
 
     window_ms: int
     tile_ms: int
     columns: int
+    filter: int = -1
 
     def tiles_max(self, reorder_ms: int) -> int:
         """Return how many tiles can be alive at once."""
@@ -81,14 +83,14 @@ def tile_ms_of(window_ms: int) -> int:
 
 
 def heads_bytes_max(
-    head_events: int, label_head_events: int, distinct_fields: int, longest_ms: int, reorder_ms: int
+    head_events: int, label_head_events: int, fields: int, longest_ms: int, reorder_ms: int
 ) -> int:
     """Return the most bytes that the two heads can take in a state, however wide its tiles."""
     kept_ms = longest_ms + longest_ms // 2 + reorder_ms
     time_bytes = (kept_ms.bit_length() + 7) // 8
-    event = time_bytes + 8 + VALUE_MAX_BYTES + 4 * distinct_fields
+    event = time_bytes + 8 + VALUE_MAX_BYTES + 4 * fields
     label = time_bytes + 8 + 2
-    fixed = HEADER_BYTES + 2 * SERIES_BYTES + 4 * distinct_fields
+    fixed = HEADER_BYTES + 2 * SERIES_BYTES + 4 * fields
     return fixed + head_events * event + label_head_events * label
 
 

@@ -1,7 +1,6 @@
 """YAML nodes → checked values of a spec: the grammar of features.yaml."""
 
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from fractions import Fraction
@@ -17,87 +16,19 @@ from features.spec_levels import (
     heads_bytes_max,
     tile_ms_of,
 )
-from features.spec_terms import EventTerm, read_terms
-from features.spec_yaml import Place, SpecError, duration_text
+from features.spec_terms import read_terms
+from features.spec_values import Currency, EntitySpec, FeatureSpec, FieldSpec, Limits, SpecValues
+from features.spec_yaml import Place, duration_text
 
 ENTITIES_MAX: Final = 8
 WINDOWS_MAX: Final = 12
-DISTINCT_FIELDS_MAX: Final = 4
+FIELDS_MAX: Final = 8
 FEATURES_MAX: Final = 512
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
 _CODE = re.compile(r"[A-Z]{3}")
 _OF_AMOUNT: Final = frozenset({"sum", "mean", "std", "min", "max"})
 _AGGREGATES: Final = frozenset(COLUMNS_OF) | {"since_last"}
 _DAY_MS: Final = 86_400_000
-
-
-@dataclass(frozen=True, slots=True)
-class Currency:
-    """How many base minor units one minor unit is: numerator / denominator, exactly."""
-
-    numerator: int
-    denominator: int
-
-
-@dataclass(frozen=True, slots=True)
-class FeatureSpec:
-    """One feature of an entity.
-
-    Attributes:
-        level: Index into the entity's levels; none for `since_last`.
-        field: Index into the entity's distinct fields; none for other aggregates.
-    """
-
-    name: str
-    aggregate: str
-    level: int | None
-    field: int | None
-
-
-@dataclass(frozen=True, slots=True)
-class EntitySpec:
-    """One kind of thing that payments have in common: a card, a merchant, a device."""
-
-    name: str
-    index: int
-    levels: tuple[Level, ...]
-    distinct_fields: tuple[str, ...]
-    features: tuple[FeatureSpec, ...]
-
-    @property
-    def windows_ms(self) -> tuple[int, ...]:
-        """Window lengths, ascending."""
-        return tuple(level.window_ms for level in self.levels)
-
-    @property
-    def feature_names(self) -> tuple[str, ...]:
-        """Names in vector order."""
-        return tuple(feature.name for feature in self.features)
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """The named limits of a state, with their defaults."""
-
-    head_events: int = 256
-    label_head_events: int = 64
-    dedup_horizon_ms: int = 3_600_000
-    reorder_ms: int = 5_000
-    blob_max_bytes: int = 16_384
-    max_future_skew_ms: int = 60_000
-
-
-@dataclass(frozen=True, slots=True)
-class SpecValues:
-    """Everything that a spec file says."""
-
-    entities: tuple[EntitySpec, ...]
-    event_terms: tuple[EventTerm, ...]
-    event_rules: EventRules
-    base_currency: str
-    currencies: Mapping[str, Currency]
-    rates_version: str
-    limits: Limits
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +62,7 @@ def read_values(root: Place) -> SpecValues:
     kinds = _read_event_types(top["event_types"], entities)
     return SpecValues(
         entities=entities,
+        filters=(),
         event_terms=terms,
         event_rules=EventRules(kinds, frozenset(currencies), limits.max_future_skew_ms / 1000),
         base_currency=base,
@@ -219,8 +151,8 @@ def _read_entity(name: str, index: int, place: Place, limits: Limits) -> EntityS
     fields = tuple(dict.fromkeys(wish.field for wish in wishes if wish.field is not None))
     if not 1 <= len(windows) <= WINDOWS_MAX:
         raise place.error(f"expected aggregates over 1 to {WINDOWS_MAX} different windows")
-    if len(fields) > DISTINCT_FIELDS_MAX:
-        raise place.error(f"expected at most {DISTINCT_FIELDS_MAX} distinct fields")
+    if len(fields) > FIELDS_MAX:
+        raise place.error(f"expected at most {FIELDS_MAX} fields")
     levels = tuple(Level(w, tile_ms_of(w), _columns(wishes, fields, w)) for w in windows)
     heads = heads_bytes_max(
         limits.head_events, limits.label_head_events, len(fields), windows[-1], limits.reorder_ms
@@ -241,7 +173,7 @@ def _read_entity(name: str, index: int, place: Place, limits: Limits) -> EntityS
         )
         for wish in wishes
     )
-    return EntitySpec(name, index, levels, fields, features)
+    return EntitySpec(name, index, (name,), levels, tuple(map(FieldSpec, fields)), features)
 
 
 def _read_wishes(kind: str, place: Place) -> list[_Wish]:
@@ -287,7 +219,3 @@ def _wish_text(wish: _Wish) -> str:
     if wish.aggregate in _OF_AMOUNT:
         text += "_of_amount"
     return f"{text}_over_{duration_text(wish.window_ms)}"
-
-
-__all__ = ["Currency", "EntitySpec", "EventTerm", "FeatureSpec", "Limits", "SpecError",
-           "SpecValues", "read_values"]  # fmt: skip

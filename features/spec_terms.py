@@ -1,9 +1,9 @@
 """YAML nodes → event terms: features made from the event itself and from other features."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Final
 
+from features.spec_values import EventTerm
 from features.spec_yaml import Place, duration_text
 
 AMOUNT: Final = "event.amount"
@@ -13,21 +13,6 @@ CALENDAR: Final = {
     "night": ("event.is_night",),
     "weekend": ("event.is_weekend",),
 }
-
-
-@dataclass(frozen=True, slots=True)
-class EventTerm:
-    """One feature that is not read from a state.
-
-    Attributes:
-        kind: `amount`, `calendar` (the name says which), `ratio` or `deviation`.
-        inputs: Names of the features that it is made from: (of, to) for a ratio,
-            (value, mean, std) for a deviation.
-    """
-
-    name: str
-    kind: str
-    inputs: tuple[str, ...] = ()
 
 
 def read_terms(top: Mapping[str, Place], names: frozenset[str]) -> tuple[EventTerm, ...]:

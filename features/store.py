@@ -233,6 +233,13 @@ class FeatureWriter(Protocol):
             StoreUnavailable: No answer.
         """
 
+    async def load_across(self, wanted: Mapping[int, Sequence[bytes]]) -> list[bytes]:
+        """Return the states of keys by the partition that owns them, in the order asked.
+
+        Raises:
+            StoreUnavailable: No answer.
+        """
+
     async def load_dedup(
         self, partition: int, watermarks: Watermarks, horizon_ms: int
     ) -> dict[DedupBucket, bytes]:
@@ -250,6 +257,16 @@ class FeatureWriter(Protocol):
             StoreEpochMismatch: Another epoch is alive, or the partition vanished.
             SchemaMismatch: Another spec or partition count filled it.
             StoreUnavailable: No answer; it may or may not be written.
+        """
+
+    async def commit_many(self, commits: Sequence[Commit]) -> list[StoreError | None]:
+        """Write commits of different partitions in one round trip, each atomic by itself.
+
+        Returns:
+            For each, what `commit_batch` would have raised, or none.
+
+        Raises:
+            StoreUnavailable: No answer at all; any of them may or may not be written.
         """
 
     async def load_position(self, source: Source, partition: int) -> int | None:

@@ -22,7 +22,9 @@ from features.store import (
     Reads,
     SchemaMismatch,
     Source,
+    StoreError,
     StoreEvicts,
+    StoreUnavailable,
     Watermarks,
     decode_watermarks,
     encode_watermarks,
@@ -167,6 +169,15 @@ class RedisFeatureStore:
         state = self._tags[partition] + b"s:"
         return await self._link.get_many([state + key for key in keys])
 
+    async def load_across(self, wanted: Mapping[int, Sequence[bytes]]) -> list[bytes]:
+        """Return the states of keys by the partition that owns them, in the order asked."""
+        if self._link.cluster:
+            parts = [self.load_many(p, keys) for p, keys in wanted.items()]
+            return [blob for part in await asyncio.gather(*parts) for blob in part]
+        return await self._link.get_many(
+            [self._tags[p] + b"s:" + key for p, keys in wanted.items() for key in keys]
+        )
+
     async def load_dedup(
         self, partition: int, watermarks: Watermarks, horizon_ms: int
     ) -> dict[DedupBucket, bytes]:
@@ -177,10 +188,29 @@ class RedisFeatureStore:
 
     async def commit_batch(self, commit: Commit) -> None:
         """Write all of it in one atomic step, if the store is where the writer believes."""
+        for refused in await self.commit_many([commit]):
+            if refused is not None:
+                raise refused
+
+    async def commit_many(self, commits: Sequence[Commit]) -> list[StoreError | None]:
+        """Write commits of different partitions in one round trip, each atomic by itself."""
+        answers = await self._link.run_many(COMMIT, [self._call_of(commit) for commit in commits])
+        return [
+            answer
+            if isinstance(answer, StoreUnavailable)
+            else None
+            if answer[0] == b"ok"
+            else refusal(answer[0], answer[1:], commit.partition, self._epoch)
+            for commit, answer in zip(commits, answers, strict=True)
+        ]
+
+    def _call_of(self, commit: Commit) -> tuple[list[bytes], list[bytes]]:
+        """Return keys and arguments of `COMMIT`."""
         p = commit.partition
         tag = self._tags[p]
+        state = tag + b"s:"
         keys = [tag + b"meta", tag + b"mark"]
-        keys.extend(tag + b"s:" + key for key in commit.states)
+        keys.extend([state + key for key in commit.states])
         keys.extend(self._dedup_key(p, bucket) for bucket in commit.dedup_add)
         keys.extend(self._dedup_key(p, bucket) for bucket in commit.dedup_drop)
         args: list[bytes] = [
@@ -195,9 +225,7 @@ class RedisFeatureStore:
             *commit.states.values(),
             *commit.dedup_add.values(),
         ]
-        status, *rest = await self._link.run(COMMIT, keys, args)
-        if status != b"ok":
-            raise refusal(status, rest, p, self._epoch)
+        return keys, args
 
     async def load_position(self, source: Source, partition: int) -> int | None:
         """Return the offset from which a router must go on, `None` if it never stored one."""

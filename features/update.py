@@ -3,8 +3,9 @@
 The columns are what a state is made of, what the updates topic carries, and what the kernel reads.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Annotated, Literal
 
 import msgspec
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 
 from features.event import (
     DEFAULT_TENANT,
+    AttributeValue,
     Event,
     Id,
     Instant,
@@ -23,10 +25,11 @@ from features.event import (
     identity_of,
     to_ms,
 )
-from features.spec import Currency, Spec
+from features.spec import Currency, FieldSpec, Spec
 
 SERIES_EVENT = 0
 SERIES_LABEL = 1
+HASHES_KEPT = 1 << 16  # of field values seen of late, about 200 bytes each
 
 __all__ = [
     "SERIES_EVENT",
@@ -36,6 +39,7 @@ __all__ = [
     "base_value",
     "concat_updates",
     "distinct_hash",
+    "field_value",
     "updates_of_events",
     "updates_of_transitions",
 ]
@@ -80,8 +84,9 @@ class EntityUpdates:
         id: uint64, shape (n,): hash of the identity, or of the transition id.
         count: int64, shape (n,): +1 for events, ±1 for labels.
         value: int64, shape (n,): base minor units, or ±1 for fraud and 0 for legit.
-        distinct: uint32, shape (n, spec.max_distinct): hash of each of the entity's distinct
-            fields; 0 where the event has none.
+        fields: uint32, shape (n, spec.max_fields): each of the entity's fields; 0 where the event
+            has none, and for labels.
+        filters: uint8, shape (n,): bit f is set where the event meets filter f; 0 for labels.
         row_event: int32, shape (n,): which of the events (or transitions) a row comes from.
     """
 
@@ -92,12 +97,30 @@ class EntityUpdates:
     id: NDArray[np.uint64]
     count: NDArray[np.int64]
     value: NDArray[np.int64]
-    distinct: NDArray[np.uint32]
+    fields: NDArray[np.uint32]
+    filters: NDArray[np.uint8]
     row_event: NDArray[np.int32]
 
     def __len__(self) -> int:
         """Return the number of rows."""
         return len(self.keys)
+
+    def cut(self, begin: int, end: int) -> "EntityUpdates":
+        """Return the rows from `begin` to `end`; the columns are views."""
+        if begin == 0 and end == len(self):
+            return self
+        return EntityUpdates(
+            keys=self.keys[begin:end],
+            entity=self.entity[begin:end],
+            series=self.series[begin:end],
+            time_ms=self.time_ms[begin:end],
+            id=self.id[begin:end],
+            count=self.count[begin:end],
+            value=self.value[begin:end],
+            fields=self.fields[begin:end],
+            filters=self.filters[begin:end],
+            row_event=self.row_event[begin:end],
+        )
 
     def take(self, rows: Sequence[int] | NDArray[np.integer]) -> "EntityUpdates":
         """Return the rows of these indices, in this order."""
@@ -110,7 +133,8 @@ class EntityUpdates:
             id=self.id[index],
             count=self.count[index],
             value=self.value[index],
-            distinct=self.distinct[index],
+            fields=self.fields[index],
+            filters=self.filters[index],
             row_event=self.row_event[index],
         )
 
@@ -129,7 +153,8 @@ def concat_updates(parts: Sequence[EntityUpdates]) -> EntityUpdates:
         id=np.concatenate([part.id for part in parts]),
         count=np.concatenate([part.count for part in parts]),
         value=np.concatenate([part.value for part in parts]),
-        distinct=np.concatenate([part.distinct for part in parts]),
+        fields=np.concatenate([part.fields for part in parts]),
+        filters=np.concatenate([part.filters for part in parts]),
         row_event=np.concatenate([part.row_event for part in parts]),
     )
 
@@ -150,7 +175,30 @@ def distinct_hash(value: object) -> int:
 
     Two of n values collide with probability n²/2³³: 1 % for 9 000 values in one window.
     """
-    return xxhash.xxh32_intdigest(str(value).encode()) or 1
+    return _text_hash(value if type(value) is str else str(value))
+
+
+@lru_cache(maxsize=HASHES_KEPT)
+def _text_hash(text: str) -> int:
+    return xxhash.xxh32_intdigest(text.encode()) or 1
+
+
+def field_value(event: Event, field: FieldSpec) -> int:
+    """Return what a row remembers of an event's field: a hash, or a place on a scale; 0 is absent.
+
+    Degrees become millionths above -180°, plus one: steps of 11 cm or less on the ground.
+    """
+    value: AttributeValue = event.entities.get(field.name)
+    if value is None:
+        value = event.attributes.get(field.name)
+    if value is None:
+        return 0
+    if field.kind == "hash":
+        return distinct_hash(value)
+    limit = 90 if field.kind == "latitude" else 180
+    if isinstance(value, bool | str) or not -limit <= value <= limit:
+        return 0
+    return round((value + 180) * 1_000_000) + 1
 
 
 def updates_of_events(spec: Spec, events: Sequence[Event]) -> EntityUpdates:
@@ -159,72 +207,117 @@ def updates_of_events(spec: Spec, events: Sequence[Event]) -> EntityUpdates:
     Rows stand in event order, and within an event in the spec's order of entities.
     An event's currency must be one of the spec's (`parse_event` checks it).
     """
-    rows = _Rows(spec.max_distinct)
-    keys, plain, ids, distinct = rows.keys, rows.plain, rows.ids, rows.distinct
-    wanted = [
-        (e.name, e.index, e.distinct_fields, [0] * (spec.max_distinct - len(e.distinct_fields)))
-        for e in spec.entities
-    ]
-    for index, event in enumerate(events):
-        amount, entities = event.amount, event.entities
+    plan = _plan_events(spec)
+    keys: list[bytes] = []
+    owners: list[int] = []  # event · entities + entity, of each row
+    of_event: list[int] = []  # time, value, filters of each event
+    ids: list[int] = []
+    fields: list[int] = []
+    at = 0
+    for event in events:
+        amount, entities, tenant = event.amount, event.entities, event.tenant
         value = 0 if amount is None else base_value(amount.value, spec.currencies[amount.currency])
-        at_ms = event.event_time_ms
-        hashed = identity_hash(identity_of(event))
-        hashes: dict[str, int] = {}
-        for name, number, fields, padding in wanted:
-            entity_id = entities.get(name)
-            if entity_id is None:
-                continue
-            keys.append(entity_key(event.tenant, name, entity_id))
-            plain.append((number, SERIES_EVENT, at_ms, 1, value, index))
-            ids.append(hashed)
-            for field in fields:
-                found = hashes.get(field)
-                if found is None:
-                    found = hashes[field] = _field_hash(event, field)
-                distinct.append(found)
-            distinct += padding
-    return rows.columns()
+        bits = 0
+        for f, condition in enumerate(spec.filters):
+            bits |= condition.holds(event, None if amount is None else value) << f
+        of_event += (event.event_time_ms, value, bits)
+        ids.append(identity_hash(identity_of(event)))
+        for field in plan.fields:
+            fields.append(field_value(event, field))
+        fields.append(0)
+        for name, key in plan.keys:
+            entity_id = entities.get(name) if key is None else key(entities)
+            if entity_id is not None:
+                keys.append(entity_key(tenant, name, entity_id))
+                owners.append(at)
+            at += 1
+    return _spread(plan, keys, owners, of_event, ids, fields)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _EventPlan:
+    """What is asked of each event.
+
+    Attributes:
+        keys: Name of each entity; and how its id is found, where it is not that of one entity.
+        fields: Every field that some entity remembers.
+        places: int, (entities, max_fields): which of `fields` a row of the entity holds; one
+            behind the last is always absent.
+    """
+
+    keys: tuple[tuple[str, Callable[[Mapping[str, str]], str | None] | None], ...]
+    fields: tuple[FieldSpec, ...]
+    places: NDArray[np.intp]
+
+
+@lru_cache(maxsize=16)
+def _plan_events(spec: Spec) -> _EventPlan:
+    fields = tuple(dict.fromkeys(field for e in spec.entities for field in e.fields))
+    places = np.full((len(spec.entities), spec.max_fields), len(fields), dtype=np.intp)
+    for e, entity in enumerate(spec.entities):
+        places[e, : len(entity.fields)] = [fields.index(field) for field in entity.fields]
+    keys = tuple((e.name, None if e.key == (e.name,) else e.id_of) for e in spec.entities)
+    return _EventPlan(keys, fields, places)
+
+
+def _spread(
+    plan: _EventPlan,
+    keys: list[bytes],
+    owners: list[int],
+    of_event: list[int],
+    ids: list[int],
+    fields: list[int],
+) -> EntityUpdates:
+    """Give each row what was gathered once for its event."""
+    n = len(keys)
+    event, entity = np.divmod(np.array(owners, dtype=np.int64), len(plan.keys))
+    numbers = np.array(of_event, dtype=np.int64).reshape(-1, 3)[event]
+    remembered = np.array(fields, dtype=np.uint32).reshape(-1, len(plan.fields) + 1)
+    return EntityUpdates(
+        keys=keys,
+        entity=entity.astype(np.uint8),
+        series=np.full(n, SERIES_EVENT, dtype=np.uint8),
+        time_ms=numbers[:, 0],
+        id=np.array(ids, dtype=np.uint64)[event],
+        count=np.ones(n, dtype=np.int64),
+        value=numbers[:, 1],
+        fields=remembered[event[:, None], plan.places[entity]],
+        filters=numbers[:, 2].astype(np.uint8),
+        row_event=event.astype(np.int32),
+    )
 
 
 def updates_of_transitions(spec: Spec, transitions: Sequence[LabelTransition]) -> EntityUpdates:
     """Return one row for each transition and each of its entities that the spec declares."""
-    rows = _Rows(spec.max_distinct)
+    rows = _Rows(spec.max_fields)
     for index, transition in enumerate(transitions):
         at_ms = transition.label_time_ms
         hashed = identity_hash(transition.transition_id)
         value = transition.sign if transition.label == "fraud" else 0
         for entity in spec.entities:
-            entity_id = transition.entities.get(entity.name)
+            entity_id = entity.id_of(transition.entities)
             if entity_id is None:
                 continue
             rows.keys.append(entity_key(transition.tenant, entity.name, entity_id))
-            rows.plain.append((entity.index, SERIES_LABEL, at_ms, transition.sign, value, index))
+            rows.plain.append((entity.index, SERIES_LABEL, at_ms, transition.sign, value, 0, index))
             rows.ids.append(hashed)
-            rows.distinct += [0] * spec.max_distinct
+            rows.fields += [0] * spec.max_fields
     return rows.columns()
-
-
-def _field_hash(event: Event, field: str) -> int:
-    value: object = event.entities.get(field)
-    if value is None:
-        value = event.attributes.get(field)
-    return 0 if value is None else distinct_hash(value)
 
 
 class _Rows:
     """Rows as they are gathered, before they become columns."""
 
-    def __init__(self, max_distinct: int) -> None:
-        self.max_distinct = max_distinct
+    def __init__(self, max_fields: int) -> None:
+        self.max_fields = max_fields
         self.keys: list[bytes] = []
-        self.plain: list[tuple[int, int, int, int, int, int]] = []
+        self.plain: list[tuple[int, int, int, int, int, int, int]] = []
         self.ids: list[int] = []
-        self.distinct: list[int] = []
+        self.fields: list[int] = []
 
     def columns(self) -> EntityUpdates:
         """Return what was gathered as columns."""
-        plain = np.array(self.plain, dtype=np.int64).reshape(len(self.keys), 6)
+        plain = np.array(self.plain, dtype=np.int64).reshape(len(self.keys), 7)
         return EntityUpdates(
             keys=self.keys,
             entity=plain[:, 0].astype(np.uint8),
@@ -233,8 +326,7 @@ class _Rows:
             id=np.array(self.ids, dtype=np.uint64),
             count=plain[:, 3].copy(),
             value=plain[:, 4].copy(),
-            distinct=np.array(self.distinct, dtype=np.uint32).reshape(
-                len(self.keys), self.max_distinct
-            ),
-            row_event=plain[:, 5].astype(np.int32),
+            fields=np.array(self.fields, dtype=np.uint32).reshape(len(self.keys), self.max_fields),
+            filters=plain[:, 5].astype(np.uint8),
+            row_event=plain[:, 6].astype(np.int32),
         )

@@ -69,7 +69,7 @@ def derive_many(
     entity_of: list[int] = []
     for i, (event, state) in enumerate(zip(events, states, strict=True)):
         for entity in spec.entities:
-            if entity.name in event.entities:
+            if entity.id_of(event.entities) is not None:
                 blobs.append(state.get(entity.name, b""))
                 event_of.append(i)
                 entity_of.append(entity.index)

@@ -177,7 +177,8 @@ def warm_up(spec: Spec) -> None:
         id=np.zeros(1, dtype=np.uint64),
         count=np.ones(1, dtype=np.int64),
         value=np.zeros(1, dtype=np.int64),
-        distinct=np.zeros((1, none.distinct.shape[1]), dtype=np.uint32),
+        fields=np.zeros((1, none.fields.shape[1]), dtype=np.uint32),
+        filters=np.zeros(1, dtype=np.uint8),
         row_event=np.zeros(1, dtype=np.int32),
     )
     blobs = apply_many(spec, [b""], np.zeros(1, dtype=np.int64), one)
@@ -198,7 +199,8 @@ def _rows(updates: EntityUpdates, slot: NDArray[np.integer], slots: int) -> Rows
         ids=np.ascontiguousarray(updates.id, dtype=np.uint64).view(np.int64),
         weight=np.ascontiguousarray(updates.count, dtype=np.int64),
         value=np.ascontiguousarray(updates.value, dtype=np.int64),
-        distinct=np.ascontiguousarray(updates.distinct, dtype=np.uint32),
+        fields=np.ascontiguousarray(updates.fields, dtype=np.uint32),
+        filters=np.ascontiguousarray(updates.filters, dtype=np.uint8),
     )
 
 
@@ -228,7 +230,8 @@ def _no_updates(spec: Spec) -> EntityUpdates:
         id=np.zeros(0, dtype=np.uint64),
         count=np.zeros(0, dtype=np.int64),
         value=np.zeros(0, dtype=np.int64),
-        distinct=np.zeros((0, spec.max_distinct), dtype=np.uint32),
+        fields=np.zeros((0, spec.max_fields), dtype=np.uint32),
+        filters=np.zeros(0, dtype=np.uint8),
         row_event=np.zeros(0, dtype=np.int32),
     )
 

@@ -27,7 +27,7 @@ def take_in(plan: Plan, scratch: Scratch, entity: Int, slot: Int, rows: Rows) ->
         row[WEIGHT] = rows.weight[i]
         row[VALUE] = rows.value[i]
         for field in range(plan.shape[entity, 1]):
-            row[FIELD + field] = rows.distinct[i, field]
+            row[FIELD + field] = rows.fields[i, field]
         insert(plan, scratch, entity, rows.series[i], row)
 
 

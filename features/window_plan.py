@@ -14,7 +14,7 @@ from features.spec_levels import COLUMNS, heads_bytes_max
 from features.window_codec import REGISTERS
 from features.window_jit import Bytes, Ints
 
-TIME, ID, WEIGHT, VALUE, FIELD = range(5)  # rows of a head; FIELD + f is distinct field f
+TIME, ID, WEIGHT, VALUE, FIELD = range(5)  # rows of a head; FIELD + f is field f
 AGGREGATES: Final = (
     "count",
     "sum",
@@ -37,7 +37,7 @@ class Plan(NamedTuple):
     Attributes:
         digest: uint8 (8,): the first bytes of the spec's digest.
         limits: int64 (3,): newest events kept, newest labels kept, reorder_ms.
-        shape: int64 (E, 3): levels, distinct fields, features of an entity.
+        shape: int64 (E, 3): levels, fields, features of an entity.
         levels: int64 (E, 3, L): window_ms, tile_ms, columns.
         features: int64 (E, 3, J): aggregate, level, field.
     """
@@ -64,14 +64,15 @@ class Rows(NamedTuple):
     ids: Ints
     weight: Ints
     value: Ints
-    distinct: NDArray[np.uint32]
+    fields: NDArray[np.uint32]
+    filters: Bytes
 
 
 class Scratch(NamedTuple):
     """One state, unfolded.
 
     Attributes:
-        heads: int64 (2, 4 + fields, rows): time, id, count, value, distinct hashes of each series.
+        heads: int64 (2, 4 + fields, rows): time, id, count, value, fields of each series.
         row: int64 (4 + fields,): one row to insert, laid out as a head is.
         span: int64 (2, 2): start and end of the rows in use, by series.
         numbers: int64 (L, 2, tiles): tile numbers, by level and series.
@@ -118,7 +119,7 @@ def plan_of(spec: Spec) -> Plan:
         for j, feature in enumerate(entity.features):
             aggregate = AGGREGATES.index(feature.aggregate)
             features[e, :, j] = (aggregate, feature.level or 0, feature.field or 0)
-    shape = [[len(e.levels), len(e.distinct_fields), len(e.features)] for e in entities]
+    shape = [[len(e.levels), len(e.fields), len(e.features)] for e in entities]
     limits = [spec.limits.head_events, spec.limits.label_head_events, spec.limits.reorder_ms]
     digest = bytes.fromhex(spec.digest)[:DIGEST_BYTES]
     return Plan(
@@ -133,7 +134,7 @@ def plan_of(spec: Spec) -> Plan:
 def scratch_of(spec: Spec) -> Scratch:
     """Return room for any state of this spec."""
     levels = max(len(entity.levels) for entity in spec.entities)
-    fields = max(1, spec.max_distinct)
+    fields = max(1, spec.max_fields)
     kept = max(spec.limits.head_events, spec.limits.label_head_events)
     rows = 2 * kept + 8
     alive = max(
@@ -165,8 +166,8 @@ def state_bytes_max(spec: Spec, entity: EntitySpec) -> int:
     heads = heads_bytes_max(
         spec.limits.head_events,
         spec.limits.label_head_events,
-        len(entity.distinct_fields),
-        entity.levels[-1].window_ms,
+        len(entity.fields),
+        entity.longest_window_ms,
         spec.reorder_ms,
     )
     return heads + sum(level.bytes_max(spec.reorder_ms) for level in entity.levels)

@@ -5,6 +5,7 @@ function of the log alone, wherever batches were cut and workers restarted.
 """
 
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import numpy as np
 from numba import njit
@@ -32,32 +33,65 @@ def _find(ids: NDArray[np.uint64], buckets: NDArray[np.int64], identity: np.uint
 
 
 @njit(cache=True)
-def _judge(
+def _remember(
     ids: NDArray[np.uint64],
     buckets: NDArray[np.int64],
     identities: NDArray[np.uint64],
-    time_ms: NDArray[np.int64],
-    clock_ms: int,
-    horizon_ms: int,
-    verdict: NDArray[np.uint8],
-) -> tuple[int, int]:
-    """Fill `verdict` in order; return the clock after, and how many slots were taken."""
+    bucket: int,
+) -> int:
+    """Put identities of one bucket into the table; return how many slots were taken."""
     taken = 0
     for i in range(identities.size):
-        if time_ms[i] < clock_ms - horizon_ms:
-            verdict[i] = LATE
-            continue
         slot = _find(ids, buckets, identities[i])
-        floor = max(0, clock_ms - horizon_ms) // DEDUP_BUCKET_MS
-        if buckets[slot] >= floor and buckets[slot] != _EMPTY:
-            verdict[i] = DUPLICATE
-        else:
-            verdict[i] = FRESH
-            taken += buckets[slot] == _EMPTY
-            ids[slot] = identities[i]
-            buckets[slot] = time_ms[i] // DEDUP_BUCKET_MS
-        clock_ms = max(clock_ms, time_ms[i])
-    return clock_ms, taken
+        taken += buckets[slot] == _EMPTY
+        ids[slot] = identities[i]
+        buckets[slot] = max(bucket, buckets[slot])
+    return taken
+
+
+@njit(cache=True)
+def _judge_rows(
+    ids: NDArray[np.uint64],
+    buckets: NDArray[np.int64],
+    offset: NDArray[np.int64],
+    identities: NDArray[np.uint64],
+    time_ms: NDArray[np.int64],
+    begin: int,
+    clock_ms: int,
+    horizon_ms: int,
+    kept: NDArray[np.int64],
+    firsts: NDArray[np.int64],
+) -> tuple[int, int, int, int, int, int]:
+    """Judge each event once, by its first row, and keep or drop all its rows.
+
+    `kept` takes the rows that count, `firsts` the first row of each event that does. Returns the
+    clock after, slots taken, and the counts of rows kept, events that count, late, duplicate.
+    """
+    taken = rows = events = late = duplicates = 0
+    verdict = FRESH
+    for i in range(begin, offset.size):
+        if i == begin or offset[i] != offset[i - 1]:
+            verdict = FRESH
+            if time_ms[i] < clock_ms - horizon_ms:
+                verdict = LATE
+                late += 1
+            else:
+                slot = _find(ids, buckets, identities[i])
+                floor = max(0, clock_ms - horizon_ms) // DEDUP_BUCKET_MS
+                if buckets[slot] >= floor and buckets[slot] != _EMPTY:
+                    verdict = DUPLICATE
+                    duplicates += 1
+                else:
+                    taken += buckets[slot] == _EMPTY
+                    ids[slot] = identities[i]
+                    buckets[slot] = time_ms[i] // DEDUP_BUCKET_MS
+                    firsts[events] = i
+                    events += 1
+                clock_ms = max(clock_ms, time_ms[i])
+        if verdict == FRESH:
+            kept[rows] = i
+            rows += 1
+    return clock_ms, taken, rows, events, late, duplicates
 
 
 @njit(cache=True)
@@ -76,6 +110,22 @@ def _rehash(
             new_buckets[slot] = buckets[i]
             kept += 1
     return kept
+
+
+class Judged(NamedTuple):
+    """What `judge_rows` found.
+
+    Attributes:
+        rows: int64: indices of the rows that count, ascending.
+        firsts: int64: of those, the first of each event.
+        late: Count of events older than the lateness limit.
+        duplicates: Count of events whose identity was seen.
+    """
+
+    rows: NDArray[np.int64]
+    firsts: NDArray[np.int64]
+    late: int
+    duplicates: int
 
 
 class SeenIdentities:
@@ -99,10 +149,7 @@ class SeenIdentities:
         for bucket, data in seen.items():
             identities = np.frombuffer(data, "<u8")
             self._reserve(identities.size)
-            verdict = np.empty(identities.size, np.uint8)
-            time_ms = np.full(identities.size, bucket * DEDUP_BUCKET_MS, np.int64)
-            _, taken = _judge(self._ids, self._buckets, identities, time_ms, 0, horizon_ms, verdict)
-            self._used += taken
+            self._used += _remember(self._ids, self._buckets, identities, bucket)
 
     @property
     def slots(self) -> int:
@@ -123,31 +170,47 @@ class SeenIdentities:
         self._allocate(max(SEEN_MIN_SLOTS, 1 << int(alive * 4 - 1).bit_length()))
         self._used = _rehash(ids, buckets, floor, self._ids, self._buckets)
 
-    def judge(
-        self, identities: NDArray[np.uint64], time_ms: NDArray[np.int64]
-    ) -> NDArray[np.uint8]:
-        """Return FRESH, LATE or DUPLICATE per entry, and remember the fresh ones.
+    def judge_rows(
+        self,
+        offset: NDArray[np.int64],
+        identities: NDArray[np.uint64],
+        time_ms: NDArray[np.int64],
+        begin: int = 0,
+    ) -> "Judged":
+        """Tell which rows count, and remember the events that do.
 
         Args:
+            offset: int64 (n,): rows of the same event have the same, and stand together.
             identities: uint64 (n,), in log order.
             time_ms: int64 (n,), event times.
+            begin: First row to judge.
         """
-        self._reserve(identities.size)
-        verdict = np.empty(identities.size, np.uint8)
-        self.clock_ms, taken = _judge(
+        n = offset.size
+        self._reserve(n - begin)
+        rows = np.empty(2 * n, np.int64)
+        clock_ms, taken, kept, events, late, duplicates = _judge_rows(
             self._ids,
             self._buckets,
-            np.ascontiguousarray(identities),
-            np.ascontiguousarray(time_ms),
+            offset,
+            identities,
+            time_ms,
+            begin,
             self.clock_ms,
             self._horizon_ms,
-            verdict,
+            rows[:n],
+            rows[n:],
         )
+        self.clock_ms = clock_ms
         self._used += taken
-        return verdict
+        return Judged(rows[:kept], rows[n : n + events], late, duplicates)
 
 
 def warm_up() -> None:
     """Compile everything (or load it from numba's disk cache), so that no event waits later."""
     seen = SeenIdentities(1, -1, {0: bytes(8)})
-    seen.judge(np.arange(SEEN_MIN_SLOTS, dtype=np.uint64), np.zeros(SEEN_MIN_SLOTS, np.int64))
+    rows = np.arange(SEEN_MIN_SLOTS, dtype=np.int64)
+    seen.judge_rows(rows, rows.astype(np.uint64), rows)
+    # rows that were fetched are read-only views, which are another type to the compiler
+    data = rows.tobytes()
+    offset = np.frombuffer(data, np.int64)
+    seen.judge_rows(offset, np.frombuffer(data, np.uint64), offset)

@@ -11,7 +11,7 @@ import gc
 import math
 import signal
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from typing import Any, cast
 
 import structlog
@@ -23,7 +23,7 @@ from pipeline.app_faust import AGGREGATE, ROUTE, make_app
 from pipeline.batch_faust import BatchConsumer, Fetched
 from pipeline.featurize import Layout, Place
 from pipeline.featurize_config import FeaturizeConfig, plan_topics
-from pipeline.mailbox import Mailbox
+from pipeline.mailbox import Batch, Mailbox
 from pipeline.metrics import FeaturizeMetrics
 from pipeline.owned import OwnedPartitions
 from pipeline.producer_kafka import LogProducer
@@ -88,6 +88,7 @@ class FeaturizeWorker:
             metrics=self._metrics,
             store_wait_s=config.store_wait_s,
             now_ms=_now_ms,
+            hand_over=self._hand_over,
         )
         waiting_max = config.limits.route_max_records
         self._mail = {ROUTE: Mailbox(waiting_max), AGGREGATE: Mailbox(waiting_max)}
@@ -121,18 +122,21 @@ class FeaturizeWorker:
         if self._failure is None and fetched.generation == self._generation:
             await self._mail[step].put(fetched.batch)
 
-    async def _work(self, step: str, do: Callable[[Place, Sequence[Any]], Awaitable[None]]) -> None:
-        """Take all that waits for a step, again and again."""
+    async def _hand_over(self, batch: Batch) -> None:
+        await self._mail[AGGREGATE].put(batch)
+
+    async def _work(self, step: str, do: Callable[[Batch], Awaitable[None]]) -> None:
+        """Take all that waits for a step, again and again; stop the process if one fails."""
         while self._failure is None:
             batch = await self._mail[step].take()
-            with self._metrics.steps.labels(step).time():
-                await self._guard(do(place, rows) for place, rows in batch)
+            try:
+                with self._metrics.steps.labels(step).time():
+                    await do(batch)
+            except Exception as error:
+                self.fail(error)
 
-    async def _guard(self, work: Iterable[Awaitable[None]]) -> None:
-        """Let nothing out of the step, and stop the process if something fails."""
-        for result in await asyncio.gather(*work, return_exceptions=True):
-            if isinstance(result, Exception):
-                self.fail(result)
+    async def _route_all(self, batch: Batch) -> None:
+        await asyncio.gather(*(self._owned.route(place, records) for place, records in batch))
 
     # -- the port `Log`
 
@@ -194,7 +198,7 @@ class FeaturizeWorker:
 
     def _chores(self) -> list[Coroutine[Any, Any, None]]:
         return [
-            self._work(ROUTE, self._owned.route),
+            self._work(ROUTE, self._route_all),
             self._work(AGGREGATE, self._owned.aggregate),
             self._repeat(BEAT_S, self._beat),
             self._repeat(BEAT_S, self._turn),

@@ -44,13 +44,11 @@ class HotStates:
         counts, self._counts = self._counts, CacheCounts()
         return counts
 
-    def find_many(self, keys: Sequence[bytes]) -> list[bytes | None]:
-        """Return the states of keys, `None` for those that are not hot; counted."""
-        found = [self._states.get(key) for key in keys]
+    def count(self, found: Sequence[bytes | None]) -> None:
+        """Count what `get` returned, many at a time."""
         misses = found.count(None)
         self._counts.misses += misses
         self._counts.hits += len(found) - misses
-        return found
 
     def keep(self, states: Mapping[bytes, bytes]) -> None:
         """Remember changed states, and let the oldest go."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from features.event import ATTRIBUTES_MAX, ENTITIES_MAX
+from features.event_wire import ATTRIBUTES_MAX, ENTITIES_MAX
 from features.spec_yaml import Place, SpecError, read_place
 
 MAPPINGS: Final = Path(__file__).parent / "mappings"

@@ -4,7 +4,7 @@ from typing import Final
 
 import polars as pl
 
-from features.event import AMOUNT_MAX_MINOR, ID_MAX_CHARS
+from features.event_wire import AMOUNT_MAX_MINOR, ID_MAX_CHARS
 from pipeline.mapping import Attribute, Term, TimeTerm
 
 CONTROL: Final = r"[\x00-\x1f\x7f]"

@@ -6,51 +6,29 @@ dropped at any time; the store knows where to go on.
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from typing import Protocol, TypeVar
+from contextlib import AsyncExitStack
+from typing import TypeVar
 
 import numpy as np
 import structlog
 
 from features.spec import Spec
 from features.store import FeatureWriter, Source, StoreConflict, StoreUnavailable
-from pipeline.aggregate import Aggregator, Applied
+from pipeline.aggregate import Aggregator
+from pipeline.chunk import Applied
 from pipeline.dead import dead_letter
 from pipeline.featurize import FeaturizeLimits, Layout, LogRecord, Place, UpdatesGap
 from pipeline.metrics import FeaturizeMetrics
-from pipeline.route import Router
+from pipeline.owned_ports import Batch, HandOver, Log, OffsetOutsideLog, Sender
+from pipeline.route import RoutedRecord, Router
+from pipeline.together import Outcome, apply_together
+from pipeline.updates import RoutedHere
 
 STORE_RETRY_S = 0.2
 CONFLICTS_MAX = 10
 
 T = TypeVar("T")
 log = structlog.get_logger("featurize")
-
-
-class OffsetOutsideLog(RuntimeError):
-    """The store waits for an offset that the log no longer holds, or does not hold yet."""
-
-
-class Log(Protocol):
-    """What a worker asks of the log that it is assigned to."""
-
-    async def bounds(self, places: Sequence[Place]) -> Mapping[Place, tuple[int, int]]:
-        """Return the first offset that each partition holds, and the one after its last."""
-
-    async def seek(self, place: Place, offset: int) -> None:
-        """Read on from an offset."""
-
-    def drained_until_ms(self, place: Place, next_offset: int) -> int | None:
-        """Return when the partition was last seen to end at `next_offset`, `None` if it goes on."""
-
-    def owns(self, place: Place) -> bool:
-        """Return whether the partition is assigned to this process, as far as it knows."""
-
-
-class Sender(Protocol):
-    """Where routed records and dead letters go."""
-
-    async def send_all(self, topic: str, records: Iterable[tuple[int | None, bytes]]) -> None:
-        """Send in order; return when all are acknowledged, raise if one is not."""
 
 
 class OwnedPartitions:
@@ -68,6 +46,7 @@ class OwnedPartitions:
         metrics: FeaturizeMetrics,
         store_wait_s: float,
         now_ms: Callable[[], int],
+        hand_over: HandOver | None = None,
     ) -> None:
         """Hold the ports; nothing is owned yet.
 
@@ -81,6 +60,8 @@ class OwnedPartitions:
             metrics: Counted in.
             store_wait_s: How long an unavailable store is waited for before the worker stops.
             now_ms: UTC clock.
+            hand_over: Takes what this process routed for partitions that it owns itself, to be
+                given to `aggregate` before the log does; without it everything comes by the log.
         """
         self._spec = spec
         self._store = store
@@ -91,6 +72,7 @@ class OwnedPartitions:
         self._metrics = metrics
         self._store_wait_s = store_wait_s
         self._now_ms = now_ms
+        self._hand_over = hand_over
         self._routers: dict[Place, Router] = {}
         self._aggregators: dict[int, Aggregator] = {}
         self._locks: dict[Place, asyncio.Lock] = {}
@@ -194,8 +176,8 @@ class OwnedPartitions:
             if router is None or not batch:
                 return
             routed = router.route(batch, batch[-1].timestamp)
-            beats = router.beat(batch[-1].timestamp, drained=False)
-            sends = [self._sender.send_all(self._layout.updates, routed.records + beats)]
+            records = routed.records + router.beat(batch[-1].timestamp, drained=False)
+            sends: list[Awaitable[object]] = [self._send(records)]
             if routed.rejects:
                 letters = [(None, dead_letter(*place, r, self._now_ms())) for r in routed.rejects]
                 sends.append(self._sender.send_all(self._layout.dead, letters))
@@ -220,9 +202,24 @@ class OwnedPartitions:
             drained_ms = self._log.drained_until_ms(place, router.read_offset)
             beats = router.beat(drained_ms or 0, drained=drained_ms is not None)
             if beats:
-                await self._sender.send_all(self._layout.updates, beats)
+                await self._send(beats)
                 source = self._layout.sources[place.topic]
                 self._positions[source, place.partition] = router.position
+
+    async def _send(self, records: Sequence[RoutedRecord]) -> None:
+        """Send updates, and hand over those that are for us as soon as the log has them."""
+        plain = [(record.partition, record.data) for record in records]
+        offsets = await self._sender.send_all(self._layout.updates, plain)
+        if self._hand_over is None:
+            return
+        ours: dict[Place, list[LogRecord]] = {}
+        now_ms = self._now_ms()
+        for record, offset in zip(records, offsets, strict=True):
+            if offset >= 0 and record.partition in self._aggregators:
+                here = RoutedHere(offset, now_ms, record.data, record.update)
+                ours.setdefault(Place(self._layout.updates, record.partition), []).append(here)
+        if ours:
+            await self._hand_over(list(ours.items()))
 
     async def store_positions(self) -> None:
         """Keep the routers' positions, if they moved."""
@@ -230,31 +227,47 @@ class OwnedPartitions:
         if moved:
             await self._patiently(lambda: self._store.store_positions(moved))
 
-    async def aggregate(self, place: Place, batch: Sequence[LogRecord]) -> None:
-        """Apply one updates partition's batch, opening the partition again after a failure.
+    async def aggregate(self, batches: Sequence[tuple[Place, Batch]]) -> None:
+        """Apply batches of updates partitions, opening again those that fail.
 
         Raises:
             StoreError: The store refuses, or was unavailable for `store_wait_s`.
             UpdatesHole, UpdatesUnreadable: Entries are lost, or not ours.
         """
-        async with self._lock(place):
+        todo = dict(batches)
+        async with AsyncExitStack() as locks:
+            for place in sorted(todo):
+                await locks.enter_async_context(self._lock(place))
             for _ in range(CONFLICTS_MAX):
-                aggregator = self._aggregators.get(place.partition)
-                if aggregator is None or aggregator.next_offset < 0:
+                owned = [(q, a) for q in todo if (a := self._opened(q)) is not None]
+                if not owned:
                     return
-                try:
-                    applied = await aggregator.apply(batch)
-                except UpdatesGap as gap:
-                    await self._log.seek(place, gap.next_offset)
-                    return
-                except (StoreConflict, StoreUnavailable) as error:
-                    await self._reopen(place, error)
-                    if not self._log.owns(place):
-                        return
-                else:
-                    self._count(applied)
-                    return
-            raise StoreConflict(f"updates partition {place.partition}: {CONFLICTS_MAX} in a row")
+                outcomes = await apply_together(
+                    self._spec, self._store, [(a, todo[q]) for q, a in owned]
+                )
+                self._count([done for done in outcomes if isinstance(done, Applied)])
+                failed = [
+                    place
+                    for (place, _), outcome in zip(owned, outcomes, strict=True)
+                    if not await self._settled(place, outcome)
+                ]
+                todo = {place: todo[place] for place in failed if self._log.owns(place)}
+            raise StoreConflict(f"{', '.join(map(str, todo))}: {CONFLICTS_MAX} in a row")
+
+    def _opened(self, place: Place) -> Aggregator | None:
+        aggregator = self._aggregators.get(place.partition)
+        return None if aggregator is None or aggregator.next_offset < 0 else aggregator
+
+    async def _settled(self, place: Place, outcome: Outcome) -> bool:
+        """Do what an outcome asks for; return whether its batch is done with."""
+        if isinstance(outcome, UpdatesGap):
+            await self._log.seek(place, outcome.next_offset)
+        elif isinstance(outcome, StoreConflict | StoreUnavailable):
+            await self._reopen(place, outcome)
+            return False
+        elif isinstance(outcome, Exception):
+            raise outcome
+        return True
 
     async def _reopen(self, place: Place, error: Exception) -> None:
         """Forget everything of a partition, and read again where it stands."""
@@ -262,7 +275,8 @@ class OwnedPartitions:
         self._metrics.commits.labels(outcome).inc()
         log.warning("partition.reopened", partition=place.partition, reason=str(error))
         begins_at = (await self._log.bounds([place]))[place][0]
-        await self._patiently(lambda: self._open(place.partition, begins_at))
+        offset = await self._patiently(lambda: self._open(place.partition, begins_at))
+        await self._log.seek(place, offset)
 
     async def _patiently(self, attempt: Callable[[], Awaitable[T]]) -> T:
         """Await an attempt, again and again while the store is unavailable, within bounds."""
@@ -276,17 +290,21 @@ class OwnedPartitions:
                     raise
                 await asyncio.sleep(STORE_RETRY_S)
 
-    def _count(self, applied: Applied) -> None:
+    def _count(self, done: Sequence[Applied]) -> None:
         metrics = self._metrics
-        metrics.commits.labels("ok").inc(applied.commits)
-        metrics.states.inc(applied.states)
-        metrics.updates.labels("applied").inc(applied.rows)
-        metrics.updates.labels("late").inc(applied.late)
-        metrics.updates.labels("duplicate").inc(applied.duplicates)
-        metrics.updates.labels("repeated").inc(applied.repeated)
-        if applied.appended_ms:
-            ages_ms = self._now_ms() - np.concatenate(applied.appended_ms)
-            metrics.freshness.observe_many(ages_ms / 1000)
+        metrics.commits.labels("ok").inc(sum(applied.commits for applied in done))
+        metrics.states.inc(sum(applied.states for applied in done))
+        for outcome, count in (
+            ("applied", sum(applied.rows for applied in done)),
+            ("late", sum(applied.late for applied in done)),
+            ("duplicate", sum(applied.duplicates for applied in done)),
+            ("repeated", sum(applied.repeated for applied in done)),
+        ):
+            if count:
+                metrics.updates.labels(outcome).inc(count)
+        appended_ms = [part for applied in done for part in applied.appended_ms]
+        if appended_ms:
+            metrics.freshness.observe_many((self._now_ms() - np.concatenate(appended_ms)) / 1000)
 
     def _lock(self, place: Place) -> asyncio.Lock:
         return self._locks.setdefault(place, asyncio.Lock())

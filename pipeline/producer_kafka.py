@@ -44,8 +44,12 @@ class LogProducer:
         if self._producer is not None:
             await self._producer.stop()
 
-    async def send_all(self, topic: str, records: Iterable[tuple[int | None, bytes]]) -> None:
+    async def send_all(self, topic: str, records: Iterable[tuple[int | None, bytes]]) -> list[int]:
         """Send (partition, value) records in order and wait until all are acknowledged.
+
+        Returns:
+            The offset that the log gave each record; -1 where it had the record already and no
+            longer says which.
 
         Raises:
             SendFailed: At least one was not.
@@ -56,6 +60,6 @@ class LogProducer:
                 await self._producer.send(topic, value, partition=partition)
                 for partition, value in records
             ]
-            await asyncio.gather(*pending)
+            return [metadata.offset for metadata in await asyncio.gather(*pending)]
         except KafkaError as error:
             raise SendFailed(f"{topic}: {type(error).__name__}: {error}") from error

@@ -6,6 +6,7 @@ and each record says which range of the log it stands for, so that repeats are h
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import msgspec
 import numpy as np
@@ -23,7 +24,8 @@ from features.update import (
 from pipeline.featurize import FeaturizeLimits, LogRecord
 from pipeline.updates import FORMAT_VERSION, Header, UpdateRecord, encode_record
 
-ROW_BYTES = 72  # of a record, beside key and distinct hashes
+ROW_BYTES = 73  # of a record, beside key and fields
+OWNERS_KEPT = 1 << 16  # keys whose partition is remembered, about 200 bytes each
 
 _transitions = msgspec.json.Decoder(LabelTransition)
 
@@ -44,16 +46,24 @@ class Reject:
     body: bytes
 
 
+class RoutedRecord(NamedTuple):
+    """One record of the updates topic: its partition, its bytes, and what they say."""
+
+    partition: int
+    data: bytes
+    update: UpdateRecord
+
+
 @dataclass(frozen=True, slots=True)
 class Routed:
     """What a batch became.
 
     Attributes:
-        records: (updates partition, bytes) in the order in which they must be sent.
+        records: In the order in which they must be sent.
         accepted: Count of events or transitions taken.
     """
 
-    records: list[tuple[int, bytes]]
+    records: list[RoutedRecord]
     rejects: list[Reject]
     accepted: int
 
@@ -94,6 +104,7 @@ class Router:
         self._now_ms = now_ms
         self._ends = [position] * partitions
         self._told_ms = [0] * partitions
+        self._owners: dict[bytes, int] = {}
         self._read = position
 
     @property
@@ -124,7 +135,7 @@ class Router:
         records = list(self._pack(parsed, until_ms)) if len(parsed.rows) else []
         return Routed(records, parsed.rejects, len(parsed.taken))
 
-    def beat(self, until_ms: int, *, drained: bool) -> list[tuple[int, bytes]]:
+    def beat(self, until_ms: int, *, drained: bool) -> list[RoutedRecord]:
         """Return range-only records for partitions that no rows have told for a while.
 
         Args:
@@ -132,7 +143,7 @@ class Router:
             drained: Whether the source holds nothing more at present.
         """
         now_ms = self._now_ms()
-        records: list[tuple[int, bytes]] = []
+        records: list[RoutedRecord] = []
         for p in range(self._partitions):
             silent_s = (now_ms - self._told_ms[p]) / 1000
             behind = self._ends[p] < self._read
@@ -142,7 +153,7 @@ class Router:
                 empty = updates_of_events(self._spec, [])
                 nothing = np.empty(0, np.int64)
                 columns = _Origins(nothing, nothing, nothing)
-                records.append((p, self._record(p, empty, columns, self._read, until_ms)))
+                records.append(self._record(p, empty, columns, self._read, until_ms))
         return records
 
     def _parse(self, batch: Sequence[LogRecord]) -> "_Parsed":
@@ -168,26 +179,44 @@ class Router:
         seq = np.fromiter((t.seq for t in transitions), np.int64, len(transitions))
         return _Parsed(taken, rejects, updates_of_transitions(self._spec, transitions), seq)
 
-    def _pack(self, parsed: "_Parsed", until_ms: int) -> Iterator[tuple[int, bytes]]:
+    def _pack(self, parsed: "_Parsed", until_ms: int) -> Iterator[RoutedRecord]:
+        """Sort the rows by owner, and cut each owner's into records."""
         taken, rows, count = parsed.taken, parsed.rows, len(parsed.taken)
-        offset = np.fromiter((r.offset for r in taken), np.int64, count)[rows.row_event]
-        appended = np.fromiter((r.timestamp for r in taken), np.int64, count)[rows.row_event]
-        origins = _Origins(offset, appended, parsed.seq[rows.row_event])
-        owner = np.fromiter(
-            (partition_of(key, self._partitions) for key in rows.keys), np.int64, len(rows)
+        owners = self._owners_of(rows.keys)
+        order = np.argsort(owners, kind="stable")
+        rows = rows.take(order)
+        event = rows.row_event
+        columns = (
+            np.fromiter((r.offset for r in taken), np.int64, count)[event],
+            np.fromiter((r.timestamp for r in taken), np.int64, count)[event],
+            parsed.seq[event],
         )
         sizes = np.fromiter(map(len, rows.keys), np.int64, len(rows))
-        sizes += ROW_BYTES + 4 * rows.distinct.shape[1]
-        for p in np.unique(owner).tolist():
-            mine = np.flatnonzero(owner == p)
-            for part, last in _cut(mine, offset, sizes, self._limits):
-                end = self._read if last else int(offset[part[-1]]) + 1
-                data = self._record(p, rows.take(part), origins.take(part), end, until_ms)
-                yield p, data
+        sizes += ROW_BYTES + 4 * rows.fields.shape[1]
+        edges = np.searchsorted(owners[order], np.arange(self._partitions + 1)).tolist()
+        for p in range(self._partitions):
+            for begin, end in _cut(columns[0], sizes, edges[p], edges[p + 1], self._limits):
+                last = end == edges[p + 1]
+                until = self._read if last else int(columns[0][end - 1]) + 1
+                origins = _Origins(*(column[begin:end] for column in columns))
+                yield self._record(p, rows.cut(begin, end), origins, until, until_ms)
+
+    def _owners_of(self, keys: Sequence[bytes]) -> NDArray[np.int64]:
+        """Return the partition that owns each key; those of late are remembered."""
+        known = self._owners
+        if len(known) > OWNERS_KEPT:
+            known.clear()
+        owners = []
+        for key in keys:
+            owner = known.get(key)
+            if owner is None:
+                owner = known[key] = partition_of(key, self._partitions)
+            owners.append(owner)
+        return np.array(owners, np.int64)
 
     def _record(
         self, p: int, rows: EntityUpdates, origins: "_Origins", end: int, until_ms: int
-    ) -> bytes:
+    ) -> RoutedRecord:
         header = Header(
             version=FORMAT_VERSION,
             source=self._source,
@@ -198,13 +227,12 @@ class Router:
             digest=self._spec.digest,
             epoch=self._epoch,
             rows=len(rows),
-            distinct=rows.distinct.shape[1],
+            fields=rows.fields.shape[1],
         )
         self._ends[p] = end
         self._told_ms[p] = self._now_ms()
-        return encode_record(
-            UpdateRecord(header, rows, origins.offset, origins.appended_ms, origins.seq)
-        )
+        update = UpdateRecord(header, rows, origins.offset, origins.appended_ms, origins.seq)
+        return RoutedRecord(p, encode_record(update), update)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -225,9 +253,6 @@ class _Origins:
     appended_ms: NDArray[np.int64]
     seq: NDArray[np.int64]
 
-    def take(self, index: NDArray[np.intp]) -> "_Origins":
-        return _Origins(self.offset[index], self.appended_ms[index], self.seq[index])
-
 
 def _parse_transition(body: bytes) -> LabelTransition:
     try:
@@ -237,26 +262,25 @@ def _parse_transition(body: bytes) -> LabelTransition:
 
 
 def _cut(
-    mine: NDArray[np.intp],
     offset: NDArray[np.int64],
     sizes: NDArray[np.int64],
+    begin: int,
+    end: int,
     limits: FeaturizeLimits,
-) -> Iterator[tuple[NDArray[np.intp], bool]]:
-    """Cut one partition's rows into records, never within an event; tell which is the last.
+) -> Iterator[tuple[int, int]]:
+    """Cut rows `begin` to `end` into records within the limits, never within an event.
 
     An event has at most 16 rows of 0.6 KB, so whole events always fit.
     """
-    starts = np.flatnonzero(np.diff(offset[mine], prepend=-1))
-    bounds = np.append(starts, mine.size)
-    weight = np.concatenate([[0], np.cumsum(sizes[mine])])
-    begin = 0
-    while begin < mine.size:
-        fits_bytes = np.searchsorted(
-            weight[bounds], weight[begin] + limits.update_record_max_bytes, side="right"
-        )
-        fits_rows = np.searchsorted(bounds, begin + limits.update_record_max_rows, side="right")
-        end = int(bounds[max(min(fits_bytes, fits_rows) - 1, 0)])
-        if end <= begin:  # a single event larger than the limit still travels whole
-            end = int(bounds[np.searchsorted(bounds, begin, side="right")])
-        yield mine[begin:end], end == mine.size
-        begin = end
+    while begin < end:
+        rows_max = begin + limits.update_record_max_rows
+        if end <= rows_max and int(sizes[begin:end].sum()) <= limits.update_record_max_bytes:
+            yield begin, end
+            return
+        weight = np.cumsum(sizes[begin:end])
+        starts = begin + 1 + np.flatnonzero(offset[begin + 1 : end] != offset[begin : end - 1])
+        edges = np.append(starts, end)
+        fits = (edges <= rows_max) & (weight[edges - begin - 1] <= limits.update_record_max_bytes)
+        cut = int(edges[max(int(np.count_nonzero(fits)) - 1, 0)])
+        yield begin, cut
+        begin = cut

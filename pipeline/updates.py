@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from features.store import SOURCES, Source
 from features.update import EntityUpdates
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 _COLUMNS: tuple[tuple[str, np.dtype[np.generic]], ...] = (
     ("entity", np.dtype("u1")),
@@ -26,6 +26,7 @@ _COLUMNS: tuple[tuple[str, np.dtype[np.generic]], ...] = (
     ("id", np.dtype("<u8")),
     ("count", np.dtype("<i8")),
     ("value", np.dtype("<i8")),
+    ("filters", np.dtype("u1")),
 )
 _I8 = np.dtype("<i8")
 _U4 = np.dtype("<u4")
@@ -48,7 +49,7 @@ class Header(msgspec.Struct, array_like=True, frozen=True):
         digest: Of the feature spec that made the rows.
         epoch: Of the store for which they were made.
         rows: Count of rows.
-        distinct: Columns of `distinct`.
+        fields: Columns of `fields`.
     """
 
     version: int
@@ -60,7 +61,7 @@ class Header(msgspec.Struct, array_like=True, frozen=True):
     digest: str
     epoch: int
     rows: int
-    distinct: int
+    fields: int
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -86,6 +87,22 @@ class UpdateRecord:
         return "e" if self.header.source == "e" else "l"
 
 
+@dataclass(frozen=True, slots=True)
+class RoutedHere:
+    """A record of the updates topic that this process sent itself, and still has unpacked.
+
+    The log has acknowledged it under this offset, so it may be applied before it is fetched.
+
+    Attributes:
+        timestamp: When it was handed over, ms since 1970 (nothing depends on it).
+    """
+
+    offset: int
+    timestamp: int
+    value: bytes | None
+    update: UpdateRecord
+
+
 _encoder = msgspec.msgpack.Encoder()
 _headers = msgspec.msgpack.Decoder(Header)
 
@@ -99,7 +116,7 @@ def encode_record(record: UpdateRecord) -> bytes:
         parts.extend(
             np.ascontiguousarray(getattr(rows, name), dtype).tobytes() for name, dtype in _COLUMNS
         )
-        parts.append(np.ascontiguousarray(rows.distinct, _U4).tobytes())
+        parts.append(np.ascontiguousarray(rows.fields, _U4).tobytes())
         parts.extend(
             np.ascontiguousarray(column, _I8).tobytes()
             for column in (record.offset, record.appended_ms, record.seq)
@@ -135,8 +152,8 @@ def _decode_rows(data: bytes, at: int, header: Header) -> UpdateRecord:
     for name, dtype in _COLUMNS:
         columns[name] = np.frombuffer(data, dtype, n, at)
         at += n * dtype.itemsize
-    distinct = np.frombuffer(data, _U4, n * header.distinct, at).reshape(n, header.distinct)
-    at += distinct.nbytes
+    fields = np.frombuffer(data, _U4, n * header.fields, at).reshape(n, header.fields)
+    at += fields.nbytes
     origin: list[NDArray[np.int64]] = []
     for _ in range(3):
         origin.append(np.frombuffer(data, _I8, n, at))
@@ -150,7 +167,7 @@ def _decode_rows(data: bytes, at: int, header: Header) -> UpdateRecord:
     row_event = np.zeros(n, np.int32)  # which event a row is of is told by its offset
     rows = EntityUpdates(
         keys=keys,
-        distinct=distinct,
+        fields=fields,
         row_event=row_event,
         **columns,  # type: ignore[arg-type]
     )

@@ -5,7 +5,6 @@ import time
 from pathlib import Path
 from typing import Annotated
 
-import numpy as np
 import typer
 from rich.console import Console
 from rich.table import Table
@@ -14,7 +13,7 @@ from features.spec import Spec
 from features.window import warm_up
 from models.signing import ensure_keys
 from models.weights import WEIGHTS_MAX_BYTES
-from pipeline.dedup import SeenIdentities
+from pipeline import dedup
 from pipeline.topics_kafka import TopicPlan, ensure_topics
 from riskbeat.logs import configure_logs
 from riskbeat.settings import Settings
@@ -66,9 +65,7 @@ def warm(
     spec = Spec.load(spec_path or load_settings().spec_path)
     started = time.monotonic()
     warm_up(spec)
-    SeenIdentities(spec.dedup_horizon_ms, -1, {}).judge(
-        np.zeros(1, np.uint64), np.zeros(1, np.int64)
-    )
+    dedup.warm_up()
     typer.echo(f"kernels compiled or loaded in {time.monotonic() - started:.1f} s")
 
 

@@ -10,7 +10,8 @@ from typing import Any
 
 import msgspec
 
-from features.event import Event, Label
+from features.event import Label
+from features.event_wire import Event
 from models.decision import Decision, DecisionRecord
 
 FOLDER = Path(__file__).parents[1] / "schemas"

@@ -187,7 +187,7 @@ async def warm_up(parts: Parts) -> None:
 
 
 def _an_event(parts: Parts, event_type: str) -> Asked:
-    entities = {entity.name: "warm-up" for entity in parts.spec.entities}
+    entities = {part: "warm-up" for entity in parts.spec.entities for part in entity.key}
     kind = parts.spec.event_rules.event_types[event_type]
     event = Event(
         event_type=event_type,

@@ -203,7 +203,7 @@ def _decider(
         settings.overlay_s,
         settings.overlay_max_events,
         settings.overlay_max_rows,
-        spec.max_distinct,
+        spec.max_fields,
     )
     return Decider(spec, load_policy(settings.policy_path), store, scorer, overlay, now_ms)
 

@@ -14,6 +14,7 @@ from features.store import (
     Source,
     StoreConflict,
     StoreEpochMismatch,
+    StoreError,
     Watermarks,
     decode_watermarks,
     encode_watermarks,
@@ -99,6 +100,9 @@ class MemoryFeatureStore:
         kept = self.shelf.partitions.get((self.epoch, partition))
         return [kept.states.get(key, b"") if kept else b"" for key in keys]
 
+    async def load_across(self, wanted: Mapping[int, Sequence[bytes]]) -> list[bytes]:
+        return [b for p, keys in wanted.items() for b in await self.load_many(p, keys)]
+
     async def load_dedup(
         self, partition: int, watermarks: Watermarks, horizon_ms: int
     ) -> dict[DedupBucket, bytes]:
@@ -118,6 +122,17 @@ class MemoryFeatureStore:
         kept.mark = encode_watermarks(commit.watermarks, commit.fresh_until_ms)
         kept.offset = commit.next_offset
         kept.at_s = self.shelf.now_s()
+
+    async def commit_many(self, commits: Sequence[Commit]) -> list[StoreError | None]:
+        answers: list[StoreError | None] = []
+        for commit in commits:
+            try:
+                await self.commit_batch(commit)
+            except StoreError as error:
+                answers.append(error)
+            else:
+                answers.append(None)
+        return answers
 
     async def load_position(self, source: Source, partition: int) -> int | None:
         return self.shelf.positions.get((self.epoch, source, partition))

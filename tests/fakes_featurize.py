@@ -50,14 +50,18 @@ class MemoryLog:
         self.records: dict[Place, list[MemoryRecord]] = {place: [] for place in PLACES}
         self.records[Place(DEAD, 0)] = []
         self.read: dict[Place, int] = {}
+        self.handed: list[list[tuple[Place, Sequence[Any]]]] = []  # by the worker to itself
 
-    def append(self, place: Place, value: bytes, at_ms: int = NOW_MS) -> None:
+    async def hand_over(self, batches: list[tuple[Place, Sequence[Any]]]) -> None:
+        self.handed.append(batches)
+
+    def append(self, place: Place, value: bytes, at_ms: int = NOW_MS) -> int:
         kept = self.records[place]
         kept.append(MemoryRecord(len(kept), at_ms, value))
+        return len(kept) - 1
 
-    async def send_all(self, topic: str, records: Iterable[tuple[int | None, bytes]]) -> None:
-        for partition, value in records:
-            self.append(Place(topic, partition or 0), value)
+    async def send_all(self, topic: str, records: Iterable[tuple[int | None, bytes]]) -> list[int]:
+        return [self.append(Place(topic, p or 0), value) for p, value in records]
 
     async def bounds(self, places: Sequence[Place]) -> Mapping[Place, tuple[int, int]]:
         return {place: (0, len(self.records[place])) for place in places}
@@ -118,7 +122,7 @@ class Guillotine:
         return guarded
 
 
-CALLS = {"send_all", "commit_batch", "store_positions", "load_many", "open_partition"}
+CALLS = {"send_all", "commit_many", "store_positions", "load_across", "open_partition"}
 
 
 def worker_over(
@@ -127,6 +131,7 @@ def worker_over(
     log: MemoryLog,
     guillotine: Guillotine | None = None,
     limits: FeaturizeLimits | None = None,
+    hand_over: bool = True,
 ) -> OwnedPartitions:
     """Return a new process over a store and a log that outlive it."""
     return OwnedPartitions(
@@ -139,26 +144,36 @@ def worker_over(
         metrics=FeaturizeMetrics(),
         store_wait_s=0.0,
         now_ms=lambda: NOW_MS,
+        hand_over=log.hand_over if hand_over else None,
     )
 
 
 async def start(owned: OwnedPartitions, log: MemoryLog, places: Sequence[Place] = PLACES) -> None:
+    log.handed.clear()
     log.read = dict(await owned.take_over(places))
+
+
+async def step(owned: OwnedPartitions, log: MemoryLog, place: Place, most: int) -> None:
+    """Poll one partition, and give what came to the step that takes it."""
+    batch = log.poll(place, most)
+    if place.topic == UPDATES:
+        await owned.aggregate([(place, batch)])
+    else:
+        await owned.route(place, batch)
 
 
 async def drain(owned: OwnedPartitions, log: MemoryLog, rng: random.Random, most: int) -> None:
     """Poll in random order and cuts until nothing is left, and everyone was told so."""
     while behind := log.behind():
-        place = rng.choice(behind)
-        batch = log.poll(place, rng.randint(1, most))
-        await (owned.aggregate if place.topic == UPDATES else owned.route)(place, batch)
+        await step(owned, log, rng.choice(behind), rng.randint(1, most))
+        while log.handed and rng.random() < 0.5:
+            await owned.aggregate(log.handed.pop(0))
         if rng.random() < 0.2:
             await owned.beat()
             await owned.store_positions()
     await owned.beat()
     await owned.store_positions()
-    for place in log.behind():
-        await owned.aggregate(place, log.poll(place, 10_000))
+    await owned.aggregate([(place, log.poll(place, 10_000)) for place in log.behind()])
 
 
 def expected_states(

@@ -13,7 +13,7 @@ import numpy as np
 
 from features.spec import Spec
 from features.spec_levels import DISTINCT_SHIFT, FRAUDS, LABELS
-from features.spec_read import EntitySpec, FeatureSpec
+from features.spec_values import EntitySpec, FeatureSpec
 from features.update import EntityUpdates
 
 EVENT, LABEL = 0, 1
@@ -39,9 +39,9 @@ class Row:
 def updates_of(spec: Spec, entity: EntitySpec, rows: Sequence[Row]) -> EntityUpdates:
     """Return rows of one entity as columns."""
     n = len(rows)
-    distinct = np.zeros((n, spec.max_distinct), dtype=np.uint32)
+    fields = np.zeros((n, spec.max_fields), dtype=np.uint32)
     for i, row in enumerate(rows):
-        distinct[i, : len(row.distinct)] = row.distinct
+        fields[i, : len(row.distinct)] = row.distinct
     return EntityUpdates(
         keys=[b"one"] * n,
         entity=np.full(n, entity.index, dtype=np.uint8),
@@ -50,7 +50,8 @@ def updates_of(spec: Spec, entity: EntitySpec, rows: Sequence[Row]) -> EntityUpd
         id=np.array([row.id for row in rows], dtype=np.uint64),
         count=np.array([row.count for row in rows], dtype=np.int64),
         value=np.array([row.value for row in rows], dtype=np.int64),
-        distinct=distinct,
+        fields=fields,
+        filters=np.zeros(n, dtype=np.uint8),
         row_event=np.arange(n, dtype=np.int32),
     )
 

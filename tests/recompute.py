@@ -110,8 +110,10 @@ class LogIndex:
         own: list[int] = []
         own_rows = updates_of_events(self.spec, [event])
         for index, key in enumerate(own_rows.keys):
-            entity = self.spec.entities[int(own_rows.entity[index])].name
-            assert key == entity_key(event.tenant, entity, event.entities[entity])
+            kind = self.spec.entities[int(own_rows.entity[index])]
+            entity, entity_id = kind.name, kind.id_of(event.entities)
+            assert entity_id is not None
+            assert key == entity_key(event.tenant, entity, entity_id)
             named = record.applied.get(str(partition_of(key, self.partitions)))
             applied: dict[str, Sequence[int]] = {"e": [], "l": []}
             if named is not None:

@@ -175,7 +175,9 @@ def recomputed(
     rows = concat_updates([updates_of_events(stand.spec, list(counted.values()))])
     states: dict[str, bytes] = {}
     for entity in stand.spec.entities:
-        key = entity_key("default", entity.name, record.event.entities[entity.name])
+        entity_id = entity.id_of(record.event.entities)
+        assert entity_id is not None
+        key = entity_key("default", entity.name, entity_id)
         mine = rows.take([i for i, row_key in enumerate(rows.keys) if row_key == key])
         [states[entity.name]] = apply_many(stand.spec, [b""], np.zeros(len(mine), np.int32), mine)
     none = rows.take([])

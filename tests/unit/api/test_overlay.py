@@ -18,7 +18,7 @@ class Bench:
 
     def __init__(self, spec: Spec, events_max: int = 1000, rows_max: int = 100) -> None:
         self.spec = spec
-        self.overlay = Overlay(2.0, events_max, rows_max, spec.max_distinct)
+        self.overlay = Overlay(2.0, events_max, rows_max, spec.max_fields)
 
     def accept(self, *events: Event, now_ms: int = NOW_MS, mark: int = 0) -> list[list[str]]:
         updates = updates_of_events(self.spec, events)

@@ -4,10 +4,12 @@ import json
 from datetime import UTC, datetime
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from features import event_wire
 from features.event import (
     EVENT_MAX_BYTES,
     Amount,
@@ -208,3 +210,40 @@ def test_names_do_not_run_into_each_other() -> None:
     assert 0 <= identity_hash("x") < 2**64
     assert decision_id("x") == decision_id("x") != decision_id("y")
     assert {partition_of(entity_key("t", "card", str(i)), 8) for i in range(200)} == set(range(8))
+
+
+PIECES = st.sampled_from(["", "a", "card", "Card", "tok 9", "x\x7f", "n\n", "\\", "ü", "EUR", "eu"])
+STRICT = msgspec.json.Decoder(event_wire.Event)
+
+
+@given(
+    entities=st.dictionaries(PIECES, PIECES, max_size=3),
+    event_id=PIECES,
+    tenant=PIECES,
+    currency=PIECES,
+    escaped=st.booleans(),
+)
+def test_the_quick_reading_takes_what_the_schema_takes_and_nothing_else(
+    entities: dict[str, str], event_id: str, tenant: str, currency: str, escaped: bool
+) -> None:
+    event = EVENT | {
+        "entities": EVENT["entities"] | entities,
+        "event_id": event_id,
+        "tenant": tenant,
+        "amount": {"value": 1, "currency": currency},
+    }
+    sent = json.dumps(event, ensure_ascii=escaped).encode()
+    try:
+        wanted = STRICT.decode(sent)
+    except msgspec.ValidationError:
+        with pytest.raises(EventRejected) as refused:
+            parse_event(sent, RULES, NOW_MS)
+        assert refused.value.code == "wrong_type"
+    else:
+        if currency not in RULES.currencies:
+            with pytest.raises(EventRejected, match="no rate"):
+                parse_event(sent, RULES, NOW_MS)
+            return
+        parse_event(sent, RULES, NOW_MS)  # its names are known from now on
+        got = parse_event(sent, RULES, NOW_MS)
+        assert msgspec.to_builtins(got) == msgspec.to_builtins(wanted)

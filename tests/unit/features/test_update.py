@@ -77,7 +77,7 @@ def test_an_event_is_one_row_for_each_entity_that_the_spec_declares(spec: Spec) 
     assert updates.value.tolist() == [922, 922, 0]  # 921.5, half to even
     assert updates.row_event.tolist() == [0, 0, 1]
     assert updates.id[0] == updates.id[1] == identity_hash(identity_of(an_event()))
-    assert updates.distinct.tolist() == [[distinct_hash("m"), distinct_hash("FR")], [0, 0], [0, 0]]
+    assert updates.fields.tolist() == [[distinct_hash("m"), distinct_hash("FR")], [0, 0], [0, 0]]
 
 
 def test_a_transition_adds_or_takes_away_one_label(spec: Spec) -> None:
@@ -94,7 +94,7 @@ def test_a_transition_adds_or_takes_away_one_label(spec: Spec) -> None:
 def test_nothing_gives_no_rows(spec: Spec) -> None:
     updates = updates_of_events(spec, [])
     assert len(updates) == 0
-    assert updates.distinct.shape == (0, spec.max_distinct)
+    assert updates.fields.shape == (0, spec.max_fields)
     assert updates.time_ms.dtype == np.int64
 
 
@@ -104,7 +104,17 @@ def test_rows_can_be_taken_and_joined(spec: Spec) -> None:
     joined = concat_updates([even, odd])
     back = joined.take(np.argsort([*range(0, 10, 2), *range(1, 10, 2)]))
     assert back.keys == updates.keys
-    for name in ("entity", "series", "time_ms", "id", "count", "value", "distinct", "row_event"):
+    for name in (
+        "entity",
+        "series",
+        "time_ms",
+        "id",
+        "count",
+        "value",
+        "fields",
+        "filters",
+        "row_event",
+    ):
         assert np.array_equal(getattr(back, name), getattr(updates, name))
         assert getattr(back, name).dtype == getattr(updates, name).dtype
 

@@ -79,7 +79,7 @@ def test_a_vector_made_online_equals_the_one_recomputed_from_the_log(shipped: Sp
     for i, key in enumerate(updates.keys):
         log[key].append(
             Row(EVENT, int(updates.time_ms[i]), int(updates.id[i]), 1, int(updates.value[i]),
-                tuple(updates.distinct[i].tolist()))
+                tuple(updates.fields[i].tolist()))
         )  # fmt: skip
         entity = shipped.entities[updates.entity[i]]
         expected = Oracle(shipped, entity, log[key]).features(
@@ -115,7 +115,7 @@ def test_sql_over_the_log_agrees(shipped: Spec) -> None:
                     feature.aggregate, f"{feature.aggregate}(a)"
                 )
                 if feature.field is not None:
-                    what = f"count(distinct {entity.distinct_fields[feature.field]})"
+                    what = f"count(distinct {entity.fields[feature.field].name})"
                 back = entity.windows_ms[feature.level] - 1
                 found = sql.execute(
                     f"select {what} over (partition by {entity.name} order by t"

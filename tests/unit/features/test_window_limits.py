@@ -147,7 +147,8 @@ def test_a_state_that_outgrows_its_room_is_refused(spec: Spec) -> None:
         ids=np.ones(1, dtype=np.int64),
         weight=np.ones(1, dtype=np.int64),
         value=np.ones(1, dtype=np.int64),
-        distinct=np.zeros((1, spec.max_distinct), dtype=np.uint32),
+        fields=np.zeros((1, spec.max_fields), dtype=np.uint32),
+        filters=np.zeros(1, dtype=np.uint8),
     )
     none = np.zeros(1, dtype=np.int64)
     status, slot = apply_rows(

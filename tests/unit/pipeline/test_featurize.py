@@ -16,7 +16,7 @@ from features.event import from_ms
 from features.spec import Spec
 from features.store import SchemaMismatch, StoreConflict, StoreEpochMismatch
 from pipeline.featurize import FeaturizeLimits, Place, UpdatesHole
-from pipeline.owned import OffsetOutsideLog
+from pipeline.owned_ports import OffsetOutsideLog
 from pipeline.updates import UpdatesUnreadable, decode_record, encode_record
 from tests.fakes import MemoryFeatureStore, MemoryShelf
 from tests.fakes_featurize import (
@@ -30,6 +30,7 @@ from tests.fakes_featurize import (
     drain,
     expected_states,
     start,
+    step,
     worker_over,
 )
 
@@ -143,9 +144,9 @@ async def test_cuts_restarts_and_repeats_change_no_byte(
         owned = worker_over(spec, a_store(spec, shelf), log, limits=limits)
         await start(owned, log)
         for _ in range(rng.randrange(12)):
-            place = rng.choice(list(log.read))
-            step = owned.aggregate if place.topic == UPDATES else owned.route
-            await step(place, log.poll(place, rng.randint(1, most)))
+            await step(owned, log, rng.choice(list(log.read)), rng.randint(1, most))
+            if log.handed and rng.random() < 0.5:  # before it is fetched, as like as not
+                await owned.aggregate(log.handed.pop(rng.randrange(len(log.handed))))
         if rng.random() < 0.5:
             await owned.store_positions()
     owned = worker_over(spec, a_store(spec, shelf), log)
@@ -186,7 +187,7 @@ async def test_a_hole_stops_the_worker_by_name(spec: Spec) -> None:
     header = msgspec.structs.replace(record.header, first=500, end=501)
     log.append(place, encode_record(replace(record, header=header)))
     with pytest.raises(UpdatesHole, match="goes on at 500"):
-        await owned.aggregate(place, log.poll(place, 1))
+        await owned.aggregate([(place, log.poll(place, 1))])
 
 
 @pytest.mark.parametrize(
@@ -206,7 +207,7 @@ async def test_records_of_another_epoch_or_spec_are_refused(
     header = msgspec.structs.replace(record.header, **changes)
     log.append(place, encode_record(replace(record, header=header)))
     with pytest.raises(error):
-        await owned.aggregate(place, log.poll(place, 1000))
+        await owned.aggregate([(place, log.poll(place, 1000))])
 
 
 async def test_a_racing_worker_costs_a_reopen_and_nothing_else(spec: Spec) -> None:
@@ -219,7 +220,7 @@ async def test_a_racing_worker_costs_a_reopen_and_nothing_else(spec: Spec) -> No
     await start(second, log)
     await drain(second, log, rng, most=20)
     for place in [q for q in log.read if q.topic == UPDATES]:  # it believes to own them still
-        await first.aggregate(place, log.records[place])
+        await first.aggregate([(place, log.records[place])])
     assert states_of(shelf) == expected_states(spec, log.records)
 
 
@@ -239,9 +240,7 @@ async def test_a_store_that_lost_its_last_second_is_filled_from_the_log(spec: Sp
     owned = worker_over(spec, a_store(spec, shelf), log, limits=heartbeats)
     await start(owned, log)
     for _ in range(20):
-        place = rng.choice(log.behind())
-        step = owned.aggregate if place.topic == UPDATES else owned.route
-        await step(place, log.poll(place, 10))
+        await step(owned, log, rng.choice(log.behind()), 10)
     earlier = copy.deepcopy(shelf.partitions)
     await drain(owned, log, rng, most=20)
     shelf.partitions = earlier
@@ -270,4 +269,4 @@ async def test_conflicts_without_end_stop_the_worker(spec: Spec) -> None:
     for s in (0, 1):
         await owned.route(Place(EVENTS, s), log.poll(Place(EVENTS, s), 1000))
     with pytest.raises(StoreConflict, match="in a row"):
-        await owned.aggregate(Place(UPDATES, 0), log.poll(Place(UPDATES, 0), 10))
+        await owned.aggregate([(Place(UPDATES, 0), log.poll(Place(UPDATES, 0), 10))])
