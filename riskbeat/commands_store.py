@@ -13,6 +13,7 @@ from rich.table import Table
 
 from features.spec import Spec, SpecError
 from features.store import StoreError
+from models.registry import RegistryUnavailable
 from pipeline.topics_kafka import TopicsUnavailable
 from riskbeat.settings import Settings
 from riskbeat.settings_load import load_settings
@@ -43,7 +44,7 @@ def list_store(
     settings = load_settings()
     try:
         found = asyncio.run(list_specs(settings, gone=everything))
-    except StoreError as error:
+    except (StoreError, RegistryUnavailable) as error:
         _end(error)
     ours = _our_digest(settings)
     if as_json:
@@ -70,7 +71,7 @@ def retire(
     """
     try:
         done = asyncio.run(retire_spec(load_settings(), digest, force=force))
-    except (StoreError, TopicsUnavailable) as error:
+    except (StoreError, RegistryUnavailable, TopicsUnavailable) as error:
         _end(error)
     epochs = ", ".join(map(str, done.epochs))
     typer.echo(

@@ -81,11 +81,11 @@ async def retire_spec(settings: Settings, name: str, *, force: bool) -> Retired:
     async with aclosing(redis_client(settings)) as client:
         epochs = RedisEpochs(RedisLink(client), settings.redis_prefix)
         everything = await epochs.list_epochs()
-        digest = _named(name, everything)
+        digest = named(name, everything)
         mine = [info for info in everything if info.pointer.digest == digest]
         registry = _registry(settings, client, digest)
         if not force:
-            _refuse_in_use(mine, everything, sorted(await registry.active_versions()))
+            refuse_in_use(mine, everything, sorted(await registry.active_versions()))
         keys = sum([await epochs.drop(info.pointer) for info in mine])
         await registry.forget()
     kept = {i.pointer.updates_topic for i in everything if i not in mine and i.state != "gone"}
@@ -94,7 +94,12 @@ async def retire_spec(settings: Settings, name: str, *, force: bool) -> Retired:
     return Retired(digest, [info.pointer.epoch for info in mine], keys, topics)
 
 
-def _named(name: str, epochs: Sequence[EpochInfo]) -> str:
+def named(name: str, epochs: Sequence[EpochInfo]) -> str:
+    """Return the one digest that begins so.
+
+    Raises:
+        UnknownSpec: None does, or several; or it is too short to be meant.
+    """
     if len(name) < DIGEST_MIN_CHARACTERS:
         raise UnknownSpec(f"{name!r}: give at least {DIGEST_MIN_CHARACTERS} characters of a digest")
     found = sorted({i.pointer.digest for i in epochs if i.pointer.digest.startswith(name.lower())})
@@ -105,9 +110,19 @@ def _named(name: str, epochs: Sequence[EpochInfo]) -> str:
     return found[0]
 
 
-def _refuse_in_use(
+def refuse_in_use(
     mine: Sequence[EpochInfo], everything: Sequence[EpochInfo], scorers: Sequence[str]
 ) -> None:
+    """Let only a spec be retired that nobody uses, and that is not the last.
+
+    Args:
+        mine: Its epochs.
+        everything: All epochs.
+        scorers: Who reported lately that they answer with weights of it.
+
+    Raises:
+        EpochInUse: Names who uses it, and what to do.
+    """
     for info in in_use(mine):
         raise EpochInUse(
             f"epoch {info.pointer.epoch} of spec {info.pointer.digest[:12]} was written "
