@@ -187,7 +187,11 @@ class RedisLink:
 
     async def key_bytes(self, key: bytes) -> int:
         """Return what a key takes in memory, 0 where there is none."""
-        return int(await self.ask(cast(Awaitable[Any], self.client.memory_usage(key))) or 0)
+        if self.cluster:  # which finds the key's node by the command's name
+            command = cast(Awaitable[Any], self.client.memory_usage(key))
+        else:
+            command = self.client.execute_command("MEMORY", "USAGE", key)
+        return int(await self.ask(command) or 0)
 
     async def clock_s(self) -> float:
         """Return the server's clock in seconds since 1970 (one node's, on a cluster)."""

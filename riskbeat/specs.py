@@ -9,7 +9,7 @@ from features.epochs import QUIET_S, EpochInfo, EpochInUse, EpochSize, in_use
 from features.epochs_redis import RedisEpochs
 from features.store import StoreError
 from models.registry_redis import RedisWeightsRegistry
-from pipeline.topics_kafka import drop_topics
+from pipeline.topics_kafka import TopicsUnavailable, drop_topics
 from riskbeat.settings import Settings
 from riskbeat.store import redis_client
 
@@ -90,7 +90,13 @@ async def retire_spec(settings: Settings, name: str, *, force: bool) -> Retired:
         await registry.forget()
     kept = {i.pointer.updates_topic for i in everything if i not in mine and i.state != "gone"}
     topics = sorted({info.pointer.updates_topic for info in mine} - kept)
-    await drop_topics(settings.kafka_options(), topics)
+    try:
+        await drop_topics(settings.kafka_options(), topics)
+    except TopicsUnavailable as error:
+        left = ", ".join(topics)
+        raise TopicsUnavailable(
+            f"the features are gone, but not {left}: run it again ({error})"
+        ) from error
     return Retired(digest, [info.pointer.epoch for info in mine], keys, topics)
 
 
