@@ -48,7 +48,7 @@ async def _rebuild(config: FeaturizeConfig) -> int:
 
     status = await FeaturizeWorker(replace(config, store=store), new, flip).run()
     alive = await store.read_pointer()
-    if status or alive != new:
+    if alive != new:
         log.error("rebuild.unfinished", epoch=new.epoch)
         await _drop(epochs, new)
         return status or EXIT_FAILED
