@@ -3,7 +3,6 @@
 import asyncio
 import random
 import re
-import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -93,14 +92,3 @@ async def test_a_worker_that_stands_still_with_lag_ends_itself(
         finally:
             redis_server.host.resume()
     assert re.search(r"WorkerStalled.*records behind", stage.log.read_text())
-
-
-async def test_a_paused_worker_goes_on_where_it_was(stage: Stage) -> None:
-    stage.env |= {"RISKBEAT_STALL_S": "4"}
-    with stage.running() as worker:
-        await wait_until_opened(stage, worker)
-        worker.send_signal(signal.SIGSTOP)
-        await asyncio.sleep(5)  # longer than the guard allows a loop that does not turn
-        worker.send_signal(signal.SIGCONT)
-        await produce(stage, random.Random(11), 200, 0)
-        await stage.settle(await stage.logs(), worker)
