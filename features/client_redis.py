@@ -5,7 +5,7 @@ turns whatever the library raises into `StoreUnavailable`.
 """
 
 import asyncio
-from collections.abc import Awaitable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Sequence
 from hashlib import sha1
 from typing import Any, TypeVar, cast
 
@@ -160,16 +160,45 @@ class RedisLink:
         except StoreUnavailable as error:
             return error
 
-    async def unlink_matching(self, pattern: bytes, keep_suffix: bytes) -> int:
-        """Delete every key that matches a pattern, but for those with a suffix; return how many."""
-        count = 0
+    async def scan(self, pattern: bytes) -> AsyncIterator[bytes]:
+        """Yield every key that matches a pattern, on every node; some may come twice."""
         try:
             async for key in self.client.scan_iter(match=pattern, count=SCAN_COUNT):
-                if not key.endswith(keep_suffix):
-                    count += await self.ask(self.client.execute_command("UNLINK", key))
+                yield key
         except (RedisError, OSError) as error:
             raise StoreUnavailable("connection", str(error)) from error
-        return count
+
+    async def unlink(self, keys: Sequence[bytes]) -> int:
+        """Delete keys of one hash tag; return how many there were."""
+        return cast(int, await self.ask(self.client.execute_command("UNLINK", *keys)))
+
+    async def hash_items(self, key: bytes) -> dict[bytes, bytes]:
+        """Return the fields of a hash; empty where there is none."""
+        command = self.client.hgetall(key)
+        return cast(dict[bytes, bytes], await self.ask(cast(Awaitable[Any], command)))
+
+    async def hash_field(self, key: bytes, field: bytes) -> bytes | None:
+        """Return one field of a hash."""
+        return cast(bytes | None, await self.ask(self.client.execute_command("HGET", key, field)))
+
+    async def hash_length(self, key: bytes) -> int:
+        """Return the count of fields of a hash; 0 where there is none."""
+        return cast(int, await self.ask(self.client.execute_command("HLEN", key)))
+
+    async def key_bytes(self, key: bytes) -> int:
+        """Return what a key takes in memory, 0 where there is none."""
+        if self.cluster:  # which finds the key's node by the command's name
+            command = cast(Awaitable[Any], self.client.memory_usage(key))
+        else:
+            command = self.client.execute_command("MEMORY", "USAGE", key)
+        return int(await self.ask(command) or 0)
+
+    async def clock_s(self) -> float:
+        """Return the server's clock in seconds since 1970 (one node's, on a cluster)."""
+        anywhere = {"target_nodes": RedisCluster.RANDOM} if self.cluster else {}
+        answer = await self.ask(cast(Awaitable[Any], self.client.time(**anywhere)))
+        seconds, micros = next(iter(answer.values())) if isinstance(answer, dict) else answer
+        return float(seconds) + float(micros) / 1e6
 
     async def memory_of_nodes(self) -> list[dict[str, Any]]:
         """Return `INFO memory` of every node."""

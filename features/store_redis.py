@@ -3,16 +3,15 @@
 Layout, `{p}` being the hash tag of updates partition p, in one epoch:
 `{prefix}{epoch}:{p}:meta` (hash: what a commit compares), `…:mark` (watermarks and freshness),
 `…:s:<entity key>` (a state), `…:d:<source partition>:<bucket>` (packed identity hashes),
-`{prefix}{epoch}:position:<source>:<partition>` (a router's), and `{prefix}store` (the pointer).
-A reader takes mark and states of a partition with one MGET, which Redis runs as one step.
+`{prefix}{epoch}:position:<source>:<partition>` (a router's). Which epoch lives for a spec is in
+`epochs_redis`. A reader takes mark and states of a partition with one MGET, which is one step.
 """
 
 import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 
-import msgspec
-
 from features.client_redis import Client, RedisLink, connect_redis
+from features.epochs_redis import RedisEpochs, decode_pointer
 from features.event import partition_of
 from features.store import (
     Commit,
@@ -23,7 +22,6 @@ from features.store import (
     Reads,
     SchemaMismatch,
     Source,
-    StoreConflict,
     StoreError,
     StoreEvicts,
     StoreUnavailable,
@@ -32,7 +30,7 @@ from features.store import (
     encode_watermarks,
     live_buckets,
 )
-from features.store_scripts import COMMIT, FENCE, FLIP, OPEN, refusal
+from features.store_scripts import COMMIT, OPEN, refusal
 
 __all__ = ["RedisFeatureStore", "connect_redis"]
 
@@ -70,8 +68,9 @@ class RedisFeatureStore:
         self._partitions = partitions
         self._digest = spec_digest
         self._ttl_s = ttl_s
-        self._pointer_key = f"{prefix}store".encode()
-        self._first = Pointer(epoch, updates_topic, partitions, spec_digest)
+        self.epochs = RedisEpochs(self._link, prefix)
+        self._pointer_key = self.epochs.pointer_key(spec_digest)
+        self._first = self._ours = Pointer(epoch, updates_topic, partitions, spec_digest)
         self._alive: bytes = b""
         self._use_epoch(epoch)
 
@@ -97,16 +96,16 @@ class RedisFeatureStore:
         )
 
     async def attach(self) -> Pointer:
-        """Find the living epoch, and make the first one in an empty store.
+        """Find the epoch that lives for our spec, and make the first one in an empty store.
 
         Raises:
-            SchemaMismatch: It was made for another spec or partition count.
+            SchemaMismatch: The store has features of other specs only, or of another partition
+                count.
             StoreEvicts: Redis is set to evict keys.
             StoreUnavailable: No answer.
         """
         await self._check_eviction()
-        await self._link.set(self._pointer_key, msgspec.json.encode(self._first), "NX")
-        return self._follow(await self._read_pointer())
+        return self._follow(await self.epochs.begin(self._first))
 
     async def _check_eviction(self) -> None:
         for node in await self._link.memory_of_nodes():
@@ -114,67 +113,48 @@ class RedisFeatureStore:
             if node.get("maxmemory", 0) and policy != "noeviction":
                 raise StoreEvicts(f"maxmemory-policy is {policy}; set it to noeviction")
 
-    async def _read_pointer(self) -> bytes:
-        return await self._link.get(self._pointer_key) or b""
-
     async def read_pointer(self) -> Pointer | None:
-        """Return which epoch is alive, `None` in an empty store."""
-        data = await self._read_pointer()
-        return _decode_pointer(data) if data else None
+        """Return which epoch lives for our spec, `None` if none does."""
+        data = await self.epochs.read_pointer(self._digest)
+        return decode_pointer(data, Pointer) if data else None
+
+    async def check_readable(self) -> bool:
+        """Return whether an epoch lives for our spec; False in a store that was never used.
+
+        Raises:
+            SchemaMismatch: The store has features of other specs only, or of another partition
+                count.
+            StoreUnavailable: No answer.
+        """
+        data = await self.epochs.read_pointer(self._digest)
+        if data:
+            self._follow(data)
+        elif not await self.epochs.in_empty_store():
+            raise await self.epochs.unbuilt(self._digest)
+        return bool(data)
 
     def _follow(self, data: bytes) -> Pointer:
         """Turn to the epoch that a pointer names, if it was made for us."""
-        pointer = _decode_pointer(data)
-        for what, stored, ours in (
-            ("feature spec", pointer.digest, self._digest),
-            ("count of updates partitions", pointer.partitions, self._partitions),
-        ):
-            if stored != ours:
-                raise SchemaMismatch(
-                    f"the store was filled under another {what} ({stored}, not {ours}): "
-                    "run `riskbeat rebuild`"
-                )
-        self._alive = data
+        pointer = decode_pointer(data, Pointer)
+        if pointer.partitions != self._partitions:
+            raise SchemaMismatch(
+                f"the store was filled under another count of updates partitions "
+                f"({pointer.partitions}, not {self._partitions}): run `riskbeat rebuild`"
+            )
+        self._alive, self._ours = data, pointer
         self._use_epoch(pointer.epoch)
         return pointer
-
-    async def flip_pointer(self, old: Pointer | None, new: Pointer) -> None:
-        """Let another epoch live, and fence the writers of the old one.
-
-        Raises:
-            StoreConflict: The living epoch is no longer `old`.
-            StoreUnavailable: No answer.
-        """
-        before = msgspec.json.encode(old) if old else b""
-        after = msgspec.json.encode(new)
-        status, *rest = await self._link.run(FLIP, [self._pointer_key], [before, after])
-        if status != b"ok":
-            raise StoreConflict(f"another epoch came alive meanwhile: {rest[0]!r}")
-        if old is None:
-            return
-        for p in range(old.partitions):
-            meta = f"{self._prefix}{old.epoch}:{{{p}}}:meta".encode()
-            await self._link.run(FENCE, [meta], [b"%d" % new.epoch])
-
-    async def drop_epoch(self, epoch: int) -> int:
-        """Delete a dead epoch's keys, but for what fences its writers; return how many.
-
-        Raises:
-            StoreUnavailable: No answer; what is left can be dropped again.
-        """
-        assert epoch != self._epoch
-        return await self._link.unlink_matching(f"{self._prefix}{epoch}:*".encode(), b":meta")
 
     async def open_partition(self, partition: int, log_begins_at: int) -> PartitionMeta:
         """Return where the partition stands; the first open of all makes it."""
         tag = self._tags[partition]
         empty = encode_watermarks(Watermarks(), 0)
         for make in (b"0", b"1") if log_begins_at == 0 else (b"0",):
+            if make == b"1":  # also where Redis was emptied under us
+                await self.epochs.revive(self._ours, alive=bool(self._alive))
             keys, args = [tag + b"meta", tag + b"mark"], [*self._checks(), make, empty]
             status, *rest = await self._link.run(OPEN, keys, args)
             if status == b"ok":
-                if make == b"1" and self._alive:  # also where Redis was emptied under us
-                    await self._link.set(self._pointer_key, self._alive, "NX")
                 fresh_until_ms, watermarks = decode_watermarks(rest[1])
                 return PartitionMeta(int(rest[0]), watermarks, fresh_until_ms)
             if status != b"absent":
@@ -266,8 +246,10 @@ class RedisFeatureStore:
         owners = [partition_of(key, self._partitions) for key in keys]
         while True:
             pointer, found = await self._read_groups(keys, owners)
-            if not pointer:  # no worker has ever opened the store: every entity is new
-                return Reads([b""] * len(keys), owners, {}, {})
+            if not pointer:
+                if await self.check_readable():
+                    continue
+                return Reads([b""] * len(keys), owners, {}, {})  # every entity is new
             if pointer == self._alive:
                 return _reads(owners, found)
             self._follow(pointer)
@@ -281,7 +263,7 @@ class RedisFeatureStore:
             groups.setdefault(p, [self._tags[p] + b"mark"]).append(self._tags[p] + b"s:" + key)
         if self._link.cluster:
             reads = asyncio.gather(*(self._link.get_together(names) for names in groups.values()))
-            pointer, lists = await asyncio.gather(self._read_pointer(), reads)
+            pointer, lists = await asyncio.gather(self.epochs.read_pointer(self._digest), reads)
             return pointer, dict(zip(groups, lists, strict=True))
         names = [self._pointer_key]
         for group in groups.values():
@@ -302,13 +284,6 @@ class RedisFeatureStore:
 
     def _position_key(self, source: Source, partition: int) -> bytes:
         return f"{self._prefix}{self._epoch}:position:{source}:{partition}".encode()
-
-
-def _decode_pointer(data: bytes) -> Pointer:
-    try:
-        return msgspec.json.decode(data, type=Pointer)
-    except msgspec.MsgspecError as error:
-        raise SchemaMismatch(f"unreadable store pointer: {error}") from error
 
 
 def _reads(owners: list[int], found: Mapping[int, Iterable[bytes]]) -> Reads:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Topics:
-    """The seven topics of one deployment, told apart by a prefix."""
+    """The topics of one deployment, told apart by a prefix."""
 
     prefix: str = "riskbeat."
 
@@ -34,10 +34,9 @@ class Topics:
         """Labels as they became known."""
         return f"{self.prefix}labels.v1"
 
-    @property
-    def weights(self) -> str:
-        """The full signed bytes of every published version."""
-        return f"{self.prefix}weights.v1"
+    def weights(self, spec_digest: str) -> str:
+        """The full signed bytes of every version published for one feature spec."""
+        return f"{self.prefix}weights.v1.{spec_digest[:12]}"
 
     @property
     def dead(self) -> str:

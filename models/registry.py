@@ -135,6 +135,13 @@ class WeightsRegistry(Protocol):
     async def active_versions(self) -> Mapping[str, int]:
         """Return scorer id → version, of the scorers that reported lately."""
 
+    async def claim_labels(self, sender: str) -> str:
+        """Return which learner of the deployment sends label transitions: this one, if none did.
+
+        Their numbers are its own, so a second sender's would be taken for repeats. The claim is
+        over all specs.
+        """
+
     async def report_progress(self, offsets: Mapping[str, int], version: int) -> None:
         """Say how far the learner has come. The newest report replaces the one before."""
 

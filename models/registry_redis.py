@@ -1,9 +1,11 @@
 """The weights registry in Redis or Valkey, single node or cluster.
 
-All keys share one hash tag, so every move is one atomic script on one node. Keys under
-`{prefix}{weights}:` (the braces are literal): `state` hash of pointers, `v:N` bytes of version N,
-`news` stream that wakes waiting scorers, `acts` list, `seen` sorted set and `scorers` hash of who
-answers with what, `progress`. A stream, not Pub/Sub: its reader loses nothing when it reconnects.
+Each feature spec has a line of versions of its own, so learners of an old and a new spec publish
+side by side. All keys of a line share one hash tag, so every move is one atomic script on one node.
+Under `{prefix}{weights.<12 characters of the digest>}:` (the outer braces are literal) stand:
+`state` hash of pointers, `v:N` bytes of version N, `news` stream that wakes waiting scorers, `acts`
+list, `seen` sorted set and `scorers` hash of who answers with what, `progress`. A stream, not
+Pub/Sub: its reader loses nothing when it reconnects.
 """
 
 import time
@@ -31,6 +33,9 @@ from models.registry import (
 POLL_S = 0.2
 REPORT_TTL_S = 15.0
 NEWS_MAX = 16
+LINE_CHARACTERS = 12
+VERSIONS_MAX = 100_000  # more than any setting keeps
+FORGET_BATCH_KEYS = 1_000
 
 # KEYS: state, v:version, news, v:version-keep. ARGV: version, bytes, any?, news cap
 _PUBLISH = """
@@ -101,6 +106,7 @@ class RedisWeightsRegistry:
         self,
         client: "Redis | RedisCluster",
         prefix: str,
+        spec_digest: str,
         keep_versions: int = KEEP_VERSIONS,
         poll_s: float = POLL_S,
         report_ttl_s: float = REPORT_TTL_S,
@@ -110,12 +116,14 @@ class RedisWeightsRegistry:
         Args:
             client: With `decode_responses=False`, and a socket timeout above `poll_s`.
             prefix: Of every key, as in `riskbeat:`.
+            spec_digest: Of the feature spec whose line of versions this is.
             keep_versions: How many of the newest versions stay readable.
             poll_s: Longest time for which a lost notification goes unnoticed.
             report_ttl_s: After this time without a report a scorer is no longer listed.
         """
         self._client: Any = client
-        self._base = f"{prefix}{{weights}}:"
+        self._sender_key = f"{prefix}labels:sender"
+        self._base = f"{prefix}{{weights.{spec_digest[:LINE_CHARACTERS]}}}:"
         self._keep = keep_versions
         self._poll_s = poll_s
         self._report_ttl_ms = int(report_ttl_s * 1000)
@@ -209,6 +217,11 @@ class RedisWeightsRegistry:
         flat = await self._run(_REPORT, self._keys("seen", "scorers"), args)
         return {flat[i].decode(): int(flat[i + 1]) for i in range(0, len(flat), 2)}
 
+    async def claim_labels(self, sender: str) -> str:
+        """Return which learner sends label transitions; see the port."""
+        before = await self._ask("SET", self._sender_key, sender, "NX", "GET")
+        return sender if before is None else bytes(before).decode()
+
     async def report_progress(self, offsets: Mapping[str, int], version: int) -> None:
         """Say how far the learner has come."""
         progress = Progress(offsets=dict(offsets), version=version)
@@ -218,6 +231,20 @@ class RedisWeightsRegistry:
         """Return the learner's newest report; None before the first."""
         data = await self._ask("GET", self._key("progress"))
         return None if data is None else msgspec.json.decode(data, type=Progress)
+
+    async def forget(self) -> None:
+        """Delete the whole line: versions, pointers and the list of acts.
+
+        Raises:
+            RegistryUnavailable: No answer; what is left can be forgotten again.
+        """
+        standing = await self.standing()
+        lowest = max(1, standing.latest - VERSIONS_MAX)
+        numbers = {standing.active, *range(lowest, standing.latest + 1)}
+        keys = [self._version_key(number) for number in sorted(numbers)]
+        keys += self._keys("state", "news", "acts", "seen", "scorers", "progress")
+        for start in range(0, len(keys), FORGET_BATCH_KEYS):
+            await self._ask("UNLINK", *keys[start : start + FORGET_BATCH_KEYS])
 
     async def _put(self, version: int, data: bytes, *, over_gaps: bool) -> int:
         """Return -1 when written, else the latest version that stood in the way."""

@@ -64,7 +64,7 @@ class Aggregator:
         self._partition = partition
         self._source_partitions = source_partitions
         self._limits = limits
-        self._hot = HotStates(cache_max_bytes)
+        self.hot = self._hot = HotStates(cache_max_bytes)  # seen from outside by metrics
         self._reset()
 
     def _reset(self) -> None:
@@ -212,6 +212,7 @@ class Aggregator:
 
     def _collect(self, rows: EntityUpdates, chunk: Chunk) -> None:
         known, blobs, hot, estimate = chunk.keys, chunk.blobs, self._hot, 0
+        before = len(blobs)
         for key in rows.keys:
             slot = known.get(key)
             if slot is None:
@@ -220,6 +221,7 @@ class Aggregator:
                 blobs.append(blob)
                 estimate += len(key) + (len(blob) if blob else NEW_STATE_BYTES)
             chunk.slot.append(slot)
+        hot.count(blobs[before:])
         chunk.pieces.append(rows)
         chunk.estimated_bytes += estimate + ROW_GROWTH_BYTES * len(rows)
 

@@ -64,8 +64,8 @@ def key_of(name: str) -> int:
 def parse_decided(body: bytes, place: int, spec_digest: str, n_features: int) -> JoinRow:
     """Read a record of `decisions.v1` as a row of the join store.
 
-    Its vector is None when it was made by another spec, or is no vector at all: such an event
-    is joined, for its label's sake, but not learned.
+    Vector and prediction are None when they were made by another spec, or it is no vector at all:
+    such an event is joined, for its label's sake, but neither learned nor judged by.
 
     Raises:
         EventRejected: The bytes are no decision.
@@ -85,7 +85,7 @@ def parse_decided(body: bytes, place: int, spec_digest: str, n_features: int) ->
         place=place,
         x=record.vector if ours else None,
         subject=_subjects.encode(subject),
-        p=record.score.value,
+        p=record.score.value if ours else None,
         amount=event.amount.value if event.amount is not None else 0,
     )
 

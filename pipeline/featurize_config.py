@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+from features.epochs import Epochs
 from features.spec import Spec
 from features.store import FeatureWriter, Pointer
 from features.topics import Topics
@@ -16,17 +17,15 @@ DAY_MS = 24 * 3600 * 1000
 class WorkerStore(FeatureWriter, Protocol):
     """What worker and rebuild ask of the store beside the steps' port."""
 
+    @property
+    def epochs(self) -> Epochs:
+        """The epochs of the store, over all specs."""
+
     async def attach(self) -> Pointer:
-        """Find the living epoch, or make the first."""
+        """Find the epoch that lives for our spec, or make the first of an empty store."""
 
     def in_epoch(self, epoch: int, updates_topic: str) -> "WorkerStore":
         """Return a store that writes an epoch which is not alive yet."""
-
-    async def flip_pointer(self, old: Pointer | None, new: Pointer) -> None:
-        """Let another epoch live, and fence the writers of the old one."""
-
-    async def drop_epoch(self, epoch: int) -> int:
-        """Delete a dead epoch's keys; return how many."""
 
 
 @dataclass(frozen=True, slots=True)

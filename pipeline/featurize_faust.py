@@ -8,6 +8,7 @@ Whatever fails ends the process with a non-zero exit, and its supervisor starts 
 
 import asyncio
 import gc
+import math
 import signal
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
@@ -27,7 +28,7 @@ from pipeline.metrics import FeaturizeMetrics
 from pipeline.owned import OwnedPartitions
 from pipeline.producer_kafka import LogProducer
 from pipeline.topics_kafka import TopicPlan, ensure_topics
-from pipeline.watch import Watch, WorkerStalled
+from pipeline.watch import LoopGuard, Watch, WorkerStalled
 
 BEAT_S = 0.1
 LAG_COMMIT_S = 5.0
@@ -94,6 +95,7 @@ class FeaturizeWorker:
         self._pointer = pointer
         self._when_caught_up = when_caught_up
         self._watch = Watch(config.stall_s, self._layout.updates, time.monotonic)
+        self._guard_of_loop = LoopGuard(math.ceil(config.stall_s / BEAT_S))
 
     # -- what the app asks
 
@@ -184,6 +186,7 @@ class FeaturizeWorker:
             await self._app.start()
             gc.collect()
             gc.freeze()  # what stands now stays: no collection walks it again
+            self._guard_of_loop.start(BEAT_S)
             log.info("worker.started", epoch=self._pointer.epoch, updates=self._layout.updates)
             await self._stopping.wait()
         finally:
@@ -198,6 +201,7 @@ class FeaturizeWorker:
             self._work(ROUTE, self._route_all),
             self._work(AGGREGATE, self._owned.aggregate),
             self._repeat(BEAT_S, self._beat),
+            self._repeat(BEAT_S, self._turn),
             self._repeat(LAG_COMMIT_S, self._commit_for_tools),
             self._repeat(WATCH_S, self._watch_progress),
             self._repeat(WATCH_S, self._watch_epoch),
@@ -211,6 +215,9 @@ class FeaturizeWorker:
                 await chore()
         except Exception as error:
             self.fail(error)
+
+    async def _turn(self) -> None:
+        self._guard_of_loop.turned()
 
     async def _beat(self) -> None:
         await self._owned.beat()

@@ -145,6 +145,9 @@ class JoinStore(Protocol):
     def commit(self, parts: Mapping[str, bytes]) -> None:
         """Write named parts of a checkpoint over those of the same name; make all durable."""
 
+    def forget_learned(self, parts: Mapping[str, bytes]) -> None:
+        """Drop every vector and prediction, put `parts` in place of all parts; make it durable."""
+
     def parts(self) -> dict[str, bytes]:
         """Return the newest of every part ever committed; empty at first."""
 

@@ -184,6 +184,12 @@ class SqliteJoinStore:
         self._db.execute("COMMIT")
         self._db.execute("BEGIN")
 
+    def forget_learned(self, parts: Mapping[str, bytes]) -> None:
+        """Drop vectors, predictions and all parts but these; see the port."""
+        self._db.execute("UPDATE decided SET x = NULL, p = NULL")
+        self._db.execute("DELETE FROM parts")
+        self.commit(parts)
+
     def parts(self) -> dict[str, bytes]:
         """Return the newest of every part ever committed."""
         return dict(self._db.execute("SELECT name, body FROM parts"))

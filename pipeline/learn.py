@@ -26,9 +26,8 @@ EXPIRE_EVERY_MS = 3_600_000
 JUDGED_MAX = 20_480
 FPR = 0.005
 ALERT_RATE = 0.005
-_POSITION = "position"
-_LEARNER = "learner/"
-_JUDGED = "judged"
+POSITION, SENDER = "position", "sender"
+_LEARNER, _JUDGED = "learner/", "judged"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +39,7 @@ class LearnRules:
         horizon_ms: Event time for which a decision waits for its label.
         label_partitions: Of the label updates topic.
         sweep_rows_max: Rows that one call settles because their time has come.
+        sends_labels: Whether it is the one learner that sends label transitions.
     """
 
     n_features: int
@@ -47,6 +47,7 @@ class LearnRules:
     legit_after_ms: int = 7 * 86_400_000
     horizon_ms: int = 40 * 86_400_000
     sweep_rows_max: int = SWEEP_ROWS_MAX
+    sends_labels: bool = True
 
 
 class Position(msgspec.Struct, kw_only=True):
@@ -101,15 +102,16 @@ class LearnStep:
         self._judged = Ring(_JUDGED, JUDGED_MAX, 2)
         self.position = Position()
         self.weights = b""
+        self.sender: bytes | None = None
         self.learned_since_publish = False
         self.more_due = False
 
     def restore(self) -> None:
         """Become what the store's last commit holds; a new learner if there is none."""
         parts = self._store.parts()
-        if _POSITION in parts:
-            self.position = msgspec.msgpack.decode(parts[_POSITION], type=Position)
-        self.weights = parts.get("weights", b"")
+        if POSITION in parts:
+            self.position = msgspec.msgpack.decode(parts[POSITION], type=Position)
+        self.weights, self.sender = parts.get("weights", b""), parts.get(SENDER)
         self._judged.restore(parts, self.position.judged)
         self._learner.restore(
             {n.removeprefix(_LEARNER): b for n, b in parts.items() if n.startswith(_LEARNER)}
@@ -178,7 +180,7 @@ class LearnStep:
             self.position.sha256 = sha256
             self.weights = parts["weights"] = weights
             self.learned_since_publish = False
-        parts[_POSITION] = msgspec.msgpack.encode(self.position)
+        parts[POSITION] = msgspec.msgpack.encode(self.position)
         return parts
 
     def figures(self) -> dict[str, float]:
@@ -213,8 +215,7 @@ class LearnStep:
         counts.count(counts.decisions, "not_learnable", len(new) - len(learnable))
         p = [np.nan if row.p is None else row.p for row in learnable]
         self._learner.observe_many(self._stack(learnable), np.array(p, np.float64))
-        newest = max(row.event_ms for row in decisions)
-        self.position.clock_ms = max(self.position.clock_ms, newest)
+        self.position.clock_ms = max(self.position.clock_ms, *(row.event_ms for row in decisions))
         return self._store.take_held([row.key for row in new])
 
     def _take_labels(self, statements: Mapping[int, list[Statement]], counts: StepCounts) -> None:
@@ -252,7 +253,8 @@ class LearnStep:
                 continue
             partition = identity_hash(row.name) % self._rules.label_partitions
             for transition in transitions_of(row, net):
-                self._store.send_later(partition, row.name.encode(), transition)
+                if self._rules.sends_labels:
+                    self._store.send_later(partition, row.name.encode(), transition)
                 row.turns += 1
             known, row.net = row.net, net
             if known is not None and (net is None or net.fraud != known.fraud):

@@ -41,6 +41,7 @@ class KafkaLearnLog:
         self,
         kafka_options: Mapping[str, Any],
         topics: Topics,
+        spec_digest: str,
         model: str,
         now_ms: Callable[[], int],
         poll_max_records: int = POLL_MAX_RECORDS,
@@ -52,7 +53,7 @@ class KafkaLearnLog:
         self._now_ms = now_ms
         self._max_records = poll_max_records
         self._read = (topics.decisions, topics.labels)
-        self._weights = TopicPartition(topics.weights, 0)
+        self._weights = TopicPartition(topics.weights(spec_digest), 0)
         self._clients: list[AIOKafkaConsumer | AIOKafkaProducer] = []
 
     async def start(self) -> None:
@@ -160,7 +161,7 @@ class KafkaLearnLog:
     async def send_weights(self, version: int, data: bytes) -> None:
         """Append a version to the weights topic; see the port."""
         key = f"{self._model}:{version}".encode()
-        await self._send_all([(self._topics.weights, self._weights.partition, key, data)])
+        await self._send_all([(*self._weights, key, data)])
 
     async def last_weights_version(self) -> int:
         """Return the newest number in the weights topic; see the port."""
@@ -194,7 +195,7 @@ class KafkaLearnLog:
                         if model == self._model:
                             found[int(number)] = record.value
         except (KafkaError, TimeoutError) as error:
-            raise LogSilent(f"{self._topics.weights}: {type(error).__name__}: {error}") from error
+            raise LogSilent(f"{self._weights.topic}: {type(error).__name__}: {error}") from error
         finally:
             await consumer.stop()
         return found

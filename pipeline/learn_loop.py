@@ -26,6 +26,7 @@ from models.weights import encode, sha256_of
 from pipeline.decided import PlacedLabel, parse_decided, parse_placed_label
 from pipeline.join import JoinRow, JoinStore, Outgoing, place_of
 from pipeline.learn import LearnStep, StepCounts
+from pipeline.learn_duty import agree_who_sends_labels
 
 OUTBOX_BATCH = 5_000
 POLL_S = 0.1
@@ -105,6 +106,7 @@ class LoopRules:
         publish_interval_s: A new version this often, while something was learned.
         quiet_interval_s: And this often at most, when nothing more is there to be learned.
         keep_versions: How many versions the registry holds.
+        sends_labels: As in `LearnRules`.
     """
 
     event_rules: EventRules
@@ -114,6 +116,7 @@ class LoopRules:
     publish_interval_s: float = 1.0
     quiet_interval_s: float = 0.2
     keep_versions: int = 300
+    sends_labels: bool = True
 
 
 class LearnLoop:
@@ -169,12 +172,16 @@ class LearnLoop:
 
         Raises:
             CheckpointLost: Somebody has published more than this disk knows.
+            LabelsTaken: Sending label transitions is another learner's, or was this one's.
         """
         self._step.restore()
         position = self._step.position
         standing = await self._registry.standing()
         in_topic = await self._log.last_weights_version()
         known = max(standing.latest, in_topic)
+        anew = position.version == 0 and bool(position.offsets)
+        if anew:  # it knows what was decided, and has yet to publish for this spec
+            position.version = known
         if known > position.version:
             raise CheckpointLost(
                 f"version {known} has been published, and the checkpoint on this disk is version "
@@ -182,8 +189,10 @@ class LearnLoop:
                 "directory is not the one it learned with (bring it back from its volume or a "
                 "backup; to begin anew, use another topic prefix and Redis prefix)"
             )
+        sends = self._rules.sends_labels
+        await agree_who_sends_labels(self._step.sender, sends, self._store, self._registry)
         await self._log.start_at(position.offsets)
-        if position.version == 0:
+        if anew or position.version == 0:
             await self.checkpoint(publish=True)  # the prior: scorers always have a model
             return
         await self._send_outbox()

@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
 from prometheus_client.core import HistogramMetricFamily
 
+from pipeline.hot import HotStates
 from pipeline.learn import StepCounts
 
 # 1 ms … 10 s; 60 ms is the promised p99 of freshness, 15 ms its promised mean.
@@ -116,12 +117,50 @@ class FeaturizeMetrics:
             buckets=STEP_BUCKETS_S,
             registry=r,
         )
+        self.cache_lookups = Counter(
+            "riskbeat_cache_lookups",
+            "States looked for in the worker's memory; a miss is read from the feature store.",
+            ["outcome"],
+            registry=r,
+        )
+        self.cache_evicted = Counter(
+            "riskbeat_cache_evicted",
+            "States that left the worker's memory because it was full.",
+            registry=r,
+        )
+        self.cache_states = Gauge(
+            "riskbeat_cache_states", "States in the worker's memory.", registry=r
+        )
+        self.cache_bytes = Gauge(
+            "riskbeat_cache_bytes", "Bytes of the states in the worker's memory.", registry=r
+        )
         self.freshness = BulkHistogram(
             "riskbeat_event_freshness_seconds",
             "Time from an event's append to the log until it can be read in the feature store.",
             FRESHNESS_BUCKETS_S,
             r,
         )
+
+        for counter, outcomes in (
+            (self.events, ("accepted", "rejected")),
+            (self.label_updates, ("accepted", "rejected")),
+            (self.updates, ("applied", "late", "duplicate", "repeated")),
+            (self.commits, ("ok", "conflict", "unavailable")),
+            (self.store_errors, ("connection", "timeout", "refused")),
+            (self.cache_lookups, ("hit", "miss")),
+        ):
+            for outcome in outcomes:  # zero is a fact, and no graph begins with its first fault
+                counter.labels(outcome)
+
+    def count_cache(self, caches: Sequence[HotStates]) -> None:
+        """Take what the caches of all owned partitions counted since the last call."""
+        for cache in caches:
+            counts = cache.take_counts()
+            self.cache_lookups.labels("hit").inc(counts.hits)
+            self.cache_lookups.labels("miss").inc(counts.misses)
+            self.cache_evicted.inc(counts.evicted)
+        self.cache_states.set(sum(map(len, caches)))
+        self.cache_bytes.set(sum(cache.bytes_held for cache in caches))
 
     def serve(self, port: int, address: str = "127.0.0.1") -> int:
         """Answer scrapes from a thread of its own; return the port (a free one for 0)."""

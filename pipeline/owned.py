@@ -191,6 +191,7 @@ class OwnedPartitions:
 
     async def beat(self) -> None:
         """Tell partitions without rows how far the sources are; call it every few 10 ms."""
+        self._metrics.count_cache([each.hot for each in self._aggregators.values()])
         await asyncio.gather(*(self._beat(place) for place in list(self._routers)))
 
     async def _beat(self, place: Place) -> None:

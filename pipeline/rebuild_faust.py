@@ -1,8 +1,8 @@
 """the whole log → a new epoch of the store, which then lives: after a loss, or for a new spec.
 
-The old epoch serves until the new one holds everything; then one pointer flips. Readers follow
-with their next read, and running workers of the old epoch stop by name, to be started again by
-their supervisor in the new one.
+What lives serves until the new epoch holds everything; then the pointer of its spec flips. Readers
+follow with their next read, and running workers of the epoch that lived *for the same spec* stop
+by name, to be started again by their supervisor. Other specs go on undisturbed.
 """
 
 import asyncio
@@ -11,6 +11,7 @@ from dataclasses import replace
 
 import structlog
 
+from features.epochs import EpochInfo, Epochs
 from features.store import Pointer
 from pipeline.featurize_config import FeaturizeConfig, plan_topics
 from pipeline.featurize_faust import EXIT_FAILED, FeaturizeWorker
@@ -19,48 +20,59 @@ from pipeline.topics_kafka import TopicPlan, ensure_topics, list_topics
 log = structlog.get_logger("rebuild")
 
 
-def next_epoch(updates_topic: str, topics: set[str], alive: Pointer | None) -> int:
-    """Return an epoch that was never written: beyond every updates topic, and the living one.
+def lowest_epoch(updates_topic: str, topics: set[str]) -> int:
+    """Return an epoch beyond every updates topic: an emptied store has forgotten its numbers.
 
     Args:
         updates_topic: Name of the updates topic of epoch 0.
         topics: Every topic of the broker.
-        alive: What the store's pointer says.
     """
     suffix = re.compile(re.escape(updates_topic) + r"\.e(\d+)")
-    written = [int(found.group(1)) for name in topics if (found := suffix.fullmatch(name))]
-    return 1 + max([0, *written, alive.epoch if alive else 0])
+    return 1 + max([0, *(int(m.group(1)) for name in topics if (m := suffix.fullmatch(name)))])
 
 
 async def _rebuild(config: FeaturizeConfig) -> int:
+    epochs, digest = config.store.epochs, config.spec.digest
     old = await config.store.read_pointer()
     base = config.topics.updates
-    epoch = next_epoch(base, await list_topics(config.kafka_options), old)
-    new = Pointer(epoch, f"{base}.e{epoch}", config.updates_partitions, config.spec.digest)
+    lowest = lowest_epoch(base, await list_topics(config.kafka_options))
+    new = await epochs.allocate(lowest, base, config.updates_partitions, digest)
     plans = [TopicPlan(*plan) for plan in plan_topics(config, new.updates_topic)]
     await ensure_topics(config.kafka_options, plans, replication=config.replication)
-    store = config.store.in_epoch(epoch, new.updates_topic)
-    log.info("rebuild.started", epoch=epoch, updates=new.updates_topic)
+    store = config.store.in_epoch(new.epoch, new.updates_topic)
+    log.info("rebuild.started", spec=digest[:12], epoch=new.epoch, updates=new.updates_topic)
 
     async def flip() -> None:
-        await store.flip_pointer(old, new)
-        log.info("rebuild.flipped", epoch=epoch)
+        await epochs.flip(old, new)
+        log.info("rebuild.flipped", spec=digest[:12], epoch=new.epoch)
 
     status = await FeaturizeWorker(replace(config, store=store), new, flip).run()
     alive = await store.read_pointer()
-    if status or alive != new:
-        log.error("rebuild.unfinished", epoch=epoch)
+    if alive != new:
+        log.error("rebuild.unfinished", epoch=new.epoch)
+        await _drop(epochs, new)
         return status or EXIT_FAILED
-    if old is not None:
-        log.info("epoch.dropped", epoch=old.epoch, keys=await store.drop_epoch(old.epoch))
+    for info in await epochs.list_epochs():
+        if info.pointer == old or (_is_left_by(new, info) and not info.being_written):
+            await _drop(epochs, info.pointer)
     return 0
+
+
+def _is_left_by(new: Pointer, info: EpochInfo) -> bool:
+    """Return whether an epoch is what an earlier rebuild left behind, done or not."""
+    same = info.pointer.digest == new.digest and info.pointer.epoch < new.epoch
+    return same and info.state != "gone"
+
+
+async def _drop(epochs: Epochs, pointer: Pointer) -> None:
+    log.info("epoch.dropped", epoch=pointer.epoch, keys=await epochs.drop(pointer))
 
 
 def run_rebuild(config: FeaturizeConfig) -> int:
     """Rebuild the store from the start of the log, and let it live.
 
     Returns:
-        The exit status: 0 when the new epoch lives, 1 otherwise (the old one still does).
+        The exit status: 0 when the new epoch lives, 1 otherwise (what lived still does).
     """
     try:
         return asyncio.run(_rebuild(config))

@@ -1,12 +1,17 @@
 """The topics as the design wants them: made if absent, checked if there."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
-from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
+from aiokafka.errors import (
+    KafkaError,
+    TopicAlreadyExistsError,
+    UnknownTopicOrPartitionError,
+    for_code,
+)
 
 MAX_MESSAGE_BYTES = 2 * 1024 * 1024
 TOPICS_TIMEOUT_S = 30.0
@@ -80,6 +85,30 @@ async def list_topics(kafka_options: Mapping[str, Any]) -> set[str]:
     try:
         await admin.start()
         return set(await admin.list_topics())
+    except KafkaError as error:
+        raise TopicsUnavailable(f"{type(error).__name__}: {error}") from error
+    finally:
+        await admin.close()
+
+
+async def drop_topics(kafka_options: Mapping[str, Any], names: Sequence[str]) -> None:
+    """Delete topics with all that is in them; absent ones are no error.
+
+    Raises:
+        TopicsUnavailable: The broker refused, or did not answer.
+    """
+    admin = AIOKafkaAdminClient(**kafka_options)
+    try:
+        await admin.start()
+        there = sorted(set(await admin.list_topics()).intersection(names))
+        if not there:
+            return
+        answer = await admin.delete_topics(there)
+        codes = {row[0]: for_code(row[1]) for row in answer.topic_error_codes}
+        gone = (0, UnknownTopicOrPartitionError.errno)
+        bad = {name: code.__name__ for name, code in codes.items() if code.errno not in gone}
+        if bad:
+            raise TopicsUnavailable(f"the broker did not delete {bad}")
     except KafkaError as error:
         raise TopicsUnavailable(f"{type(error).__name__}: {error}") from error
     finally:

@@ -1,9 +1,20 @@
-"""progress and log ends → lag, or WorkerStalled: a worker must not stop silently."""
+"""progress and log ends → lag, or WorkerStalled: a worker must not stop silently.
 
+`Watch` sees that the log is not read on; it lives in the event loop, so `LoopGuard` sees from a
+thread of its own that the loop itself still turns.
+"""
+
+import faulthandler
+import os
+import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+import structlog
+
 from pipeline.featurize import Place
+
+log = structlog.get_logger("watch")
 
 
 class WorkerStalled(RuntimeError):
@@ -63,3 +74,46 @@ class Watch:
             moved[place] = (at, since_s)
         self._moved = moved
         return Lag(route=lag[False], aggregate=lag[True])
+
+
+def end_process() -> None:
+    """End a process whose loop is blocked, where it stands: nothing in it can be asked to stop."""
+    log.critical("loop.blocked", detail="the event loop does not turn any more")
+    faulthandler.dump_traceback()
+    os._exit(1)
+
+
+class LoopGuard:
+    """Calls `end` when the event loop has not turned for too long, from outside of it.
+
+    It counts its own looks and not a clock: a process that was paused, and goes on, is not ended
+    for the pause.
+    """
+
+    def __init__(self, looks: int, end: Callable[[], None] = end_process) -> None:
+        """Bound the silence to so many looks; `end` must not need the loop."""
+        self._looks = looks
+        self._end = end
+        self._turned = True
+        self._silent = 0
+
+    def turned(self) -> None:
+        """Say, from within the loop, that it turns."""
+        self._turned = True
+
+    def look(self) -> None:
+        """Count a look at which nothing was said since the last one."""
+        self._silent = 0 if self._turned else self._silent + 1
+        self._turned = False
+        if self._silent >= self._looks:
+            self._end()
+
+    def start(self, pause_s: float) -> None:
+        """Look every so often, for as long as the process lives."""
+
+        def watch() -> None:
+            while True:
+                threading.Event().wait(pause_s)
+                self.look()
+
+        threading.Thread(target=watch, name="loop-guard", daemon=True).start()

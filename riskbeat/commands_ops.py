@@ -42,7 +42,7 @@ def topics() -> None:
     """Make the topics that are absent, and check the partitions of all."""
     settings = load_settings()
     configure_logs(settings, "topics")
-    plans = plan_topics(settings)
+    plans = [*plan_topics(settings), plan_weights(settings, Spec.load(settings.spec_path))]
     asyncio.run(
         ensure_topics(settings.kafka_options(), plans, replication=settings.topic_replication)
     )
@@ -85,12 +85,11 @@ def show_settings(
 
 
 def plan_topics(settings: Settings) -> list[TopicPlan]:
-    """Return every topic of a deployment, as the settings want it."""
+    """Return the topics that a deployment has whatever its feature spec, as the settings want."""
     names = settings.topics
     events_ms = round(settings.events_retention_s * 1000)
     horizon_ms = round(max(settings.label_horizon_s, settings.events_retention_s) * 1000)
     updates_ms = round(settings.updates_retention_s * 1000)
-    weights_ms = round(settings.weights_retention_s * 1000)
     dead_ms = round(settings.dead_retention_s * 1000)
     return [
         TopicPlan(names.events, settings.events_partitions, events_ms),
@@ -98,6 +97,12 @@ def plan_topics(settings: Settings) -> list[TopicPlan]:
         TopicPlan(names.updates, settings.updates_partitions, updates_ms),
         TopicPlan(names.decisions, settings.decisions_partitions, horizon_ms),
         TopicPlan(names.labels, settings.labels_partitions, horizon_ms),
-        TopicPlan(names.weights, 1, weights_ms, WEIGHTS_MAX_MESSAGE_BYTES),
         TopicPlan(names.dead, 1, dead_ms),
     ]
+
+
+def plan_weights(settings: Settings, spec: Spec) -> TopicPlan:
+    """Return the topic of the versions that are learned for a feature spec."""
+    weights_ms = round(settings.weights_retention_s * 1000)
+    name = settings.topics.weights(spec.digest)
+    return TopicPlan(name, 1, weights_ms, WEIGHTS_MAX_MESSAGE_BYTES)

@@ -34,17 +34,25 @@ def featurize() -> None:
 def rebuild() -> None:
     """Fill the feature store anew from the log: after a loss, or for a changed feature spec.
 
-    The old features serve until the new ones hold the whole log. Running featurize workers then
-    stop, to be started again by their supervisor; start them with the new spec.
+    What lives serves until the new features hold the whole log. Workers of the same spec then stop,
+    to be started again by their supervisor; those of another spec go on undisturbed.
     """
     settings = _start("rebuild")
     sys.exit(_house("featurize").rebuild_features(settings))
 
 
-def learn() -> None:
+def learn(
+    anew: Annotated[
+        bool,
+        typer.Option(
+            "--anew",
+            help="If what was learned is of another spec or recipe, forget it and begin again.",
+        ),
+    ] = False,
+) -> None:
     """Learn: decisions and labels in, a signed and numbered set of weights out, every second."""
     settings = _start("learn")
-    sys.exit(_house("learn").run_learner(settings))
+    sys.exit(_house("learn").run_learner(settings, anew=anew))
 
 
 def serve(

@@ -73,7 +73,9 @@ class DemoWatch:
     async def __aenter__(self) -> Self:
         """Start reading; the clock starts now."""
         self._redis = redis_client(self._settings)
-        self._registry = RedisWeightsRegistry(self._redis, self._settings.redis_prefix)
+        self._registry = RedisWeightsRegistry(
+            self._redis, self._settings.redis_prefix, self._spec.digest
+        )
         self._http = httpx.AsyncClient(timeout=SCRAPE_TIMEOUT_S)
         self._first_version = await self._registry.latest_version()
         self._before = await self._scrape()

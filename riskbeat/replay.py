@@ -155,7 +155,7 @@ async def _barrier(settings: Settings) -> AsyncIterator[PathBarrier]:
         await log.start()
         yield PathBarrier(
             log,
-            RedisWeightsRegistry(client, settings.redis_prefix),
+            RedisWeightsRegistry(client, settings.redis_prefix, spec.digest),
             store,
             topics=settings.topics,
             decide_group=f"{settings.topic_prefix}decide",

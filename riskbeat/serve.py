@@ -19,11 +19,13 @@ from api.decide_http import create_app
 from api.publish import LogUnavailable
 from api.seen import Asked
 from features.event import Amount, Event, from_ms
+from features.store import SchemaMismatch, StoreUnavailable
 from models.decision import Source
 from riskbeat.serve_parts import Parts, build_parts, now_ms
 from riskbeat.settings import Settings
 
 STREAM_RESTART_S = 1.0
+EXIT_REFUSED = 3
 METRICS_EVERY_S = 1.0
 BACKLOG = 2_048
 WARM_UP_READS = 3
@@ -43,6 +45,8 @@ class HttpServer(uvicorn.Server):
 
 def run_serve(settings: Settings, *, http: bool = True, stream: bool = True) -> int:
     """Run until a signal asks to stop, or a part fails; return the exit code.
+
+    0: asked to stop; 1: a part failed; 3: the store holds no features of this spec.
 
     Args:
         settings: Of the process.
@@ -65,6 +69,9 @@ async def _serve(settings: Settings, http: bool, stream: bool) -> int:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
+    if await _is_refused(parts):
+        await _close(parts)
+        return EXIT_REFUSED
     await warm_up(parts)
     await parts.publisher.try_log()
     server = _server(parts, http)
@@ -87,6 +94,18 @@ async def _serve(settings: Settings, http: bool, stream: bool) -> int:
     asked.cancel()
     log.info("serve.stopped", failed=failed)
     return 1 if failed else 0
+
+
+async def _is_refused(parts: Parts) -> bool:
+    """Say why no answer could ever be whole; a store that is away only degrades them for now."""
+    try:
+        await parts.store.check_readable()
+    except SchemaMismatch as error:
+        log.error("serve.refused", reason=type(error).__name__, detail=str(error))
+        return True
+    except StoreUnavailable as error:
+        log.warning("store.unavailable", detail=str(error))
+    return False
 
 
 async def _await_weights(parts: Parts, stopping: asyncio.Event) -> None:
@@ -126,9 +145,13 @@ async def _stop(
             failed.append(name)
     await parts.http.coalescer.close()
     await parts.publisher.stop()
+    await _close(parts)
+    return sorted(set(failed))
+
+
+async def _close(parts: Parts) -> None:
     for client in parts.clients:
         await client.aclose()
-    return sorted(set(failed))
 
 
 def _server(parts: Parts, http: bool) -> HttpServer:

@@ -25,6 +25,7 @@ from api.spool import Spool
 from api.watch import WeightsWatcher
 from features.client_redis import Client
 from features.spec import Spec
+from features.store_redis import RedisFeatureStore
 from models.decision import DecisionRecord
 from models.policy import load_policy
 from models.registry_redis import RedisWeightsRegistry
@@ -61,6 +62,7 @@ class Parts:
     settings: Settings
     state: State
     spec: Spec
+    store: RedisFeatureStore
     metrics: ServeMetrics
     decider: Decider
     publisher: SpoolingPublisher
@@ -115,8 +117,11 @@ def build_parts(settings: Settings) -> Parts:
     heard = Heard(metrics)
     fast, slow = clients = [redis_client(settings) for _ in range(2)]
     scorer = TorchScorer(spec.digest, spec.n_features, f"riskbeat-{version}", settings.device)
-    registry = RedisWeightsRegistry(slow, settings.redis_prefix, poll_s=settings.weights_poll_s)
-    decider = _decider(settings, spec, scorer, fast)
+    registry = RedisWeightsRegistry(
+        slow, settings.redis_prefix, spec.digest, poll_s=settings.weights_poll_s
+    )
+    store = feature_store(settings, spec, fast)
+    decider = _decider(settings, spec, scorer, store)
     publisher = _publisher(settings)
     watcher = WeightsWatcher(
         registry, scorer, _public_keys(settings), _scorer_id(), heard, NEWS_WAIT_S
@@ -132,7 +137,9 @@ def build_parts(settings: Settings) -> Parts:
     answerer = _answerer(settings, spec, decider, publisher, heard, fast)
     http = _http(settings, spec, answerer, publisher, admin)
     stream = _stream(settings, spec, decider, metrics)
-    return Parts(settings, state, spec, metrics, decider, publisher, watcher, stream, http, clients)
+    return Parts(
+        settings, state, spec, store, metrics, decider, publisher, watcher, stream, http, clients
+    )
 
 
 def _answerer(
@@ -189,8 +196,9 @@ def _http(
     )
 
 
-def _decider(settings: Settings, spec: Spec, scorer: TorchScorer, client: Client) -> Decider:
-    store = feature_store(settings, spec, client)
+def _decider(
+    settings: Settings, spec: Spec, scorer: TorchScorer, store: RedisFeatureStore
+) -> Decider:
     overlay = Overlay(
         settings.overlay_s,
         settings.overlay_max_events,

@@ -73,7 +73,7 @@ class KafkaSettings(BaseSettings):
     )
     updates_retention_s: float = Field(12 * 3600.0, gt=0, description="Of `updates.v1`")
     weights_retention_s: float = Field(
-        3 * DAY_S, gt=0, description="Of `weights.v1`: how long decisions can be recomputed"
+        3 * DAY_S, gt=0, description="Of `weights.v1.…`: how long decisions can be recomputed"
     )
     dead_retention_s: float = Field(14 * DAY_S, gt=0, description="Of `dead.v1`")
 
@@ -154,6 +154,9 @@ class LearnSettings(BaseSettings):
     )
     learn_seed: int = Field(1, ge=0, description="Seeds the first weights and every draw")
     reservoir_rows: int = Field(200_000, ge=1, description="Earlier rows kept for learning again")
+    learn_sends_labels: bool = Field(
+        True, description="Off for a learner beside another one; one must send label transitions"
+    )
     weights_kept: int = Field(64, ge=2, description="Newest versions that the registry keeps")
     signing_key_path: Path = Field(
         Path("data/keys/signing.pem"), description="Ed25519 private key; only the learner reads it"

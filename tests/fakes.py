@@ -1,7 +1,6 @@
 """Ports kept in memory: each works, and passes the same contract as the real door."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 
 from features.event import partition_of
 from features.store import (
@@ -21,28 +20,9 @@ from features.store import (
     encode_watermarks,
     live_buckets,
 )
+from tests.fakes_epochs import MemoryEpochs, MemoryPartition, MemoryShelf
 
-
-@dataclass
-class MemoryPartition:
-    """What is kept of one partition in one epoch."""
-
-    epoch: int
-    partitions: int
-    digest: str
-    offset: int = 0
-    mark: bytes = field(default_factory=lambda: encode_watermarks(Watermarks(), 0))
-    states: dict[bytes, bytes] = field(default_factory=dict)
-    dedup: dict[DedupBucket, bytes] = field(default_factory=dict)
-
-
-@dataclass
-class MemoryShelf:
-    """What several stores share, as several processes share one Redis."""
-
-    pointer: Pointer | None = None
-    partitions: dict[tuple[int, int], MemoryPartition] = field(default_factory=dict)
-    positions: dict[tuple[int, Source, int], int] = field(default_factory=dict)
+__all__ = ["MemoryFeatureStore", "MemoryShelf"]
 
 
 class MemoryFeatureStore:
@@ -61,29 +41,39 @@ class MemoryFeatureStore:
         self.epoch = epoch
         self._partitions = partitions
         self._digest = spec_digest
-        self._first = Pointer(epoch, updates_topic, partitions, spec_digest)
+        self.epochs = MemoryEpochs(shelf)
+        self._ours = Pointer(epoch, updates_topic, partitions, spec_digest)
+        self._attached = False
+
+    def in_epoch(self, epoch: int, updates_topic: str) -> "MemoryFeatureStore":
+        return MemoryFeatureStore(
+            self.shelf,
+            partitions=self._partitions,
+            spec_digest=self._digest,
+            updates_topic=updates_topic,
+            epoch=epoch,
+        )
 
     async def attach(self) -> Pointer:
-        if self.shelf.pointer is None:
-            self.shelf.pointer = self._first
-        return self._follow(self.shelf.pointer)
+        return self._follow(self.epochs.begin(self._ours))
 
     def _follow(self, pointer: Pointer) -> Pointer:
-        if (pointer.digest, pointer.partitions) != (self._digest, self._partitions):
-            raise SchemaMismatch("filled under another spec: run `riskbeat rebuild`")
+        if pointer.partitions != self._partitions:
+            raise SchemaMismatch("filled under another partition count: run `riskbeat rebuild`")
+        self._ours, self._attached = pointer, True
         self.epoch = pointer.epoch
         return pointer
 
     async def read_pointer(self) -> Pointer | None:
-        return self.shelf.pointer
+        return self.shelf.alive.get(self._digest)
 
-    async def flip_pointer(self, old: Pointer | None, new: Pointer) -> None:
-        if self.shelf.pointer != old:
-            raise StoreConflict("another epoch came alive meanwhile")
-        self.shelf.pointer = new
-        for (epoch, _), kept in self.shelf.partitions.items():
-            if old is not None and epoch == old.epoch:
-                kept.epoch = new.epoch
+    async def check_readable(self) -> bool:
+        alive = self.shelf.alive.get(self._digest)
+        if alive is not None:
+            self._follow(alive)
+        elif self.shelf.epochs:
+            raise SchemaMismatch("no features of this spec: run `riskbeat rebuild`")
+        return alive is not None
 
     def _kept(self, partition: int) -> MemoryPartition | None:
         kept = self.shelf.partitions.get((self.epoch, partition))
@@ -100,13 +90,14 @@ class MemoryFeatureStore:
         if kept is None:
             if log_begins_at != 0:
                 raise LogTruncated("the log's start is gone: run `riskbeat rebuild`")
+            self.epochs.revive(self._ours, self._attached)
             kept = MemoryPartition(self.epoch, self._partitions, self._digest)
             self.shelf.partitions[self.epoch, partition] = kept
         fresh_until_ms, watermarks = decode_watermarks(kept.mark)
         return PartitionMeta(kept.offset, watermarks, fresh_until_ms)
 
     async def load_many(self, partition: int, keys: Sequence[bytes]) -> list[bytes]:
-        kept = self._kept(partition)
+        kept = self.shelf.partitions.get((self.epoch, partition))
         return [kept.states.get(key, b"") if kept else b"" for key in keys]
 
     async def load_across(self, wanted: Mapping[int, Sequence[bytes]]) -> list[bytes]:
@@ -130,6 +121,7 @@ class MemoryFeatureStore:
             kept.dedup.pop(bucket, None)
         kept.mark = encode_watermarks(commit.watermarks, commit.fresh_until_ms)
         kept.offset = commit.next_offset
+        kept.at_s = self.shelf.now_s()
 
     async def commit_many(self, commits: Sequence[Commit]) -> list[StoreError | None]:
         answers: list[StoreError | None] = []
@@ -151,9 +143,8 @@ class MemoryFeatureStore:
 
     async def read_many(self, keys: Sequence[bytes]) -> Reads:
         owners = [partition_of(key, self._partitions) for key in keys]
-        if self.shelf.pointer is None:
+        if not await self.check_readable():
             return Reads([b""] * len(keys), owners, {}, {})
-        self._follow(self.shelf.pointer)
         reads = Reads([], owners, {}, {})
         for key, p in zip(keys, owners, strict=True):
             kept = self.shelf.partitions.get((self.epoch, p))

@@ -48,6 +48,7 @@ class MemoryWeightsRegistry:
         self._scorers: dict[str, int] = {}
         self._progress: Progress | None = None
         self._news = asyncio.Condition()
+        self.sender = ""
 
     async def publish(self, version: int, data: bytes) -> None:
         self._fuse.burn("before registry")
@@ -108,6 +109,10 @@ class MemoryWeightsRegistry:
 
     async def active_versions(self) -> Mapping[str, int]:
         return dict(self._scorers)
+
+    async def claim_labels(self, sender: str) -> str:
+        self.sender = self.sender or sender
+        return self.sender
 
     async def report_progress(self, offsets: Mapping[str, int], version: int) -> None:
         self._fuse.burn("before progress")

@@ -21,6 +21,7 @@ from tests.conftest import CONTRACT_PARAMS, RedisOf
 from tests.fakes_learn import MemoryWeightsRegistry
 
 KEEP = 3
+SPEC, OTHER_SPEC = "d" * 64, "e" * 64
 SOON_S = 10.0
 
 
@@ -41,7 +42,9 @@ async def shelf(request: pytest.FixtureRequest, redis_of: RedisOf) -> AsyncItera
     connect, prefix = redis_of(request.param)
     clients = [connect() for _ in range(2)]
     try:
-        yield Shelf(*(RedisWeightsRegistry(client, prefix, KEEP, poll_s=1.0) for client in clients))
+        yield Shelf(
+            *(RedisWeightsRegistry(client, prefix, SPEC, KEEP, poll_s=1.0) for client in clients)
+        )
     finally:
         for client in clients:
             await client.aclose()
@@ -54,6 +57,30 @@ async def publish_up_to(shelf: Shelf, version: int) -> None:
 
 def body_of(version: int) -> bytes:
     return bytes([version % 256]) * 5000
+
+
+@pytest.mark.live
+async def test_lines_of_two_specs_do_not_meet(redis_url: str, redis_prefix: str) -> None:
+    client = connect_redis(redis_url)
+    old, new = (RedisWeightsRegistry(client, redis_prefix, spec) for spec in (SPEC, OTHER_SPEC))
+    try:
+        for version in (1, 2):
+            await old.publish(version, b"old %d" % version)
+        await new.publish(1, b"new 1")
+        await new.report_active("a scorer", 1)
+        await new.report_progress({"t:0": 7}, 1)
+        assert (await old.read(1), await new.read(1)) == (b"old 1", b"new 1")
+        assert (await old.latest_version(), await new.latest_version()) == (2, 1)
+        assert await old.active_versions() == {}
+        assert await old.progress() is None
+        await old.pin(1, "a test", "to leave something behind", 0)
+        await old.forget()
+        assert (await old.latest_version(), await new.latest_version()) == (0, 1)
+        left = [key async for key in client.scan_iter(f"{redis_prefix}*")]
+        assert left
+        assert all(OTHER_SPEC[:12].encode() in key for key in left)
+    finally:
+        await client.aclose()
 
 
 async def test_an_empty_registry_stands_at_zero(shelf: Shelf) -> None:
@@ -189,7 +216,7 @@ async def test_a_registry_that_does_not_answer_is_named() -> None:
     with socket.socket() as nobody:  # bound, not listening: connections are refused
         nobody.bind(("127.0.0.1", 0))
         client = connect_redis(f"redis://127.0.0.1:{nobody.getsockname()[1]}", timeout_s=1.0)
-        registry = RedisWeightsRegistry(client, "none:")
+        registry = RedisWeightsRegistry(client, "none:", SPEC)
         with pytest.raises(RegistryUnavailable):
             await registry.latest_version()
         await client.aclose()
@@ -198,7 +225,7 @@ async def test_a_registry_that_does_not_answer_is_named() -> None:
 @pytest.mark.live
 async def test_a_silent_scorer_is_forgotten(redis_url: str, redis_prefix: str) -> None:
     client = connect_redis(redis_url)
-    registry = RedisWeightsRegistry(client, redis_prefix, report_ttl_s=0.05)
+    registry = RedisWeightsRegistry(client, redis_prefix, SPEC, report_ttl_s=0.05)
     await registry.report_active("serve-1", 4)
     async with asyncio.timeout(SOON_S):
         while await registry.active_versions():  # noqa: ASYNC110 - the clock is the server's

@@ -133,6 +133,7 @@ async def on_stage(
             [sys.executable, "-c", COMMAND], env=environment, cwd=ROOT, stdout=out, stderr=out
         )
     client = connect_redis(redis_url)
+    spec = Spec.load(folder / "features.yaml")
     base = f"http://127.0.0.1:{port}"
     try:
         async with httpx.AsyncClient(base_url=base, timeout=10.0) as http:
@@ -141,9 +142,9 @@ async def on_stage(
                 http,
                 topics,
                 kafka,
-                RedisWeightsRegistry(client, redis_prefix),
+                RedisWeightsRegistry(client, redis_prefix, spec.digest),
                 signer,
-                Spec.load(folder / "features.yaml"),
+                spec,
                 log,
             )
             await until(f"ready, see {log}", lambda: _is_ready(stage), START_DEADLINE_S)

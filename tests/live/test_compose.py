@@ -236,7 +236,9 @@ def decisions_of(stack: Stack) -> int:
 async def learned(stack: Stack) -> bool:
     """Whether the learner has taken in every decision and label, and sent what follows."""
     client = connect_redis(stack.redis_url)
-    progress = await RedisWeightsRegistry(client, "riskbeat:").progress()
+    progress = await RedisWeightsRegistry(
+        client, "riskbeat:", Spec.load(ROOT / "features.yaml").digest
+    ).progress()
     await client.aclose()
     assert progress is not None
     for topic in (TOPICS.decisions, TOPICS.labels):

@@ -16,6 +16,7 @@ import redis
 
 from features.event import parse_event, partition_of
 from features.spec import Spec
+from features.topics import Topics
 from features.update import LabelTransition
 from models.decision import DecisionRecord, decode_record, decode_vector
 from tests.live.running import (
@@ -117,7 +118,7 @@ def test_twenty_kills_lose_and_double_nothing(
     wrong = [key for key in keys if stored[key] != index.state(key)]
     assert wrong == [], f"killed {killed}: {len(wrong)} of {len(keys)} states differ"
     check_vectors(stack, index)
-    check_versions(stack)
+    check_versions(stack, spec)
 
     stack.run("rebuild")
     again = stored_states(redis_url, redis_prefix, keys, epoch=1)
@@ -165,10 +166,10 @@ def difference(index: LogIndex, record: DecisionRecord) -> str:
     )
 
 
-def check_versions(stack: Deployment) -> None:
+def check_versions(stack: Deployment, spec: Spec) -> None:
     """Versions are 1, 2, 3 …: none lost, and none with two contents."""
     hashes: dict[int, set[bytes]] = defaultdict(set)
-    for record in stack.read("weights.v1"):
+    for record in stack.read(Topics("").weights(spec.digest)):
         hashes[int(record.key.decode().rpartition(":")[2])].add(record.value)
     newest = httpx.get(f"{stack.http_url}/v1/model", timeout=5).json()
     assert sorted(hashes) == list(range(1, max(hashes) + 1)), newest

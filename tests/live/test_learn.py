@@ -35,6 +35,7 @@ COMMAND = (
     "import sys; from riskbeat.learn import run_learner; "
     "from riskbeat.settings_load import load_settings; sys.exit(run_learner(load_settings()))"
 )
+SPEC_DIGEST = Spec.load(ROOT / "features.yaml").digest
 PARTITIONS = 2
 KILLS = 5
 EVENTS = 1500
@@ -52,6 +53,10 @@ class Place:
     topics: Topics
     folder: Path
     log: Path
+
+    @property
+    def weights(self) -> str:
+        return self.topics.weights(SPEC_DIGEST)
 
     def environment(self) -> dict[str, str]:
         return os.environ | {
@@ -85,7 +90,7 @@ class Place:
     async def registry(self) -> AsyncIterator[RedisWeightsRegistry]:
         client = connect_redis(self.redis_url)
         try:
-            yield RedisWeightsRegistry(client, self.redis_prefix)
+            yield RedisWeightsRegistry(client, self.redis_prefix, SPEC_DIGEST)
         finally:
             await client.aclose()
 
@@ -94,7 +99,7 @@ class Place:
         consumer = AIOKafkaConsumer(bootstrap_servers=self.bootstrap)
         await consumer.start()
         try:
-            count = 1 if topic == self.topics.weights else PARTITIONS
+            count = 1 if topic == self.weights else PARTITIONS
             tps = [TopicPartition(topic, partition) for partition in range(count)]
             consumer.assign(tps)
             await consumer.seek_to_beginning(*tps)
@@ -134,7 +139,7 @@ async def place(
             (topics.decisions, PARTITIONS),
             (topics.labels, PARTITIONS),
             (topics.label_updates, PARTITIONS),
-            (topics.weights, 1),
+            (topics.weights(SPEC_DIGEST), 1),
             (topics.dead, 1),
         )
     ]
@@ -206,7 +211,7 @@ async def test_kill_9_loses_and_doubles_nothing(place: Place) -> None:
 async def check_versions(place: Place, labels: int) -> None:
     keys = load_public_keys(place.folder / "public.pem")
     versions: dict[int, bytes] = {}
-    for _, key, value in await place.read_all(place.topics.weights):
+    for _, key, value in await place.read_all(place.weights):
         number = int(key.rpartition(b":")[2])
         assert versions.setdefault(number, value) == value, "a version has two meanings"
     assert sorted(versions) == list(range(1, len(versions) + 1))

@@ -52,6 +52,23 @@ async def test_a_whole_decision_names_everything_it_rests_on(tmp_path: Path) -> 
     assert float(again.logit[0]) == record.score.logit
 
 
+async def test_stale_features_are_used_and_say_how_stale_they_are(tmp_path: Path) -> None:
+    stand = a_stand(tmp_path)
+    stand.load(1)
+    stand.states.apply(updates_of_events(stand.spec, [an_event("p1")]), 0, 4)
+    stand.states.fresh_until_ms = NOW_MS - 90_000  # its worker has been away for 90 s
+    [known, new] = await decide(
+        stand,
+        an_event("p2", at_ms=NOW_MS + 1),
+        an_event("p3", at_ms=NOW_MS + 1, card="never seen", merchant="never seen"),
+        source=streamed(9),
+    )
+    for record in (known, new):  # staleness is of the partition, whatever it holds
+        assert (record.features.staleness_ms, record.degraded) == (90_000, [])
+    assert value(stand, known, "card.count_over_10m") == 2
+    assert value(stand, new, "card.count_over_10m") == 1
+
+
 async def test_states_of_a_whole_batch_are_read_in_one_round_trip(tmp_path: Path) -> None:
     stand = a_stand(tmp_path)
     await decide(stand, *(an_event(f"p{i}", card=f"c{i}", merchant="m") for i in range(50)))

@@ -117,11 +117,14 @@ def states_of(shelf: MemoryShelf, epoch: int = 0) -> dict[bytes, bytes]:
 async def test_a_log_becomes_the_states_of_its_brute_force(spec: Spec) -> None:
     rng, shelf = random.Random(1), MemoryShelf()
     log = a_log(rng, events=300)
-    owned = worker_over(spec, a_store(spec, shelf), log)
+    store = a_store(spec, shelf)
+    await store.attach()
+    owned = worker_over(spec, store, log)
     await start(owned, log)
     await drain(owned, log, rng, most=40)
     assert states_of(shelf) == expected_states(spec, log.records)
     reads = await a_store(spec, shelf).read_many([b"x"])
+    assert reads.watermarks
     assert all(mark.next_offset > 0 for marks in reads.watermarks.values() for mark in marks.e)
 
 

@@ -12,6 +12,7 @@ from models.member_torch import Recipe
 from models.signing import ensure_keys, load_public_keys
 from models.weights import decode_verified, sha256_of
 from pipeline.learn import LearnRules, LearnStep
+from pipeline.learn_duty import begin_anew
 from pipeline.learn_loop import CheckpointLost, LearnLoop, LoopRules
 from tests.builders_learn import DAY, DIGEST, FEATURES, RULES, START, a_decision, a_label
 from tests.fakes_learn import (
@@ -42,8 +43,9 @@ PLACES = (
 class Deployment:
     """A log, a registry and a disk, on which learners live one after the other."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, digest: str = DIGEST, sends_labels: bool = True) -> None:
+        self.folder, self.digest, self.sends_labels = folder, digest, sends_labels
+        self.anew = False
         self.fuse = Fuse()
         self.registry = MemoryWeightsRegistry(fuse=self.fuse)
         self.log = MemoryLearnLog(BATCH, self.fuse)
@@ -56,21 +58,29 @@ class Deployment:
         FusedJoinStore.fuse = self.fuse
         store = FusedJoinStore(self.folder / "join.sqlite")
         learner = TorchLearner(
-            FEATURES, DIGEST, Recipe(beta=0.5, new_rows=8, keep_rows=300, keep_frauds=50)
+            FEATURES, self.digest, Recipe(beta=0.5, new_rows=8, keep_rows=300, keep_frauds=50)
         )
         step = LearnStep(
-            LearnRules(n_features=FEATURES, label_partitions=3, horizon_ms=20 * 86_400_000),
+            LearnRules(
+                n_features=FEATURES,
+                label_partitions=3,
+                horizon_ms=20 * 86_400_000,
+                sends_labels=self.sends_labels,
+            ),
             store,
             learner,
         )
         rules = LoopRules(
             event_rules=RULES,
-            spec_digest=DIGEST,
+            spec_digest=self.digest,
             n_features=FEATURES,
             code_version="test",
             publish_interval_s=0.0,
             quiet_interval_s=0.0,
+            sends_labels=self.sends_labels,
         )
+        if self.anew:
+            begin_anew(store)
         tick: Callable[[], float] = lambda: 0.0  # noqa: E731
         loop = LearnLoop(
             rules, self.log, store, step, self.registry, self.signer, Silence(), lambda: 1, tick

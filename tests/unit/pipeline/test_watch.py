@@ -1,9 +1,11 @@
 """A worker that stands still must say so and end."""
 
+import threading
+
 import pytest
 
 from pipeline.featurize import Place
-from pipeline.watch import Lag, Watch, WorkerStalled
+from pipeline.watch import Lag, LoopGuard, Watch, WorkerStalled
 
 SOURCE, UPDATES = Place("events", 0), Place("updates", 1)
 
@@ -47,3 +49,22 @@ def test_an_endless_rebalance_stops_the_worker() -> None:
     clock.now_s = 61
     with pytest.raises(WorkerStalled, match="rebalance"):
         watch.check({}, {}, True)
+
+
+def test_a_loop_that_does_not_turn_ends_the_process() -> None:
+    ended: list[int] = []
+    guard = LoopGuard(3, lambda: ended.append(1))
+    for _ in range(10):
+        guard.turned()
+        guard.look()
+        guard.look()
+        guard.look()
+    assert ended == []  # it turned within every three looks
+    guard.look()
+    assert ended == [1]
+
+
+def test_the_guard_looks_from_a_thread_of_its_own() -> None:
+    ended = threading.Event()
+    LoopGuard(2, ended.set).start(0.001)
+    assert ended.wait(60)
