@@ -97,7 +97,7 @@ def derive_many(
     )
     late = np.zeros(len(events), dtype=np.bool_)
     np.logical_or.at(late, out_row, late_slots)
-    _add_terms(spec, events, at_ms, values)
+    add_terms(spec, events, at_ms, values)
     return Derived(values.astype(np.float32), late)
 
 
@@ -143,10 +143,10 @@ def _plan_terms(spec: Spec) -> _TermPlan:
     )
 
 
-def _add_terms(
+def add_terms(
     spec: Spec, events: Sequence[Event], at_ms: NDArray[np.int64], values: NDArray[np.float64]
 ) -> None:
-    """Fill the event's own columns, which stand behind those of the entities."""
+    """Fill the event's own columns of `values`, which stand behind those of the entities."""
     plan = _plan_terms(spec)
     amounts = [base_minor(spec, event) for event in events]
     values[:, plan.amount] = [np.nan if a is None else a for a in amounts]
