@@ -8,6 +8,7 @@ functions.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Final
 
 import numpy as np
@@ -154,5 +155,5 @@ def walk_many(
         _check(spec, status, some, int(failed))
         if keep:
             edges = ends.tolist()
-            kept += [out[a:b].tobytes() for a, b in zip(edges, edges[1:], strict=False)]
+            kept += [out[a:b].tobytes() for a, b in pairwise(edges)]
     return Walked(values, late, kept)

@@ -172,7 +172,11 @@ class Backfill:
             yield rest, fraction
 
     def _each(
-        self, step: str, work: Callable[[BackfillJob, Cut, int], T], numbers: Iterable[int], cut: Cut
+        self,
+        step: str,
+        work: Callable[[BackfillJob, Cut, int], T],
+        numbers: Iterable[int],
+        cut: Cut,
     ) -> list[T]:
         """Do a step for each number, `workers` at a time; return what came of it, in order."""
         futures = [self._pool.submit(work, self._job, cut, number) for number in numbers]

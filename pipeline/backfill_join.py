@@ -4,7 +4,7 @@ What a label means is `pipeline.join`'s business, with the learner's own functio
 the order in which an event, what was said of it, and its silence come about in the log.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -15,7 +15,7 @@ from pipeline.backfill_job import BackfillJob, Cut
 from pipeline.backfill_judge import CLOCK, CLOCK_AT
 from pipeline.backfill_parse import JoinPart, ToJoin, bucket_of
 from pipeline.decided import key_of
-from pipeline.join import JoinRow, Net, Statement, merge, net_of, transitions_of
+from pipeline.join import JoinRow, Statement, merge, net_of, transitions_of
 from pipeline.spill import (
     columns_of,
     pack,
@@ -36,8 +36,11 @@ class Turn(NamedTuple):
 
 
 def join_bucket(job: BackfillJob, cut: Cut, bucket: int) -> None:
-    """Join a bucket; writes `turns-B` (a segment by epoch and entity bucket) and `net-B`
-    (positions, whether fraud, label times)."""
+    """Join a bucket with its labels.
+
+    Writes `turns-B` (a segment by epoch and entity bucket) and `net-B` (positions, whether fraud,
+    label times).
+    """
     events: dict[str, ToJoin] = {}
     said: dict[str, list[Statement]] = {}
     for batch in range(cut.batches):
@@ -54,10 +57,7 @@ def join_bucket(job: BackfillJob, cut: Cut, bucket: int) -> None:
         silent_at = silence.position_of(event) if silence is not None else None
         if not statements and silent_at is None:
             continue
-        net = None
-        for turn, net in _settle(event, statements, silent_at, job.legit_after_ms):
-            if turn is not None:
-                turns.append(turn)
+        net = _settle(event, statements, silent_at, job.legit_after_ms, turns).net
         if net is not None:
             nets.append((event.position, int(net.fraud), net.time_ms))
     turns.sort(key=lambda turn: turn.position)
@@ -65,9 +65,13 @@ def join_bucket(job: BackfillJob, cut: Cut, bucket: int) -> None:
 
 
 def _settle(
-    event: ToJoin, statements: Sequence[Statement], silent_at: int | None, legit_after_ms: int
-) -> Iterator[tuple[Turn | None, Net | None]]:
-    """Yield each change of an event's net label, and the label as it stands."""
+    event: ToJoin,
+    statements: Sequence[Statement],
+    silent_at: int | None,
+    legit_after_ms: int,
+    turns: list[Turn],
+) -> JoinRow:
+    """Add each transition of an event's net label to `turns`; return it as it stands at the end."""
     row = JoinRow(
         key=key_of(event.name),
         name=event.name,
@@ -89,13 +93,11 @@ def _settle(
         else:
             row.statements = merge(row.statements, [statement])
         net = net_of(row.statements, event.time_ms + legit_after_ms if row.matured else None)
-        if net == row.net:
-            continue
-        for transition in transitions_of(row, net):
-            row.turns += 1
-            yield Turn(position, transition), net
-        row.net = net
-    yield None, row.net
+        if net != row.net:
+            turns += [Turn(position, transition) for transition in transitions_of(row, net)]
+            row.turns = row.turns + (row.net is not None) + (net is not None)
+            row.net = net
+    return row
 
 
 class _Silence:

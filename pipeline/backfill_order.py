@@ -15,7 +15,6 @@ from pipeline.replay_rows import EVENT, ITEMS, RowMapping
 from pipeline.replay_source import LogSource
 
 
-
 def as_written(source: LogSource, mapping: RowMapping) -> Generator[Piece, None, None]:
     """Yield all items of a log in the order of its lines."""
     waiting = pl.DataFrame(schema=ITEMS)

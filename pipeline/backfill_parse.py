@@ -139,9 +139,7 @@ def _write_rows(
         segments.append(pack(columns))
     write_segments(job.file("rows", number), segments)
     known: dict[str, NDArray[Any]] = {"position": position, "time_ms": time_ms}
-    write_segments(
-        job.file("events", number), [pack(known), msgspec.msgpack.encode(bodies)]
-    )
+    write_segments(job.file("events", number), [pack(known), msgspec.msgpack.encode(bodies)])
     return Parsed(position, time_ms, rows.row_event, rows.id, owner, labels, bad)
 
 

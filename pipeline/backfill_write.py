@@ -109,15 +109,11 @@ def _labels(job: BackfillJob, position: NDArray[np.int64]) -> tuple[pl.Series, p
     known = pl.Series(fraud >= 0)
     words = pl.Series(np.array(["legit", "fraud"], dtype=object)[np.maximum(fraud, 0)].tolist())
     times = pl.Series(time_ms, dtype=pl.Int64).cast(_INSTANT)
-    frame = pl.select(
-        label=pl.when(known).then(words), label_time=pl.when(known).then(times)
-    )
+    frame = pl.select(label=pl.when(known).then(words), label_time=pl.when(known).then(times))
     return frame["label"], frame["label_time"]
 
 
-def join_parts(
-    job: BackfillJob, parts: list[int], out: Path, metadata: Mapping[str, str]
-) -> None:
+def join_parts(job: BackfillJob, parts: list[int], out: Path, metadata: Mapping[str, str]) -> None:
     """Write the parts of these batches as one Parquet file, which appears when it is complete.
 
     Raises:

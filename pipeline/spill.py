@@ -24,9 +24,7 @@ _decode = msgspec.msgpack.Decoder(dict[str, tuple[str, list[int], bytes]]).decod
 
 def pack(columns: Mapping[str, NDArray[Any]]) -> bytes:
     """Return arrays as bytes."""
-    return _encode(
-        {name: (a.dtype.str, list(a.shape), a.tobytes()) for name, a in columns.items()}
-    )
+    return _encode({name: (a.dtype.str, list(a.shape), a.tobytes()) for name, a in columns.items()})
 
 
 def unpack(data: bytes) -> Columns:
@@ -81,9 +79,7 @@ def write_numbers(path: Path, numbers: NDArray[Any]) -> None:
         file.write(np.ascontiguousarray(numbers).tobytes())
 
 
-def read_numbers(
-    path: Path, dtype: Any = np.int64, shape: tuple[int, ...] = (-1,)
-) -> NDArray[Any]:
+def read_numbers(path: Path, dtype: Any = np.int64, shape: tuple[int, ...] = (-1,)) -> NDArray[Any]:
     """Return the numbers of a file; read from disk as they are touched."""
     if not path.stat().st_size:
         return np.zeros((0, *shape[1:]), dtype)
