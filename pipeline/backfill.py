@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any, Final, ParamSpec, TypeVar
 
@@ -105,7 +106,8 @@ class Backfill:
         """
         job, judged = self._job, self._judge.judged
         cut = self._read(pieces)
-        self._each("joining", join_bucket, range(job.join_buckets), cut)
+        again = self._each("joining", join_bucket, range(job.join_buckets), cut)
+        self._judge.leave_out(cut, np.array(sorted(chain(*again)), np.int64))
         _remove(job, "join", range(cut.batches))
         self._each("walking", walk_bucket, range(job.entity_buckets), cut)
         _remove(job, "rows", range(cut.batches))

@@ -35,18 +35,20 @@ class Turn(NamedTuple):
     transition: LabelTransition
 
 
-def join_bucket(job: BackfillJob, cut: Cut, bucket: int) -> None:
-    """Join a bucket with its labels.
+def join_bucket(job: BackfillJob, cut: Cut, bucket: int) -> list[int]:
+    """Join a bucket with its labels; return positions of events whose identity was there before.
 
     Writes `turns-B` (a segment by epoch and entity bucket) and `net-B` (positions, whether fraud,
     label times).
     """
     events: dict[str, ToJoin] = {}
     said: dict[str, list[Statement]] = {}
+    again: list[int] = []
     for batch in range(cut.batches):
         part = _parts.decode(read_segment(job.file("join", batch), bucket))
         for event in part.events:
-            events.setdefault(event.name, event)  # of several with one name the first counts
+            if events.setdefault(event.name, event) is not event:  # the first one counts
+                again.append(event.position)
         for label in part.labels:
             said.setdefault(label.name, []).append(label.statement)
     silence = _Silence(job) if job.legit_after_ms else None
@@ -62,6 +64,7 @@ def join_bucket(job: BackfillJob, cut: Cut, bucket: int) -> None:
             nets.append((event.position, int(net.fraud), net.time_ms))
     turns.sort(key=lambda turn: turn.position)
     _write(job, cut, bucket, turns, nets)
+    return again
 
 
 def _settle(

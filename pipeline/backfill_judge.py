@@ -11,11 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from features.window_walk import APPLY, ASK, PEEK
-from pipeline.backfill_job import BackfillJob
+from pipeline.backfill_job import BackfillJob, Cut
 from pipeline.backfill_parse import Parsed
-from pipeline.dedup import DUPLICATE, FRESH, LATE, SeenIdentities
-from pipeline.spill import write_numbers
+from pipeline.dedup import FRESH, LATE, SeenIdentities
+from pipeline.spill import read_numbers, read_segment, unpack, write_numbers
 
+AGAIN: Final = "again"  # positions of events whose identity was there before
 CLOCK: Final = "clock"  # largest event time so far, by event in order
 CLOCK_AT: Final = "clock-at"  # position of that event
 SKIP: Final = 3  # a row that neither counts nor asks
@@ -29,7 +30,7 @@ class Judged:
         events: Events read.
         written: Those whose vectors are written.
         late: Those older than the lateness limit, for some entity: asked, but not counted.
-        repeats: Those whose identity was there before, for every entity: left out.
+        repeats: Those whose identity was there before: left out.
         outside: Those before `since_ms` or from `until_ms` on: counted, but not asked.
         labels: Labels read.
     """
@@ -58,13 +59,9 @@ class Judge:
         job, judged = self._job, self.judged
         verdict = self._verdicts(parsed)
         events = len(parsed.time_ms)
-        any_new, any_late = np.zeros(events, np.bool_), np.zeros(events, np.bool_)
-        any_new[parsed.row_event[verdict != DUPLICATE]] = True
+        any_late = np.zeros(events, np.bool_)
         any_late[parsed.row_event[verdict == LATE]] = True
-        rows_of = np.bincount(parsed.row_event, minlength=events)
-        any_new |= rows_of == 0  # of no entity that the spec declares: nobody remembers it
-        inside = (parsed.time_ms >= job.since_ms) & (parsed.time_ms < job.until_ms)
-        asks = any_new & inside
+        asks = (parsed.time_ms >= job.since_ms) & (parsed.time_ms < job.until_ms)
         row_asks = asks[parsed.row_event]
         steps = np.where(
             verdict == FRESH,
@@ -81,8 +78,31 @@ class Judge:
         judged.labels += parsed.labels
         judged.written += int(np.count_nonzero(asks))
         judged.late += int(np.count_nonzero(any_late))
-        judged.repeats += int(np.count_nonzero(~any_new))
-        judged.outside += int(np.count_nonzero(any_new & ~inside))
+        judged.outside += int(np.count_nonzero(~asks))
+
+    def leave_out(self, cut: Cut, again: NDArray[np.int64]) -> None:
+        """Let events not ask whose identity has asked before, as decisions keep the first.
+
+        Writes `again` (positions), and `asks-N` anew. Whether they count is another matter: one
+        that comes again when the dedup horizon has passed does.
+
+        Args:
+            cut: How the log was cut.
+            again: int64, positions of such events, ascending.
+        """
+        job, judged = self._job, self.judged
+        write_numbers(job.file(AGAIN), again)
+        batch = cut.batch_of(again)
+        for number in np.unique(batch).tolist():
+            position = unpack(read_segment(job.file("events", number), 0))["position"]
+            mine = np.searchsorted(position, again[batch == number])
+            asks = read_numbers(job.file("asks", number), np.bool_).copy()
+            judged.repeats += len(mine)
+            judged.written -= int(np.count_nonzero(asks[mine]))
+            judged.outside -= int(np.count_nonzero(~asks[mine]))
+            asks[mine] = False
+            job.file("asks", number).unlink()
+            write_numbers(job.file("asks", number), asks)
 
     def _verdicts(self, parsed: Parsed) -> NDArray[np.uint8]:
         """Return each row's verdict: that of its event in the partition that owns its entity."""

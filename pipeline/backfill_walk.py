@@ -1,15 +1,19 @@
 """rows of one entity bucket in log order → its entities' features right after each that asks."""
 
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from features.update import EntityUpdates, concat_updates
-from features.window_walk import APPLY, walk_many
+from features.window_walk import APPLY, ASK, PEEK, walk_many
 from pipeline.backfill_job import BackfillJob, Cut
-from pipeline.backfill_judge import SKIP
+from pipeline.backfill_judge import AGAIN, SKIP
 from pipeline.spill import read_numbers, read_segment, unpack, updates_of, write_numbers
+
+UNASKED: Final = np.zeros(4, np.uint8)  # step → the same without its question
+UNASKED[[APPLY, ASK, PEEK, SKIP]] = APPLY, APPLY, SKIP, SKIP
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -58,9 +62,12 @@ def walk_bucket(job: BackfillJob, cut: Cut, bucket: int) -> None:
 def _read(job: BackfillJob, cut: Cut, bucket: int, epoch: int) -> _Rows:
     """Return an epoch's rows in log order: an event before the labels that it brings about."""
     parts: list[_Rows] = []
+    again = read_numbers(job.file(AGAIN))
     for batch in job.batches_of(cut, epoch):
         columns = unpack(read_segment(job.file("rows", batch), bucket))
         step = read_numbers(job.file("steps", batch), np.uint8)[columns["row"]]
+        if len(again):
+            step = np.where(np.isin(columns["position"], again), UNASKED[step], step)
         part = _Rows(updates_of(columns), columns["position"], step)
         counted = np.flatnonzero(step != SKIP)
         parts.append(part if len(counted) == len(step) else part.take(counted))
