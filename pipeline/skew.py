@@ -177,10 +177,10 @@ def _as_fresh(spec: Spec, index: LogIndex, record: DecisionRecord) -> Question:
     keys = updates_of_events(spec, [record.event]).keys
     fresh: Marks = index.marks_at(record.decided_at_ms)
     known = index.events.get(identity_of(record.event))
-    counted = known is not None and _in(fresh, known.partition, known.offset)
-    return Question(
-        record.event, dict.fromkeys(keys, fresh), frozenset() if counted else frozenset(keys)
-    )
+    there: set[bytes] = set()
+    if known is not None and _in(fresh, known.partition, known.offset):
+        there = {index.rows.keys[row] for row in known.rows if index.counted[row]}
+    return Question(record.event, dict.fromkeys(keys, fresh), frozenset(keys) - there)
 
 
 def _in(marks: Marks, partition: int, offset: int) -> bool:

@@ -59,6 +59,7 @@ class LogIndex:
     Attributes:
         streams: By (source, partition).
         rows: All rows, judged or not.
+        counted: bool: which of them the workers applied.
         offset: int64: the offset of the record that each row comes from.
         of_key: Key → stream → indices of the rows that count, in order of offset.
         events: Identity → the event.
@@ -66,6 +67,7 @@ class LogIndex:
 
     streams: dict[tuple[Source, int], Stream]
     rows: EntityUpdates
+    counted: NDArray[np.bool_]
     offset: NDArray[np.int64]
     of_key: dict[bytes, dict[tuple[Source, int], NDArray[np.int64]]]
     events: dict[str, Known]
@@ -116,11 +118,13 @@ def index_log(spec: Spec, updates_partitions: int, records: Iterable[Placed]) ->
         )
     rows = concat_updates(parts)
     of_key: dict[bytes, dict[tuple[Source, int], list[int]]] = {}
-    for row in np.flatnonzero(np.concatenate([*counts, np.zeros(0, np.bool_)])).tolist():
+    counted = np.concatenate([*counts, np.zeros(0, np.bool_)])
+    for row in np.flatnonzero(counted).tolist():
         of_key.setdefault(rows.keys[row], {}).setdefault(names[row], []).append(row)
     return LogIndex(
         streams,
         rows,
+        counted,
         np.concatenate([*offsets, np.zeros(0, np.int64)]),
         {
             key: {stream: np.array(found, np.int64) for stream, found in known.items()}

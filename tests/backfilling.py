@@ -191,8 +191,10 @@ class OnlinePath:
         return record
 
     async def _count(self, topic: str, body: bytes) -> None:
-        place = Place(topic, 0)
-        self.log.append(place, body)
+        self.log.append(Place(topic, 0), body, self.clock_ms)
+        await self._count_next(Place(topic, 0))
+
+    async def _count_next(self, place: Place) -> None:
         await self.owned.route(place, self.log.poll(place, 1))
         await self.owned.beat()
         for partition in range(UPDATES_PARTITIONS):
