@@ -56,7 +56,7 @@ def test_a_log_is_backfilled(app: typer.Typer, log: Path, tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["backfill", "{}/none.csv", "--out", "{}/x.parquet"], "come as JSON Lines"),
+        (["backfill", "{}/none.csv", "--out", "{}/x.parquet"], "no such file"),
         (["backfill", "{}/none.jsonl", "--out", "{}/x.parquet"], "no such file"),
         (["backfill", "{}/l.jsonl", "--out", "{}/x.csv"], "expected a name that ends in .parquet"),
         (["backfill", "{}/l.jsonl", "--out", "{}/no/x.parquet"], "no such folder"),
