@@ -5,6 +5,7 @@ from typing import Any, Final
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 
 from pipeline.skew import FeatureSkew, SkewReport
 
@@ -66,20 +67,32 @@ def _draw_staleness(axes: Any, report: SkewReport) -> None:
     """Draw how old the states were, on a logarithmic axis, with its quantiles."""
     known = report.staleness_ms
     axes.set_title(f"staleness of {len(known):,} answers", fontsize=10)
-    axes.set_xlabel("ms (decision time less the time up to which the states were complete)")
+    axes.set_xlabel("ms from the states' completeness to the decision")
     axes.set_ylabel("answers")
     if len(known):
         values = np.maximum(known, 1)
         edges = np.geomspace(values.min() * 0.9, values.max() * 1.1 + 1, BINS)
         axes.hist(values, bins=edges, color=STALE)
         axes.set_xscale("log")
+        axes.yaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+        axes.margins(y=0.15)
         top = axes.get_ylim()[1]
         for n, share in enumerate((0.5, 0.99)):
             at = report.staleness_at(share)
             axes.axvline(max(at, 1), color=INK, linewidth=1, linestyle="--")
             height = top * (0.97 - 0.06 * n)
             text = f" p{100 * share:g}: {at:,.0f} ms"
-            axes.text(max(at, 1), height, text, fontsize=8, color=INK, va="top")
+            box = {"facecolor": "white", "edgecolor": "none", "pad": 1, "alpha": 0.9}
+            side = "right" if share > 0.5 else "left"
+            axes.text(
+                *(max(at, 1), height, f"{text} "),
+                fontsize=8,
+                color=INK,
+                va="top",
+                ha=side,
+                bbox=box,
+            )
     else:
         axes.text(0.5, 0.5, "no answer knows its staleness", ha="center", transform=axes.transAxes)
     _tidy(axes)

@@ -144,6 +144,7 @@ def _show(title: str, skews: Sequence[FeatureSkew], compared: int) -> None:
         title=f"{title} ({compared:,} vectors)",
         title_justify="left",
     )
+    table.columns[0].overflow = "fold"  # a name that is cut defines nothing
     for column in table.columns[1:]:
         column.justify = "right"
     for skew in unlike[:FEATURES_SHOWN]:
