@@ -22,6 +22,7 @@ from features.update import (
     updates_of_events,
 )
 from features.window import derive_into
+from features.window_terms import add_terms_many, terms_of
 
 _Keyed: TypeAlias = tuple[str, int, Callable[[Mapping[str, str]], str | None] | None]
 
@@ -86,10 +87,7 @@ def derive_many(
             blob = state.get(name, b"")
             blobs.append(blob)
             slots += (index, i, len(blob))
-        amount = base_minor(spec, event)
-        mine.append(np.nan if amount is None else amount)
-        for field, size in categories:
-            mine.append(category_index(event, field, size))
+        mine += _own_numbers(spec, event, categories)
     X = np.empty((m, spec.n_features), dtype=np.float32)
     late = derive_into(
         spec,
@@ -102,6 +100,32 @@ def derive_many(
         X,
     )
     return Derived(X, late)
+
+
+def add_terms(
+    spec: Spec, events: Sequence[Event], at_ms: NDArray[np.int64], values: NDArray[np.float64]
+) -> None:
+    """Fill the event terms of vectors whose entities' features are there.
+
+    Args:
+        spec: Declares the terms.
+        events: m events.
+        at_ms: int64, shape (m,): their times.
+        values: float64, shape (m, n_features), contiguous; the terms' columns are written.
+    """
+    _, categories = _plan_of(spec)
+    own = np.array([_own_numbers(spec, event, categories) for event in events], dtype=np.float64)
+    own = own.reshape(len(events), 1 + len(categories))
+    add_terms_many(terms_of(spec), own, at_ms, values)
+
+
+def _own_numbers(spec: Spec, event: Event, categories: list[tuple[str, int]]) -> list[float]:
+    """Return the event's amount in base minor units, and its categories' indices."""
+    amount = base_minor(spec, event)
+    return [
+        np.nan if amount is None else amount,
+        *(category_index(event, field, size) for field, size in categories),
+    ]
 
 
 def base_minor(spec: Spec, event: Event) -> int | None:

@@ -79,7 +79,7 @@ def apply_many(
             room.capacity,
         )
         if status != OK:
-            _check(spec, status, blobs, failed)
+            check_status(spec, status, blobs, failed)
         folded = out[: ends[-1]].tobytes()
         edges = ends.tolist()
         for s, begin, end in zip(places, edges, edges[1:], strict=False):
@@ -183,7 +183,7 @@ def _derive(
         room.plan, room.scratch, asked, rows, np.empty(len(updates), dtype=np.int64), answers
     )
     if status != OK:
-        _check(spec, status, blobs, failed)
+        check_status(spec, status, blobs, failed)
 
 
 def warm_up(spec: Spec) -> None:
@@ -205,7 +205,13 @@ def warm_up(spec: Spec) -> None:
     evaluate_many(spec, 0, blobs, np.zeros(1, dtype=np.int64), np.zeros(1, dtype=np.uint64))
 
 
-def _check(spec: Spec, status: int, blobs: Sequence[bytes], failed: int) -> NoReturn:
+def check_status(spec: Spec, status: int, blobs: Sequence[bytes], failed: int) -> NoReturn:
+    """Raise what a kernel's status other than `OK` means.
+
+    Raises:
+        SchemaMismatch: State `failed` is of another spec, format or entity.
+        StateCorrupt: Its bytes make no sense.
+    """
     assert status != WRONG_ROWS, "a row without a state, or that no parser can have let through"
     start = blobs[failed][:10].hex()
     if status == CORRUPT:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from features.spec import EventTerm, Spec
 from features.spec_terms import AMOUNT
-from features.window_jit import Floats, Int, Ints, compiled
+from features.window_jit import Floats, Int, Ints, compiled, entered
 
 AMOUNT_TERM, RATIO, DEVIATION, CATEGORY = range(4)
 HOUR_SIN, HOUR_COS, WEEKDAY_SIN, WEEKDAY_COS, IS_NIGHT, IS_WEEKEND = range(4, 10)
@@ -86,6 +86,13 @@ def add_terms(terms: Ints, own: Floats, at_ms: Int, values: Floats) -> None:
         else:
             value = calendar(kind, at_ms)
         values[terms[t, 1]] = value
+
+
+@entered
+def add_terms_many(terms: Ints, own: Floats, at_ms: Ints, values: Floats) -> None:
+    """Fill the terms of many events, one a row of `own`, `at_ms` and `values`."""
+    for q in range(values.shape[0]):
+        add_terms(terms, own[q], at_ms[q], values[q])
 
 
 @compiled

@@ -7,7 +7,14 @@ import typer
 
 from features.spec import SpecError
 from models.policy import PolicyError
-from riskbeat import commands_data, commands_ops, commands_run, commands_store, doctor
+from riskbeat import (
+    commands_data,
+    commands_offline,
+    commands_ops,
+    commands_run,
+    commands_store,
+    doctor,
+)
 from riskbeat.embedded import EmbeddedMissing
 from riskbeat.settings_load import SettingError
 
@@ -21,7 +28,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-for house in (commands_run, commands_data, commands_ops, commands_store, doctor):
+HOUSES = (commands_run, commands_data, commands_offline, commands_ops, commands_store, doctor)
+for house in HOUSES:
     house.register(app)
 
 

@@ -38,7 +38,7 @@ def generate_shown(path: Path, options: Mapping[str, Any], shown: bool) -> int:
     """
     try:
         config = GenerateConfig(**options)
-        with _bar(shown) as bar:
+        with bar_of(shown) as bar:
             task = bar.add_task("generating", total=config.events, told="")
 
             def show(rows: int) -> None:
@@ -54,7 +54,7 @@ def generate_shown(path: Path, options: Mapping[str, Any], shown: bool) -> int:
 
 def replay_shown(settings: Settings, request: ReplayRequest, shown: bool) -> int:
     """Replay a log; return the exit code: 0 all sent, 1 try again, 2 cannot be, 130 interrupted."""
-    with _bar(shown) as bar:
+    with bar_of(shown) as bar:
         task = bar.add_task("reading", total=1.0, told="")
 
         def show(told: Told) -> None:
@@ -81,7 +81,8 @@ def replay_shown(settings: Settings, request: ReplayRequest, shown: bool) -> int
     return 0
 
 
-def _bar(shown: bool) -> Progress:
+def bar_of(shown: bool) -> Progress:
+    """Return the one line in which a long command tells how far it is."""
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(bar_width=24),

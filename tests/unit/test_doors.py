@@ -16,6 +16,7 @@ DOORS = {  # library: how the one kind of file that may import it must end
     "river": "_river",
     "torch": "_torch",
     "fastapi": "_http",
+    "matplotlib": "_matplotlib",
     "prometheus_client": "metrics",
 }
 MIXED = {("faust", "aiokafka")}  # a Faust door reaches the transport below it
