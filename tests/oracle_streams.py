@@ -21,7 +21,7 @@ from tests.oracle_answer import Question, rows_kept
 
 AMOUNT_MAX: Final = 2**44
 START_MS: Final = 100_000
-WHEN: Final = ("own", "own", "own", "near", "edge", "recent", "silence")
+WHEN: Final = ("own", "own", "own", "near", "edge", "tile", "recent", "silence")
 WAYS: Final = ("step", "step", "step", "tie", "late", "edge", "jump", "back", "burst")
 
 EVERY_AGGREGATE = """
@@ -214,6 +214,8 @@ class Stream:
         windows = [level.window_ms for level in self.entity.levels]
         latest = sorted(self.rows, key=lambda row: row.order)[-rows_kept(self.spec, EVENT) - 2 :]
         newest = latest[-1].time_ms if latest else START_MS
+        events = sorted((row for row in self.rows if row.series == EVENT), key=lambda r: r.order)
+        behind = events[: -rows_kept(self.spec, EVENT)][-3:]
         for _ in range(self.draws.integer(1, most)):
             way = self.draws.choice(WHEN)
             asking = [row for row in latest if row.series == EVENT][-3:] if way == "own" else latest
@@ -223,6 +225,10 @@ class Stream:
                 at_ms += self.draws.integer(-1, 1)
             elif way == "edge":
                 at_ms += self.draws.choice(windows) + self.draws.integer(-1, 1)
+            elif way == "tile" and behind:  # a far edge where a tile of theirs ends
+                level = self.draws.choice(self.entity.levels)
+                tile = self.draws.choice(behind).time_ms // level.tile_ms
+                at_ms = (tile + 1) * level.tile_ms + level.window_ms + self.draws.integer(-2, 0)
             elif way == "recent":
                 at_ms = newest + self.draws.integer(-self.spec.reorder_ms - 1, 100)
             elif way == "silence":

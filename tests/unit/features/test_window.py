@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from features.spec import Spec
+from features.spec_levels import ID_MASK
 from features.window import warm_up
 from tests.oracle import EVENT, LABEL, Oracle, Row
 from tests.oracle_answer import difference
@@ -165,3 +166,42 @@ def test_tiles_leave_with_the_windows_that_need_them(spec: Spec) -> None:
     assert features["card.count_over_10s"] == 26
     assert blob == fold(spec, 0, old, fold(spec, 0, new))
     assert len(fold(spec, 0, [Row(EVENT, 90_000, 999)], blob)) < 60
+
+
+def count_over_200ms(spec: Spec, times_ms: list[int], at_ms: int) -> float:
+    rows = [Row(EVENT, time_ms, n + 1, 1, 1, (0, 0)) for n, time_ms in enumerate(times_ms)]
+    got, late = ask(spec, 0, fold(spec, 0, rows), at_ms)
+    assert not late
+    return got[spec.entities[0].feature_names.index("card.count_over_200ms")]
+
+
+def test_nothing_behind_the_head_counts_while_the_head_reaches_beyond_the_window(
+    spec: Spec,
+) -> None:
+    """Tiles are 3 ms wide here, and 9 999 shares one with the window's far edge."""
+    assert count_over_200ms(spec, [9_999, 10_000, 10_150, 10_150, 10_150], 10_200) == 3
+    assert count_over_200ms(spec, [9_998, 9_999, 10_000, 10_000, 10_000], 10_200) == 0
+
+
+def test_a_far_edge_at_the_end_of_a_tile_leaves_that_tile_out(spec: Spec) -> None:
+    newest = [10_100] * 4
+    assert count_over_200ms(spec, [10_001, *newest], 10_201) == 4
+    assert count_over_200ms(spec, [10_001, 10_002, *newest], 10_201) == 5
+    assert count_over_200ms(spec, [10_001, 10_002, *newest], 10_202) == 5  # up to a tile early
+
+
+def test_a_question_whose_last_event_is_only_in_tiles_is_flagged(spec: Spec) -> None:
+    rows = [Row(EVENT, 10_000 + n, n, 1, 1, (1, 1)) for n in (1, 2, 3, 4, 5)]
+    blob = fold(spec, 0, rows)
+    assert ask(spec, 0, blob, 10_002, own=2)[1]
+    assert not ask(spec, 0, blob, 10_003, own=3)[1]
+
+
+def test_events_of_one_millisecond_are_told_apart_by_the_bits_of_the_id_that_are_kept(
+    spec: Spec,
+) -> None:
+    """The known price of short ids: one in 2²⁸ of such pairs counts once."""
+    one, other = Row(EVENT, 10_000, 5), Row(EVENT, 10_000, 5 + ID_MASK + 1)
+    assert fold(spec, 0, [one, other]) == fold(spec, 0, [one])
+    next_to_it = Row(EVENT, 10_000, 5 + ID_MASK)
+    assert fold(spec, 0, [one, next_to_it]) != fold(spec, 0, [one])
