@@ -109,10 +109,7 @@ class Judge:
         verdict = np.zeros(len(parsed.row_event), np.uint8)
         for owner in np.unique(parsed.row_owner).tolist():
             mine = np.flatnonzero(parsed.row_owner == owner)
-            event = parsed.row_event[mine]
-            starts = np.flatnonzero(np.diff(event, prepend=-1))
-            found = self._seen[owner].judge(
-                parsed.row_id[mine[starts]], parsed.time_ms[event[starts]]
-            )
-            verdict[mine] = np.repeat(found, np.diff(starts, append=len(mine)))
+            event = parsed.row_event[mine].astype(np.int64)
+            judged = self._seen[owner].judge_rows(event, parsed.row_id[mine], parsed.time_ms[event])
+            verdict[mine] = judged.verdicts
         return verdict

@@ -59,12 +59,13 @@ def _judge_rows(
     begin: int,
     clock_ms: int,
     horizon_ms: int,
+    verdicts: NDArray[np.uint8],
     kept: NDArray[np.int64],
     firsts: NDArray[np.int64],
 ) -> tuple[int, int, int, int, int, int]:
     """Judge each event once, by its first row, and keep or drop all its rows.
 
-    `kept` takes the rows that count, `firsts` the first row of each event that does. Returns the
+    `verdicts` takes each row's verdict, `kept` the rows that count, `firsts` the first row of each event that does. Returns the
     clock after, slots taken, and the counts of rows kept, events that count, late, duplicate.
     """
     taken = rows = events = late = duplicates = 0
@@ -88,6 +89,7 @@ def _judge_rows(
                     firsts[events] = i
                     events += 1
                 clock_ms = max(clock_ms, time_ms[i])
+        verdicts[i] = verdict
         if verdict == FRESH:
             kept[rows] = i
             rows += 1
@@ -116,12 +118,14 @@ class Judged(NamedTuple):
     """What `judge_rows` found.
 
     Attributes:
+        verdicts: uint8: FRESH, LATE or DUPLICATE of each row; of those before `begin`, anything.
         rows: int64: indices of the rows that count, ascending.
         firsts: int64: of those, the first of each event.
         late: Count of events older than the lateness limit.
         duplicates: Count of events whose identity was seen.
     """
 
+    verdicts: NDArray[np.uint8]
     rows: NDArray[np.int64]
     firsts: NDArray[np.int64]
     late: int
@@ -187,6 +191,7 @@ class SeenIdentities:
         """
         n = offset.size
         self._reserve(n - begin)
+        verdicts = np.empty(n, np.uint8)
         rows = np.empty(2 * n, np.int64)
         clock_ms, taken, kept, events, late, duplicates = _judge_rows(
             self._ids,
@@ -197,12 +202,13 @@ class SeenIdentities:
             begin,
             self.clock_ms,
             self._horizon_ms,
+            verdicts,
             rows[:n],
             rows[n:],
         )
         self.clock_ms = clock_ms
         self._used += taken
-        return Judged(rows[:kept], rows[n : n + events], late, duplicates)
+        return Judged(verdicts, rows[:kept], rows[n : n + events], late, duplicates)
 
 
 def warm_up() -> None:

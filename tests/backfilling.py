@@ -199,7 +199,7 @@ class OnlinePath:
         await self.owned.beat()
         for partition in range(UPDATES_PARTITIONS):
             updates = Place(UPDATES, partition)
-            await self.owned.aggregate(updates, self.log.poll(updates, 1_000))
+            await self.owned.aggregate([(updates, self.log.poll(updates, 1_000))])
 
 
 def vectors_of(spec: Spec, frame: pl.DataFrame) -> np.ndarray[Any, np.dtype[np.float32]]:
