@@ -10,6 +10,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from features.read import warm_up_reads
 from features.spec import Spec
 from features.window import warm_up
 from models.signing import ensure_keys
@@ -66,6 +67,7 @@ def warm(
     spec = Spec.load(spec_path or load_settings().spec_path)
     started = time.monotonic()
     warm_up(spec)
+    warm_up_reads(spec)
     SeenIdentities(spec.dedup_horizon_ms, -1, {}).judge(
         np.zeros(1, np.uint64), np.zeros(1, np.int64)
     )
