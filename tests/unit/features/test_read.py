@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from features.entity_features import EntityFeatures, FeatureQuestion, QuestionRejected
@@ -65,6 +65,7 @@ def card(name: str = "c1", at_ms: int | None = None) -> FeatureQuestion:
 moments = st.lists(st.integers(0, 90 * MINUTE_MS), min_size=1, max_size=12)
 
 
+@settings(deadline=None)
 @given(ages=moments, asked_ago=st.integers(0, 95 * MINUTE_MS))
 def test_windows_are_evaluated_at_the_instant_asked(
     spec: Spec, ages: list[int], asked_ago: int
@@ -99,6 +100,7 @@ def test_windows_are_evaluated_at_the_instant_asked(
     assert answer.late_question is (at < newest - spec.reorder_ms)
 
 
+@settings(deadline=None)
 @given(ages=moments)
 def test_a_reader_and_a_decision_see_the_same_numbers(spec: Spec, ages: list[int]) -> None:
     events = [an_event(f"e{i}", at_ms=NOW_MS - age, value=7 * i) for i, age in enumerate(ages)]
