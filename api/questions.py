@@ -11,7 +11,12 @@ from urllib.parse import unquote_to_bytes
 
 import msgspec
 
-from features.entity_features import FeatureQuestion, QuestionRejected
+from features.entity_features import (
+    FeatureQuestion,
+    QuestionRejected,
+    read_question,
+    rejection_of,
+)
 
 FEATURES_PREFIX = b"/v1/features/"
 FEATURES_BATCH_MAX_ITEMS = 100
@@ -19,7 +24,6 @@ FEATURES_BATCH_MAX_BYTES = 262_144
 PARAMETERS = ("at", "tenant", "explain")
 
 _BAD_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})")
-_STEP = re.compile(r"\.([^.\[`]+)|\[(\d+)\]")
 _FLAGS = {"true": True, "false": False}
 _questions = msgspec.json.Decoder(list[msgspec.Raw])
 _question = msgspec.json.Decoder(FeatureQuestion)
@@ -45,10 +49,7 @@ def read_location(path: bytes, query: bytes) -> Location:
     given = read_query(query, PARAMETERS)
     explain = _flag(given.pop("explain", "false"))
     asked = {"entity": entity, "id": ids[0] if len(ids) == 1 else ids, **given}
-    try:
-        return Location(msgspec.convert(asked, FeatureQuestion), explain)
-    except msgspec.ValidationError as error:
-        raise _rejected(error) from error
+    return Location(read_question(asked), explain)
 
 
 def read_query(query: bytes, allowed: tuple[str, ...]) -> dict[str, str]:
@@ -100,7 +101,7 @@ def _read_item(item: msgspec.Raw) -> FeatureQuestion | QuestionRejected:
     try:
         return _question.decode(item)
     except msgspec.ValidationError as error:
-        return _rejected(error)
+        return rejection_of(error)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         return QuestionRejected("malformed", "", str(error))
 
@@ -124,16 +125,3 @@ def _flag(text: str) -> bool:
     if text not in _FLAGS:
         raise QuestionRejected("wrong_type", "/explain", f"expected true or false; got {text!r}")
     return _FLAGS[text]
-
-
-def _rejected(error: msgspec.ValidationError) -> QuestionRejected:
-    """Turn msgspec's `… - at `$.id[1]`` into a JSON pointer."""
-    text, _, place = str(error).partition(" - at ")
-    pointer = "".join(f"/{name or index}" for name, index in _STEP.findall(place))
-    missing = re.search(r"missing required field `([^`]+)`", text)
-    if missing:
-        return QuestionRejected("missing_field", f"{pointer}/{missing.group(1)}", text)
-    unknown = re.search(r"unknown field `([^`]+)`", text)
-    if unknown:
-        return QuestionRejected("unknown_field", f"{pointer}/{unknown.group(1)}", text)
-    return QuestionRejected("wrong_type", pointer, text)

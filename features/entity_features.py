@@ -3,14 +3,19 @@
 Light to import: a client of another process needs neither the kernel nor a store for them.
 """
 
+import re
+from collections.abc import Mapping
 from datetime import datetime
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 
 from features.event import DEFAULT_TENANT, EventRejected, Id, Instant, Name
 
 KEY_PARTS_MAX = 4
+
+_STEP = re.compile(r"\.([^.\[`]+)|\[(\d+)\]")
+_NAMED = re.compile(r"(missing required|unknown) field `([^`]+)`")
 
 
 class QuestionRejected(EventRejected):
@@ -77,3 +82,35 @@ class EntityFeatures(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
     stale: bool
     spec_digest: str
     notes: dict[str, FeatureNote] | None = None
+
+
+def read_question(fields: Mapping[str, Any]) -> FeatureQuestion:
+    """Return a question of values that nobody has checked.
+
+    Raises:
+        QuestionRejected: A field is missing, unknown, or not what it must be; names it.
+    """
+    try:
+        return msgspec.convert(dict(fields), FeatureQuestion)
+    except msgspec.ValidationError as error:
+        raise rejection_of(error) from error
+
+
+def check_fields(question: FeatureQuestion) -> None:
+    """Refuse a question that was made in Python of values that the wire would not have let in.
+
+    Raises:
+        QuestionRejected: A field is not what it must be; names it.
+    """
+    read_question({name: getattr(question, name) for name in question.__struct_fields__})
+
+
+def rejection_of(error: msgspec.ValidationError) -> QuestionRejected:
+    """Turn msgspec's `… - at `$.id[1]`` into a rejection with a JSON pointer."""
+    text, _, place = str(error).partition(" - at ")
+    pointer = "".join(f"/{name or index}" for name, index in _STEP.findall(place))
+    named = _NAMED.search(text)
+    if named is None:
+        return QuestionRejected("wrong_type", pointer, text)
+    code = "unknown_field" if named.group(1) == "unknown" else "missing_field"
+    return QuestionRejected(code, f"{pointer}/{named.group(2)}", text)
