@@ -167,3 +167,13 @@ def duration_text(duration_ms: int) -> str:
         if duration_ms % size == 0 and (unit != "d" or duration_ms > size):
             return f"{duration_ms // size}{unit}"
     return f"{duration_ms}ms"
+
+
+def span_text(span_ms: int) -> str:
+    """Return a length of time as people say it: 5 400 000 → `1h30m`, 112 500 → `1m52.5s`."""
+    text = ""
+    for unit, size in (("d", 86_400_000), ("h", 3_600_000), ("m", 60_000)):
+        if span_ms >= size:
+            text += f"{span_ms // size}{unit}"
+            span_ms %= size
+    return f"{text}{span_ms / 1000:g}s" if span_ms or not text else text

@@ -7,7 +7,7 @@ import typer
 
 from features.spec import SpecError
 from models.policy import PolicyError
-from riskbeat import commands_data, commands_ops, commands_run, doctor
+from riskbeat import commands_data, commands_features, commands_ops, commands_run, doctor
 from riskbeat.embedded import EmbeddedMissing
 from riskbeat.settings_load import SettingError
 
@@ -21,7 +21,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-for house in (commands_run, commands_data, commands_ops, doctor):
+for house in (commands_run, commands_data, commands_features, commands_ops, doctor):
     house.register(app)
 
 

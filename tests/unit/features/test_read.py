@@ -62,7 +62,8 @@ def card(name: str = "c1", at_ms: int | None = None) -> FeatureQuestion:
     return FeatureQuestion(entity="card", id=name, at=None if at_ms is None else from_ms(at_ms))
 
 
-moments = st.lists(st.integers(0, 90 * MINUTE_MS), min_size=1, max_size=12)
+# no two are further apart than the longest window, beyond which a state may forget
+moments = st.lists(st.integers(20 * MINUTE_MS, 78 * MINUTE_MS), min_size=1, max_size=12)
 
 
 @settings(deadline=None)
