@@ -7,12 +7,12 @@ meaning; states, vectors and weights carry it, and a mismatch is refused by name
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
-from features.event import EventRules
+from features.spec_explain import FeatureInfo, describe_all
 from features.spec_levels import Level
 from features.spec_read import read_values
 from features.spec_values import (
@@ -25,12 +25,13 @@ from features.spec_values import (
     Limits,
     SpecValues,
 )
-from features.spec_yaml import SpecError, duration_text, read_place
+from features.spec_yaml import SpecError, read_place
 
 __all__ = [
     "Currency",
     "EntitySpec",
     "EventTerm",
+    "FeatureInfo",
     "FeatureSpec",
     "FieldSpec",
     "FilterSpec",
@@ -44,25 +45,8 @@ STATE_FORMAT: Final = 2
 
 
 @dataclass(frozen=True, eq=False)
-class Spec:
-    """What the operator declared, checked.
-
-    Attributes:
-        entities: In file order; an entity's `index` is its place here.
-        filters: Named conditions; bit f of `EntityUpdates.filters` is of filter f.
-        event_terms: Features made from the event and from other features, in vector order;
-            they stand behind the features of the entities.
-        rates_version: Name of the rate table by which amounts become base minor units.
-    """
-
-    entities: tuple[EntitySpec, ...]
-    filters: tuple[FilterSpec, ...]
-    event_terms: tuple[EventTerm, ...]
-    event_rules: EventRules
-    base_currency: str
-    currencies: Mapping[str, Currency]
-    rates_version: str
-    limits: Limits
+class Spec(SpecValues):
+    """What the operator declared, checked, with all that follows from it."""
 
     @classmethod
     def load(cls, path: Path) -> "Spec":
@@ -77,16 +61,7 @@ class Spec:
     @classmethod
     def of(cls, values: SpecValues) -> "Spec":
         """Return the spec of values that were read."""
-        return cls(
-            entities=values.entities,
-            filters=values.filters,
-            event_terms=values.event_terms,
-            event_rules=values.event_rules,
-            base_currency=values.base_currency,
-            currencies=values.currencies,
-            rates_version=values.rates_version,
-            limits=values.limits,
-        )
+        return cls(**{field.name: getattr(values, field.name) for field in fields(SpecValues)})
 
     @cached_property
     def digest(self) -> str:
@@ -96,7 +71,7 @@ class Spec:
             "entities": [asdict(entity) for entity in self.entities],
             "filters": [asdict(one) for one in self.filters],
             "event_terms": [asdict(term) for term in self.event_terms],
-            "base": self.base_currency,
+            "base": [self.base_currency, self.base_digits],
             "rates": {name: asdict(c) for name, c in self.currencies.items()},
             "rates_version": self.rates_version,
             "limits": asdict(self.limits),
@@ -157,27 +132,30 @@ class Spec:
         return kept_ms // 1000 + 1
 
     @cached_property
+    def category_columns(self) -> Mapping[str, int]:
+        """Feature name of each category → its column: an index, which is no quantity."""
+        categories = {term.name for term in self.event_terms if term.kind == "category"}
+        return {name: i for i, name in enumerate(self.feature_names) if name in categories}
+
+    @cached_property
+    def features(self) -> Mapping[str, FeatureInfo]:
+        """Feature name → what it is, in vector order."""
+        return describe_all(self)
+
+    def describe(self, name: str) -> FeatureInfo:
+        """Return what one feature is.
+
+        Raises:
+            KeyError: The spec has no such feature.
+        """
+        return self.features[name]
+
+    @cached_property
     def feature_bounds(self) -> Mapping[str, str]:
         """Feature name → how exact it is, in a sentence."""
-        bounds = {
-            feature.name: _bound(entity, feature, self.limits)
-            for entity in self.entities
-            for feature in entity.features
-        }
-        bounds |= {term.name: "as exact as what it is made from" for term in self.event_terms}
-        return bounds
+        return {name: info.bound for name, info in self.features.items()}
 
-
-def _bound(entity: EntitySpec, feature: FeatureSpec, limits: Limits) -> str:
-    if feature.level is None:
-        return "exact to the millisecond"
-    of_labels = feature.aggregate in ("label_count", "fraud_count", "fraud_rate")
-    rows = limits.label_head_events if of_labels else limits.head_events
-    tile = duration_text(entity.levels[feature.level].tile_ms)
-    text = (
-        f"exact to the millisecond while the window's {'labels' if of_labels else 'events'} are"
-        f" among the newest {rows}; beyond them the far edge lies up to {tile} (one tile) early"
-    )
-    if feature.aggregate == "distinct":
-        text += " and the number is estimated (64 registers, standard error 13 %)"
-    return text
+    @cached_property
+    def feature_units(self) -> Mapping[str, str]:
+        """Feature name → unit of its values."""
+        return {name: info.unit for name, info in self.features.items()}

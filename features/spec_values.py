@@ -107,8 +107,11 @@ class FeatureSpec:
     """One feature of an entity.
 
     Attributes:
+        aggregate: `count sum mean std min max first last ewma distinct label_count fraud_count
+            fraud_rate` over a level; `since_last is_new changed distance speed` without.
         level: Index into the entity's levels; none for what has no window.
-        field: Index into the entity's fields; none for what asks for no field.
+        field: Index into the entity's fields: of `distinct`, of `changed`, and of the latitude
+            for `distance` and `speed` (the longitude is the field behind it); else none.
     """
 
     name: str
@@ -176,22 +179,29 @@ class EventTerm:
     """One feature that is not read from a state.
 
     Attributes:
-        kind: `amount`, `calendar` (the name says which), `ratio` or `deviation`.
+        kind: `amount`, `calendar` (the name says which), `ratio`, `deviation` or `category`.
         inputs: Names of the features that it is made from: (of, to) for a ratio,
-            (value, mean, std) for a deviation.
+            (value, mean, std) for a deviation; of a category, the field of the event.
+        size: Of a category: how many indices there are, 0 for absent among them.
     """
 
     name: str
     kind: str
     inputs: tuple[str, ...] = ()
+    size: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, eq=False)
 class SpecValues:
     """Everything that a spec file says.
 
     Attributes:
+        entities: In file order; an entity's `index` is its place here.
         filters: Bit f of `EntityUpdates.filters` is of filter f.
+        event_terms: Features made from the event and from other features, in vector order;
+            they stand behind the features of the entities.
+        base_digits: Decimal digits of the base currency's minor unit: 2 for cents.
+        rates_version: Name of the rate table by which amounts become base minor units.
     """
 
     entities: tuple[EntitySpec, ...]
@@ -199,6 +209,7 @@ class SpecValues:
     event_terms: tuple[EventTerm, ...]
     event_rules: EventRules
     base_currency: str
+    base_digits: int
     currencies: Mapping[str, Currency]
     rates_version: str
     limits: Limits

@@ -1,14 +1,18 @@
 """YAML text → nodes that know their place, so that an error names file, line and field."""
 
+import difflib
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from pathlib import Path
 
 import yaml
 
+NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
 _DURATION = re.compile(r"([1-9][0-9]{0,5})(ms|s|m|h|d)")
+_NUMBER = re.compile(r"[-+]?[0-9]{1,15}(\.[0-9]{1,9})?")
+_NULL = "tag:yaml.org,2002:null"
 _UNIT_MS = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 
 
@@ -23,14 +27,25 @@ class Place:
     file: str
     field: str
     node: yaml.Node
+    key: yaml.Node | None = None
 
     def error(self, expected: str) -> SpecError:
         """Return (not raise) an error that names this place and what was expected there."""
-        line = self.node.start_mark.line + 1
+        line = (self.key or self.node).start_mark.line + 1
         return SpecError(f"{self.file}:{line}: {self.field or 'document'}: {expected}")
 
+    @property
+    def is_mapping(self) -> bool:
+        """Whether names and values stand here."""
+        return isinstance(self.node, yaml.MappingNode)
+
+    @property
+    def is_list(self) -> bool:
+        """Whether a list stands here."""
+        return isinstance(self.node, yaml.SequenceNode)
+
     def mapping(
-        self, *, required: frozenset[str] = frozenset(), allowed: frozenset[str] | None = None
+        self, *, required: Collection[str] = (), allowed: Collection[str] | None = None
     ) -> dict[str, "Place"]:
         """Return the children of a mapping by name, in file order.
 
@@ -41,14 +56,16 @@ class Place:
             raise self.error("expected a mapping of names to values")
         children: dict[str, Place] = {}
         for key, value in self.node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                raise Place(self.file, self.field, key).error("expected a name before the colon")
             name = str(key.value)
-            child = Place(self.file, f"{self.field}.{name}".lstrip("."), value)
+            child = Place(self.file, f"{self.field}.{name}".lstrip("."), value, key)
             if name in children:
                 raise child.error("this name stands here twice")
             if allowed is not None and name not in allowed:
-                raise child.error(f"unknown name; expected one of: {', '.join(sorted(allowed))}")
+                raise child.error(f"unknown name; {_one_of(name, allowed)}")
             children[name] = child
-        for name in sorted(required - children.keys()):
+        for name in sorted(set(required) - children.keys()):
             raise self.error(f"expected the field {name!r}")
         return children
 
@@ -71,9 +88,13 @@ class Place:
         """
         if not isinstance(self.node, yaml.ScalarNode) or self.node.value == "":
             raise self.error("expected a single value")
+        if self.node.tag == _NULL:
+            raise self.error(
+                f'expected a value; to mean the word itself, write "{self.node.value}"'
+            )
         return str(self.node.value)
 
-    def choice(self, allowed: frozenset[str]) -> str:
+    def choice(self, allowed: Collection[str]) -> str:
         """Return a scalar that is one of `allowed`.
 
         Raises:
@@ -81,7 +102,7 @@ class Place:
         """
         text = self.text()
         if text not in allowed:
-            raise self.error(f"expected one of: {', '.join(sorted(allowed))}; got {text!r}")
+            raise self.error(f"{_one_of(text, allowed)}; got {text!r}")
         return text
 
     def flag(self) -> bool:
@@ -103,20 +124,35 @@ class Place:
             raise self.error(f"expected a whole number in [{low}, {high}]; got {text!r}")
         return int(text)
 
-    def decimal(self) -> Decimal:
+    def positive(self) -> Decimal:
         """Return a positive decimal number, exactly as written.
 
         Raises:
             SpecError: It is no number, not finite, or not positive.
         """
-        text = self.text()
-        try:
-            value = Decimal(text)
-        except InvalidOperation:
-            value = Decimal("NaN")
-        if not value.is_finite() or value <= 0:
-            raise self.error(f'expected a positive decimal number such as "0.92"; got {text!r}')
+        value = self._decimal()
+        if value is None or value <= 0:
+            raise self.error(
+                f'expected a positive decimal number such as "0.92"; got {self.text()!r}'
+            )
         return value
+
+    def number(self) -> Decimal:
+        """Return a decimal number, exactly as written.
+
+        Raises:
+            SpecError: It is no number, or not finite.
+        """
+        value = self._decimal()
+        if value is None:
+            raise self.error(f"expected a number such as 100 or 0.5; got {self.text()!r}")
+        return value
+
+    def _decimal(self) -> Decimal | None:
+        text = self.text()
+        if not _NUMBER.fullmatch(text):
+            return None
+        return Decimal(text)
 
     def duration_ms(self) -> int:
         """Return a duration such as `10m` in milliseconds.
@@ -177,3 +213,10 @@ def span_text(span_ms: int) -> str:
             text += f"{span_ms // size}{unit}"
             span_ms %= size
     return f"{text}{span_ms / 1000:g}s" if span_ms or not text else text
+
+
+def _one_of(given: str, allowed: Collection[str]) -> str:
+    """Return what would have been right, and which of it is nearest to what was written."""
+    text = f"expected one of: {', '.join(sorted(allowed))}"
+    near = difflib.get_close_matches(given, allowed, n=1)
+    return f"{text} (did you mean {near[0]}?)" if near else text

@@ -35,6 +35,7 @@ __all__ = [
     "EntityUpdates",
     "LabelTransition",
     "base_value",
+    "category_index",
     "concat_updates",
     "distinct_hash",
     "field_value",
@@ -175,6 +176,12 @@ def field_value(event: Event, field: FieldSpec) -> int:
     if isinstance(value, bool | str) or not -limit <= value <= limit:
         return 0
     return round((value + 180) * 1_000_000) + 1
+
+
+def category_index(event: Event, field: str, size: int) -> int:
+    """Return a field's index for an embedding: 0 where absent, else 1 to size - 1, by its hash."""
+    hashed = field_value(event, FieldSpec(field))
+    return 1 + hashed % (size - 1) if hashed else 0
 
 
 def updates_of_events(spec: Spec, events: Sequence[Event]) -> EntityUpdates:

@@ -1,27 +1,29 @@
 """states, events → vectors: what the model sees of each event at its own time.
 
-One pass of the kernel for a whole batch; the event's own terms (amount, calendar, ratios,
-deviations) are made here. Missing is NaN, never 0.
+One pass of the kernel for a whole batch, the terms that are made from an event and its features
+(`features.window_terms`) with it. Missing is NaN, never 0.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from features.event import Event, identity_hash, identity_of
 from features.spec import Spec
-from features.spec_terms import AMOUNT
-from features.update import EntityUpdates, base_value, concat_updates, updates_of_events
+from features.update import (
+    EntityUpdates,
+    base_value,
+    category_index,
+    concat_updates,
+    updates_of_events,
+)
 from features.window import derive_into
 
-DAY_MS = 86_400_000
-HOUR_MS = 3_600_000
-NIGHT_HOURS = 6
-THURSDAY = 3  # 1970-01-01, counting Monday as 0
-SATURDAY = 5
+_Keyed: TypeAlias = tuple[str, int, Callable[[Mapping[str, str]], str | None] | None]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -64,41 +66,42 @@ def derive_many(
     if own is None:
         own = updates_of_events(spec, events)
     rows = own if overlay is None or not len(overlay) else concat_updates([own, overlay])
+    m = len(events)
     blobs: list[bytes] = []
-    event_of: list[int] = []
-    entity_of: list[int] = []
+    slots: list[int] = []
+    mine: list[float] = []
+    at_ms = np.empty(m, dtype=np.int64)
+    ids = np.empty(m, dtype=np.uint64)
+    names, categories = _plan_of(spec)
     for i, (event, state) in enumerate(zip(events, states, strict=True)):
-        for entity in spec.entities:
-            if entity.id_of(event.entities) is not None:
-                blobs.append(state.get(entity.name, b""))
-                event_of.append(i)
-                entity_of.append(entity.index)
-    slot_of = np.full((len(events), len(spec.entities)), -1, dtype=np.int64)
-    slot_of[event_of, entity_of] = np.arange(len(blobs))
-    slot = slot_of[rows.row_event, rows.entity]
-    assert not len(slot) or slot.min() >= 0
-    at_ms = np.array([event.event_time_ms for event in events], dtype=np.int64)
-    ids = np.array([identity_hash(identity_of(event)) for event in events], dtype=np.uint64)
-    out_row = np.array(event_of, dtype=np.int64)
-    entities = np.array(entity_of, dtype=np.int64)
-    widths = [0, *(len(entity.features) for entity in spec.entities)]
-    values = np.full((len(events), spec.n_features), np.nan)
-    late_slots = derive_into(
+        at_ms[i] = event.event_time_ms
+        ids[i] = identity_hash(identity_of(event))
+        entities = event.entities
+        for name, index, key in names:
+            if key is None:
+                if name not in entities:
+                    continue
+            elif key(entities) is None:
+                continue
+            blob = state.get(name, b"")
+            blobs.append(blob)
+            slots += (index, i, len(blob))
+        amount = base_minor(spec, event)
+        mine.append(np.nan if amount is None else amount)
+        for field, size in categories:
+            mine.append(category_index(event, field, size))
+    X = np.empty((m, spec.n_features), dtype=np.float32)
+    late = derive_into(
         spec,
         blobs,
-        entities,
-        slot,
+        np.array(slots, dtype=np.int64).reshape(len(blobs), 3),
         rows,
-        at_ms[out_row],
-        ids[out_row],
-        out_row,
-        np.cumsum(widths, dtype=np.int64)[entities],
-        values,
+        at_ms,
+        ids,
+        np.array(mine, dtype=np.float64).reshape(m, 1 + len(categories)),
+        X,
     )
-    late = np.zeros(len(events), dtype=np.bool_)
-    np.logical_or.at(late, out_row, late_slots)
-    _add_terms(spec, events, at_ms, values)
-    return Derived(values.astype(np.float32), late)
+    return Derived(X, late)
 
 
 def base_minor(spec: Spec, event: Event) -> int | None:
@@ -113,69 +116,11 @@ def missing_of(spec: Spec, x: NDArray[np.float32]) -> list[str]:
     return [spec.feature_names[i] for i in np.flatnonzero(np.isnan(x)).tolist()]
 
 
-@dataclass(frozen=True, slots=True)
-class _TermPlan:
-    """Columns of the terms and of what they are made from, by kind."""
-
-    amount: int
-    calendar: tuple[tuple[str, int], ...]
-    ratio: NDArray[np.intp]
-    deviation: NDArray[np.intp]
-
-
 @lru_cache(maxsize=16)
-def _plan_terms(spec: Spec) -> _TermPlan:
-    place = {name: i for i, name in enumerate(spec.feature_names)}
-
-    def columns(kind: str, width: int) -> NDArray[np.intp]:
-        found = [
-            [place[name] for name in (term.name, *term.inputs)]
-            for term in spec.event_terms
-            if term.kind == kind
-        ]
-        return np.array(found, dtype=np.intp).reshape(len(found), width).T
-
-    return _TermPlan(
-        amount=place[AMOUNT],
-        calendar=tuple((t.name, place[t.name]) for t in spec.event_terms if t.kind == "calendar"),
-        ratio=columns("ratio", 3),
-        deviation=columns("deviation", 4),
-    )
-
-
-def _add_terms(
-    spec: Spec, events: Sequence[Event], at_ms: NDArray[np.int64], values: NDArray[np.float64]
-) -> None:
-    """Fill the event's own columns, which stand behind those of the entities."""
-    plan = _plan_terms(spec)
-    amounts = [base_minor(spec, event) for event in events]
-    values[:, plan.amount] = [np.nan if a is None else a for a in amounts]
-    if plan.calendar:
-        calendar = _calendar(at_ms)
-        for name, column in plan.calendar:
-            values[:, column] = calendar[name]
-    out, of, to = plan.ratio
-    values[:, out] = _divide(values[:, of], values[:, to])
-    out, value, mean, std = plan.deviation
-    values[:, out] = _divide(values[:, value] - values[:, mean], values[:, std])
-
-
-def _divide(above: NDArray[np.float64], below: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the quotient; NaN (missing) where it has no meaning."""
-    result = np.full_like(above, np.nan)
-    np.divide(above, below, out=result, where=below != 0)
-    return result
-
-
-def _calendar(at_ms: NDArray[np.int64]) -> dict[str, NDArray[np.generic]]:
-    """Return the calendar's features (UTC): hour and weekday as points on a circle, and flags."""
-    hour = (at_ms % DAY_MS) / HOUR_MS
-    weekday = (at_ms // DAY_MS + THURSDAY) % 7
-    return {
-        "event.hour_sin": np.sin(hour * (2 * np.pi / 24)),
-        "event.hour_cos": np.cos(hour * (2 * np.pi / 24)),
-        "event.weekday_sin": np.sin(weekday * (2 * np.pi / 7)),
-        "event.weekday_cos": np.cos(weekday * (2 * np.pi / 7)),
-        "event.is_night": hour < NIGHT_HOURS,
-        "event.is_weekend": weekday >= SATURDAY,
-    }
+def _plan_of(spec: Spec) -> tuple[list[_Keyed], list[tuple[str, int]]]:
+    """Return the entities (`id_of` for keys of several parts), and the categories."""
+    keyed: list[_Keyed] = [
+        (entity.name, entity.index, None if entity.key == (entity.name,) else entity.id_of)
+        for entity in spec.entities
+    ]
+    return keyed, [(t.inputs[0], t.size) for t in spec.event_terms if t.kind == "category"]

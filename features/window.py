@@ -6,19 +6,32 @@ its canonical bytes: a function of the set of rows that were applied (`features.
 
 import threading
 from collections.abc import Sequence
+from typing import NoReturn, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from features.spec import Spec
-from features.spec_levels import BASE_VALUE_MAX
 from features.update import EntityUpdates
-from features.window_kernel import apply_rows, derive_rows
-from features.window_plan import Rows, Scratch, plan_of, scratch_of, state_bytes_max
+from features.window_kernel import WRONG_ROWS, apply_rows, derive_rows, group_rows
+from features.window_plan import (
+    Answers,
+    Asked,
+    Rows,
+    plan_of,
+    scratch_of,
+    state_bytes_max,
+)
 from features.window_state import CORRUPT, OK, WRONG_DIGEST, WRONG_ENTITY, WRONG_FORMAT
+from features.window_terms import terms_of
 
 SLOTS_PER_CALL = 1024
+ROOMS_MAX = 4
+PADDING = bytes(8)  # the kernel loads whole words, so up to 7 bytes behind the last state
 
+T = TypeVar("T", bound=np.generic)
+_NO_OWN = np.zeros((0, 1))
+_NO_X = np.zeros((0, 0), dtype=np.float32)
 _rooms = threading.local()
 
 
@@ -49,27 +62,40 @@ def apply_many(
         SchemaMismatch: A state is of another spec, format or entity.
         StateCorrupt: A state's bytes make no sense.
     """
-    rows = _rows(updates, slot, len(blobs))
+    rows = _rows(updates, len(blobs))
+    slot = np.ascontiguousarray(slot, dtype=np.int64)
+    assert group_rows(slot, rows), "a row that no parser can have let through"
     entity = np.zeros(len(blobs), dtype=np.int64)
     entity[slot] = updates.entity
-    touched = np.diff(rows.first) > 0
-    capacity = max(state_bytes_max(spec, e) for e in spec.entities)
+    touched = np.flatnonzero(np.diff(rows.first))
     room = _room(spec)
-    excess = sum(array.nbytes for array in room)
     result: list[bytes] = list(blobs)
-    for low in range(0, len(blobs), SLOTS_PER_CALL):
-        some = np.flatnonzero(touched[low : low + SLOTS_PER_CALL]) + low
-        data, offsets = _joined([blobs[s] for s in some.tolist()])
-        out = np.empty(len(some) * capacity + excess, dtype=np.uint8)
-        ends = np.zeros(len(some) + 1, dtype=np.int64)
+    for low in range(0, len(touched), SLOTS_PER_CALL):
+        some = touched[low : low + SLOTS_PER_CALL]
+        places = some.tolist()
+        before = [blobs[s] for s in places]
+        offsets = np.zeros(len(before) + 1, dtype=np.int64)
+        np.cumsum([len(blob) for blob in before], out=offsets[1:])
+        ends = np.zeros(len(before) + 1, dtype=np.int64)
+        out = room.output(len(before))
         status, failed = apply_rows(
-            plan_of(spec), room, data, offsets, some, entity, rows, out, ends, capacity
+            room.plan,
+            room.scratch,
+            _joined(before),
+            offsets,
+            some,
+            entity,
+            rows,
+            out,
+            ends,
+            room.capacity,
         )
-        _check(spec, status, blobs, int(failed))
+        if status != OK:
+            _check(spec, status, blobs, failed)
         folded = out[: ends[-1]].tobytes()
         edges = ends.tolist()
-        for i, s in enumerate(some.tolist()):
-            result[s] = folded[edges[i] : edges[i + 1]]
+        for s, begin, end in zip(places, edges, edges[1:], strict=False):
+            result[s] = folded[begin:end]
     return result
 
 
@@ -99,71 +125,77 @@ def evaluate_many(
         SchemaMismatch: A state is of another spec, format or entity.
         StateCorrupt: A state's bytes make no sense.
     """
-    width = len(spec.entities[entity].features)
-    out = np.full((len(blobs), width), np.nan)
-    entities = np.full(len(blobs), entity, dtype=np.int64)
-    rows = np.arange(len(blobs), dtype=np.int64)
-    none = np.zeros(0, dtype=np.int64)
-    late = derive_into(
-        spec, blobs, entities, none, None, at_ms, own_id, rows, np.zeros_like(rows), out
-    )
-    return out, late
+    m = len(blobs)
+    slots = np.empty((m, 3), dtype=np.int64)
+    slots[:, 0] = entity
+    slots[:, 1] = np.arange(m)
+    slots[:, 2] = [len(blob) for blob in blobs]
+    values = np.empty((m, len(spec.entities[entity].features)))
+    late = np.empty(m, dtype=np.bool_)
+    room = _room(spec)
+    answers = Answers(values, late, room.terms, _NO_OWN, _NO_X)
+    at_ms = np.ascontiguousarray(at_ms, dtype=np.int64)
+    own_id = np.ascontiguousarray(own_id, dtype=np.uint64)
+    _derive(spec, room, blobs, slots, room.none, at_ms, own_id, room.no_columns, answers)
+    return values, late
 
 
 def derive_into(
     spec: Spec,
     blobs: Sequence[bytes],
-    entity: NDArray[np.int64],
-    slot: NDArray[np.integer],
-    updates: EntityUpdates | None,
+    slots: NDArray[np.int64],
+    updates: EntityUpdates,
     at_ms: NDArray[np.int64],
     own_id: NDArray[np.uint64],
-    out_row: NDArray[np.int64],
-    out_column: NDArray[np.int64],
-    out: NDArray[np.float64],
+    own: NDArray[np.float64],
+    X: NDArray[np.float32],
 ) -> NDArray[np.bool_]:
-    """Apply updates to copies of states and write the features of each slot into `out`.
+    """Apply updates to copies of states and write whole vectors into `X`.
 
     Args:
         spec: What the states mean.
         blobs: One state for each slot.
-        entity: int64, shape (slots,): `EntitySpec.index` of each.
-        slot: Integers, shape (len(updates),): which slot a row is applied to.
-        updates: Rows to apply first, or none.
-        at_ms: int64, shape (slots,): when to evaluate each.
-        own_id: uint64, shape (slots,): as in `evaluate_many`.
-        out_row: int64, shape (slots,): the row of `out` that a slot writes.
-        out_column: int64, shape (slots,): the first column that it writes.
-        out: float64, two dimensions.
+        slots: int64, shape (slots, 3): `EntitySpec.index`, question, and bytes of each state.
+        updates: Rows to apply first: `entity` and `row_event` (the question) say to which state,
+            which must be there.
+        at_ms: int64, shape (m,): each question's instant.
+        own_id: uint64, shape (m,): as in `evaluate_many`.
+        own: float64, shape (m, 1 + categories): amount in base minor units, categories' indices.
+        X: float32, shape (m, n_features): the vectors; NaN is missing.
 
     Returns:
-        bool, shape (slots,): True where the question came late (`evaluate_many`).
+        bool, shape (m,): True where some state was asked late (`evaluate_many`).
 
     Raises:
         SchemaMismatch: A state is of another spec, format or entity.
         StateCorrupt: A state's bytes make no sense.
     """
-    if updates is None:
-        updates = _no_updates(spec)
-        slot = np.zeros(0, dtype=np.int64)
-    data, offsets = _joined(blobs)
-    late = np.zeros(len(blobs), dtype=np.bool_)
-    status, failed = derive_rows(
-        plan_of(spec),
-        _room(spec),
-        data,
-        offsets,
-        entity,
-        _rows(updates, slot, len(blobs)),
-        np.ascontiguousarray(at_ms, dtype=np.int64),
-        np.ascontiguousarray(own_id, dtype=np.uint64).view(np.int64),
-        out_row,
-        out_column,
-        out,
-        late,
-    )
-    _check(spec, status, blobs, int(failed))
+    room = _room(spec)
+    late = np.empty(len(X), dtype=np.bool_)
+    answers = Answers(np.empty(X.shape), late, room.terms, own, X)
+    _derive(spec, room, blobs, slots, updates, at_ms, own_id, room.columns, answers)
     return late
+
+
+def _derive(
+    spec: Spec,
+    room: "_Room",
+    blobs: Sequence[bytes],
+    slots: NDArray[np.int64],
+    updates: EntityUpdates,
+    at_ms: NDArray[np.int64],
+    own_id: NDArray[np.uint64],
+    columns: NDArray[np.int64],
+    answers: Answers,
+) -> None:
+    places = np.empty((len(at_ms), len(columns)), dtype=np.int64)
+    asked = Asked(_joined(blobs), slots, at_ms, own_id, columns, places)
+    rows = _rows(updates, len(blobs))
+    status, failed = derive_rows(
+        room.plan, room.scratch, asked, rows, np.empty(len(updates), dtype=np.int64), answers
+    )
+    if status != OK:
+        _check(spec, status, blobs, failed)
 
 
 def warm_up(spec: Spec) -> None:
@@ -185,40 +217,66 @@ def warm_up(spec: Spec) -> None:
     evaluate_many(spec, 0, blobs, np.zeros(1, dtype=np.int64), np.zeros(1, dtype=np.uint64))
 
 
-def _rows(updates: EntityUpdates, slot: NDArray[np.integer], slots: int) -> Rows:
-    """Return the columns in the kernel's types, refusing what no parser can have let through."""
-    assert not len(updates) or int(np.abs(updates.value).max()) <= BASE_VALUE_MAX
-    assert not len(updates) or int(updates.time_ms.min()) >= 0
-    first = np.zeros(slots + 1, dtype=np.int64)
-    np.cumsum(np.bincount(slot, minlength=slots), out=first[1:])
+class _Room:
+    """What one thread keeps for one spec: its plan, and room for the kernel."""
+
+    def __init__(self, spec: Spec) -> None:
+        widths = [0, *(len(entity.features) for entity in spec.entities)]
+        self.spec = spec
+        self.plan = plan_of(spec)
+        self.scratch = scratch_of(spec)
+        self.terms = terms_of(spec)
+        self.columns = np.cumsum(widths, dtype=np.int64)[:-1].copy()
+        self.no_columns = np.zeros_like(self.columns)
+        self.none = _no_updates(spec)
+        self.capacity = max(state_bytes_max(spec, entity) for entity in spec.entities)
+        self.excess = sum(array.nbytes for array in self.scratch)
+        self._output = np.empty(0, dtype=np.uint8)
+
+    def output(self, states: int) -> NDArray[np.uint8]:
+        """Return room for so many states, and for what a damaged one can have too much."""
+        size = states * self.capacity + self.excess
+        if len(self._output) < size:
+            self._output = np.empty(size, dtype=np.uint8)
+        return self._output
+
+
+def _room(spec: Spec) -> _Room:
+    """Return this thread's room for this spec."""
+    rooms: dict[int, _Room] = _rooms.__dict__.setdefault("by_spec", {})
+    found = rooms.get(id(spec))
+    if found is None:
+        if len(rooms) >= ROOMS_MAX:
+            rooms.clear()
+        found = rooms[id(spec)] = _Room(spec)
+    return found
+
+
+def _rows(updates: EntityUpdates, slots: int) -> Rows:
+    """Return the columns as the kernel was compiled for them."""
     return Rows(
-        order=np.argsort(slot, kind="stable").astype(np.int64),
-        first=first,
-        series=np.ascontiguousarray(updates.series, dtype=np.uint8),
-        time_ms=np.ascontiguousarray(updates.time_ms, dtype=np.int64),
-        ids=np.ascontiguousarray(updates.id, dtype=np.uint64).view(np.int64),
-        weight=np.ascontiguousarray(updates.count, dtype=np.int64),
-        value=np.ascontiguousarray(updates.value, dtype=np.int64),
-        fields=np.ascontiguousarray(updates.fields, dtype=np.uint32),
-        filters=np.ascontiguousarray(updates.filters, dtype=np.uint8),
+        order=np.empty(len(updates), dtype=np.int64),
+        first=np.empty(slots + 1, dtype=np.int64),
+        entity=_own(updates.entity),
+        event=_own(updates.row_event),
+        series=_own(updates.series),
+        time_ms=_own(updates.time_ms),
+        ids=_own(updates.id),
+        weight=_own(updates.count),
+        value=_own(updates.value),
+        fields=_own(updates.fields),
+        filters=_own(updates.filters),
     )
 
 
-def _joined(blobs: Sequence[bytes]) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    """Return the states end to end, and their edges."""
-    offsets = np.zeros(len(blobs) + 1, dtype=np.int64)
-    np.cumsum(np.fromiter(map(len, blobs), dtype=np.int64, count=len(blobs)), out=offsets[1:])
-    return np.frombuffer(bytearray(b"".join(blobs)), dtype=np.uint8), offsets
+def _own(array: NDArray[T]) -> NDArray[T]:
+    """Return the array, or a copy, contiguous and writable: others would be compiled for anew."""
+    return array if array.flags.carray else array.copy()
 
 
-def _room(spec: Spec) -> Scratch:
-    """Return this thread's room for this spec."""
-    rooms: dict[int, tuple[Spec, Scratch]] = _rooms.__dict__.setdefault("by_spec", {})
-    found = rooms.get(id(spec))
-    if found is None:
-        rooms.clear()
-        found = rooms[id(spec)] = (spec, scratch_of(spec))
-    return found[1]
+def _joined(blobs: Sequence[bytes]) -> NDArray[np.uint8]:
+    """Return the states end to end."""
+    return np.frombuffer(b"".join([*blobs, PADDING]), dtype=np.uint8)
 
 
 def _no_updates(spec: Spec) -> EntityUpdates:
@@ -236,9 +294,8 @@ def _no_updates(spec: Spec) -> EntityUpdates:
     )
 
 
-def _check(spec: Spec, status: int, blobs: Sequence[bytes], failed: int) -> None:
-    if status == OK:
-        return
+def _check(spec: Spec, status: int, blobs: Sequence[bytes], failed: int) -> NoReturn:
+    assert status != WRONG_ROWS, "a row without a state, or that no parser can have let through"
     start = blobs[failed][:10].hex()
     if status == CORRUPT:
         raise StateCorrupt(f"state {failed} ({len(blobs[failed])} bytes, {start}…) is damaged")

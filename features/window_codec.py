@@ -1,17 +1,19 @@
-"""integer columns ↔ bytes: each column as wide as its largest value needs; one value, one code.
+"""integer columns ↔ bytes: each column as many bits wide as its largest value needs.
 
-Little-endian. A column is one byte of width (0 to 8), then that many bytes for each value. Widths
-4 and 8 are written out so that the compiler can make single loads and stores of them.
-Reading stays inside the buffer whatever the bytes say; -1 means that they make no sense.
+A column is one byte (its width, 0 to 64; the top bit says that signs are folded in), then its
+values end to end, in whole bytes. One column has one code. Reading stays inside the buffer whatever
+the bytes say (up to `features.window.PADDING` bytes behind it); -1 means that they make no sense.
 """
 
 import numpy as np
 
 from features.window_jit import Bytes, Int, Ints, compiled
+from features.window_words import load_word, store_half
 
-REGISTERS = 64
-SPARSE_MAX = 19
-DENSE = 255
+HALF_BITS = 32
+HALF_MASK = (1 << HALF_BITS) - 1
+LOADED_BITS_MAX = 57  # of a word that begins anywhere within a byte
+FOLDED = 128
 
 
 @compiled
@@ -24,207 +26,145 @@ def put_number(out: Bytes, pos: Int, value: Int, width: Int) -> Int:
 
 @compiled
 def get_number(data: Bytes, pos: Int, width: Int) -> Int:
-    """Read one unsigned number of `width` bytes (8 bytes: as signed)."""
-    value = np.int64(0)
-    for k in range(width):
-        value |= np.int64(data[pos + k]) << np.int64(8 * k)
-    return value
+    """Read one unsigned number of `width` bytes, at most 7."""
+    return load_word(data, pos) & ((np.int64(1) << (8 * width)) - 1)
 
 
 @compiled
-def put_column(out: Bytes, pos: Int, column: Ints, start: Int, n: Int, base: Int) -> Int:
-    """Write `column[start:start+n] - base`, read as unsigned; return the position behind."""
+def bits_for(value: Int) -> Int:
+    """Return how many bits an unsigned number takes (64 for what reads as negative)."""
+    if value < 0:
+        return 64
+    width = 0
+    while width < 56 and value >> (width + 8) != 0:
+        width += 8
+    while width < 64 and value >> width != 0:
+        width += 1
+    return width
+
+
+@compiled
+def put_bits(out: Bytes, pos: Int, column: Ints, start: Int, n: Int, width: Int) -> Int:
+    """Write `column[start:start+n]`, each in `width` bits; return the position behind.
+
+    Up to 4 bytes behind that position are overwritten.
+    """
+    held = np.int64(0)
+    filled = 0
+    for i in range(start, start + n):
+        value = column[i]
+        if width > HALF_BITS:
+            held |= (value & HALF_MASK) << filled
+            store_half(out, pos, held)
+            pos += 4
+            held = (held >> HALF_BITS) & HALF_MASK
+            held |= ((value >> HALF_BITS) & HALF_MASK) << filled
+            filled += width - HALF_BITS
+        else:
+            held |= value << filled
+            filled += width
+        if filled >= HALF_BITS:
+            store_half(out, pos, held)
+            pos += 4
+            held = (held >> HALF_BITS) & HALF_MASK
+            filled -= HALF_BITS
+    store_half(out, pos, held)
+    return pos + ((filled + 7) >> 3)
+
+
+@compiled
+def get_bits(data: Bytes, pos: Int, end: Int, column: Ints, n: Int, width: Int) -> Int:
+    """Read n values of `width` bits into `column[:n]`; return the position behind, or -1."""
+    behind = pos + ((n * width + 7) >> 3)
+    if pos < 0 or behind > end:
+        return -1
+    if width <= LOADED_BITS_MAX:
+        mask = (np.int64(1) << width) - 1
+        for i in range(n):
+            bit = i * width
+            column[i] = (load_word(data, pos + (bit >> 3)) >> (bit & 7)) & mask
+        return behind
+    mask = (np.int64(1) << (width - HALF_BITS)) - 1
+    for i in range(n):
+        bit = i * width
+        low = (load_word(data, pos + (bit >> 3)) >> (bit & 7)) & HALF_MASK
+        bit += HALF_BITS
+        high = (load_word(data, pos + (bit >> 3)) >> (bit & 7)) & mask
+        column[i] = low | high << HALF_BITS
+    return behind
+
+
+@compiled
+def put_column(out: Bytes, pos: Int, column: Ints, start: Int, n: Int, lane: Ints) -> Int:
+    """Write `column[start:start+n]`, signs folded in if there are any; return the position behind.
+
+    Zigzag: 0, -1, 1, -2 … → 0, 1, 2, 3 …, so that small stays small. `lane` is room for n.
+    """
     every = np.int64(0)
     for i in range(start, start + n):
-        every |= column[i] - base
-    width = 0
-    while width < 8 and (every >> (8 * width)) != 0:
-        width += 1
-    out[pos] = width
-    pos += 1
-    if width == 4:
-        for i in range(start, start + n):
-            v = column[i] - base
-            out[pos] = v & 255
-            out[pos + 1] = (v >> 8) & 255
-            out[pos + 2] = (v >> 16) & 255
-            out[pos + 3] = (v >> 24) & 255
-            pos += 4
-    elif width == 8:
-        for i in range(start, start + n):
-            v = column[i] - base
-            for k in range(8):
-                out[pos + k] = (v >> (8 * k)) & 255
-            pos += 8
-    else:
-        for i in range(start, start + n):
-            v = column[i] - base
-            for k in range(width):
-                out[pos + k] = (v >> (8 * k)) & 255
-            pos += width
-    return pos
-
-
-@compiled
-def get_column(data: Bytes, pos: Int, end: Int, column: Ints, n: Int, base: Int) -> Int:
-    """Read n unsigned values plus `base` into `column[:n]`; return the position behind, or -1."""
-    if pos < 0 or pos >= end:
-        return -1
-    width = np.int64(data[pos])
-    pos += 1
-    if width > 8 or pos + n * width > end:
-        return -1
-    if width == 4:
-        for i in range(n):
-            low = np.int64(data[pos]) | np.int64(data[pos + 1]) << 8
-            high = np.int64(data[pos + 2]) | np.int64(data[pos + 3]) << 8
-            column[i] = base + (low | high << 16)
-            pos += 4
-    elif width == 8:
-        for i in range(n):
-            v = np.int64(0)
-            for k in range(8):
-                v |= np.int64(data[pos + k]) << np.int64(8 * k)
-            column[i] = v + base
-            pos += 8
-    else:
-        for i in range(n):
-            v = np.int64(0)
-            for k in range(width):
-                v |= np.int64(data[pos + k]) << np.int64(8 * k)
-            column[i] = v + base
-            pos += width
-    return pos
-
-
-@compiled
-def fold_signs(column: Ints, start: Int, n: Int) -> None:
-    """Zigzag in place: 0, -1, 1, -2 … → 0, 1, 2, 3 …, so that small stays small."""
-    for i in range(start, start + n):
-        column[i] = (column[i] << 1) ^ (column[i] >> 63)
-
-
-@compiled
-def unfold_signs(column: Ints, n: Int) -> None:
-    """Undo `fold_signs` in `column[:n]`."""
-    for i in range(n):
-        v = column[i]
-        column[i] = ((v >> 1) & 0x7FFFFFFFFFFFFFFF) ^ -(v & 1)
-
-
-@compiled
-def find_slot(table: Ints, stamp: Int, value: Int) -> Int:
-    """Return where in the hash table a value stands (stamped), or the free slot for it.
-
-    The table has rows (stamp, value, number) and a power of two of columns, at most half full.
-    """
-    mask = table.shape[1] - 1
-    at = (value ^ (value >> 15)) & mask
-    while table[0, at] == stamp and table[1, at] != value:
-        at = (at + 1) & mask
-    return at
-
-
-@compiled
-def put_distinct(
-    out: Bytes, pos: Int, column: Ints, start: Int, n: Int, table: Ints, stamp: Int, lookup: Ints
-) -> Int:
-    """Write 32-bit hashes: as a dictionary in order of appearance where that is shorter.
-
-    `lookup` has two rows of at least n: the dictionary, and each row's place in it. `stamp` is
-    one that the table has not seen.
-    """
-    unique = 0
+        every |= column[i]
+    if every >= 0:
+        width = bits_for(every)
+        out[pos] = width
+        return put_bits(out, pos + 1, column, start, n, width)
+    every = np.int64(0)
     for i in range(n):
         value = column[start + i]
-        at = find_slot(table, stamp, value)
-        if table[0, at] != stamp:
-            table[0, at] = stamp
-            table[1, at] = value
-            table[2, at] = unique
-            lookup[0, unique] = value
-            unique += 1
-        lookup[1, i] = table[2, at]
-    index_width = 0 if unique < 2 else 1 if unique <= 256 else 2
-    if 4 * unique + index_width * n + 3 >= 4 * n:
-        out[pos] = 0
-        return put_column(out, pos + 1, column, start, n, 0)
-    out[pos] = 1
-    pos = put_number(out, pos + 1, unique, 2)
-    for i in range(unique):
-        pos = put_number(out, pos, lookup[0, i], 4)
-    return put_column(out, pos, lookup[1], 0, n, 0)
+        folded = (value << 1) ^ (value >> 63)
+        lane[i] = folded
+        every |= folded
+    width = bits_for(every)
+    out[pos] = FOLDED | width
+    return put_bits(out, pos + 1, lane, 0, n, width)
 
 
 @compiled
-def get_distinct(data: Bytes, pos: Int, end: Int, column: Ints, n: Int, lookup: Ints) -> Int:
-    """Read what `put_distinct` wrote; return the position behind, or -1."""
-    if pos < 0 or pos + 3 > end:
-        return -1
-    if data[pos] == 0:
-        return get_column(data, pos + 1, end, column, n, 0)
-    unique = get_number(data, pos + 1, 2)
-    pos += 3
-    if unique > n or pos + 4 * unique > end:
-        return -1
-    for i in range(unique):
-        lookup[0, i] = get_number(data, pos, 4)
-        pos += 4
-    pos = get_column(data, pos, end, column, n, 0)
-    for i in range(n):
-        if pos < 0 or column[i] < 0 or column[i] >= unique:
-            return -1
-        column[i] = lookup[0, column[i]]
-    return pos
-
-
-@compiled
-def put_registers(out: Bytes, pos: Int, registers: Bytes) -> Int:
-    """Write 64 HyperLogLog registers (0 to 27): pairs while few are set, else 5 bits each."""
-    used = 0
-    for r in range(REGISTERS):
-        if registers[r] != 0:
-            used += 1
-    if used <= SPARSE_MAX:
-        out[pos] = used
-        pos += 1
-        for r in range(REGISTERS):
-            if registers[r] != 0:
-                out[pos] = r
-                out[pos + 1] = registers[r]
-                pos += 2
-        return pos
-    out[pos] = DENSE
-    pos += 1
-    for group in range(0, REGISTERS, 8):
-        bits = 0
-        for k in range(8):
-            bits |= int(registers[group + k]) << (5 * k)
-        pos = put_number(out, pos, bits, 5)
-    return pos
-
-
-@compiled
-def get_registers(data: Bytes, pos: Int, end: Int, registers: Bytes) -> Int:
-    """Read what `put_registers` wrote; return the position behind, or -1."""
+def get_column(data: Bytes, pos: Int, end: Int, column: Ints, n: Int) -> Int:
+    """Read n values into `column[:n]`; return the position behind, or -1."""
     if pos < 0 or pos >= end:
         return -1
-    used = np.int64(data[pos])
-    pos += 1
-    if used == DENSE:
-        if pos + 40 > end:
-            return -1
-        for group in range(0, REGISTERS, 8):
-            bits = get_number(data, pos, 5)
-            pos += 5
-            for k in range(8):
-                registers[group + k] = (bits >> (5 * k)) & 31
-        return pos
-    if used > SPARSE_MAX or pos + 2 * used > end:
+    kind = np.int64(data[pos])
+    width = kind & (FOLDED - 1)
+    if width > 64:
         return -1
-    for r in range(REGISTERS):
-        registers[r] = 0
-    for _ in range(used):
-        registers[data[pos] & 63] = data[pos + 1] & 31
-        pos += 2
+    pos = get_bits(data, pos + 1, end, column, n, width)
+    if kind >= FOLDED:
+        for i in range(n):
+            v = column[i]
+            column[i] = ((v >> 1) & 0x7FFFFFFFFFFFFFFF) ^ -(v & 1)
+    return pos
+
+
+@compiled
+def put_rising(
+    out: Bytes, pos: Int, column: Ints, start: Int, n: Int, first_bytes: Int, lane: Ints
+) -> Int:
+    """Write numbers that never fall: the first, then the steps; return the position behind."""
+    pos = put_number(out, pos, column[start], first_bytes)
+    every = np.int64(0)
+    for i in range(n - 1):
+        step = column[start + i + 1] - column[start + i]
+        lane[i] = step
+        every |= step
+    width = bits_for(every)
+    out[pos] = width
+    return put_bits(out, pos + 1, lane, 0, n - 1, width)
+
+
+@compiled
+def get_rising(data: Bytes, pos: Int, end: Int, column: Ints, n: Int, first_bytes: Int) -> Int:
+    """Read what `put_rising` wrote; return the position behind, or -1."""
+    if pos < 0 or pos + first_bytes + 1 > end:
+        return -1
+    value = get_number(data, pos, first_bytes)
+    pos += first_bytes
+    width = np.int64(data[pos])
+    if width > 8 * first_bytes:
+        return -1
+    column[0] = value
+    pos = get_bits(data, pos + 1, end, column[1:], n - 1, width)
+    if pos >= 0:
+        for i in range(1, n):
+            value += column[i]
+            column[i] = value
     return pos

@@ -5,23 +5,47 @@ import numpy as np
 from features.spec_levels import (
     COUNT,
     DISTINCT_SHIFT,
+    FIRST,
+    FIRST_ID,
+    FIRST_TIME,
     FRAUDS,
     LABELS,
+    LAST,
+    LAST_ID,
+    LAST_TIME,
     MAX,
     MIN,
     SQUARES_HIGH,
     SQUARES_LOW,
     SUM,
 )
-from features.window_codec import REGISTERS
-from features.window_jit import Bytes, Int, Ints, compiled
-from features.window_plan import FIELD, ID, TIME, VALUE, WEIGHT, Plan, Scratch
-from features.window_state import EVENTS, bits_of
+from features.window_fields import entry_of, index_words, renumber
+from features.window_jit import Int, Ints, compiled
+from features.window_plan import (
+    COLUMN_BITS,
+    EVENTS,
+    FIELD,
+    FILTER,
+    FILTERS,
+    ID,
+    N_FIELDS,
+    N_LEVELS,
+    TILE,
+    TIME,
+    VALUE,
+    WEIGHT,
+    WINDOW,
+    Plan,
+    Scratch,
+)
+from features.window_registers import REGISTERS, add_to_registers
+from features.window_state import bits_of
 
 LIMB_BITS = 48
 LIMB_MASK = (1 << LIMB_BITS) - 1
-HALF_BITS = 24
-HALF_MASK = (1 << HALF_BITS) - 1
+HALF_LIMB_BITS = 24
+HALF_LIMB_MASK = (1 << HALF_LIMB_BITS) - 1
+ARRIVING, LEAVING = 0, 1  # rows of `Scratch.row`
 
 
 @compiled
@@ -38,11 +62,11 @@ def newest_of(scratch: Scratch) -> Int:
 @compiled
 def expire(plan: Plan, scratch: Scratch, entity: Int, newest: Int) -> None:
     """Set the cutoffs that follow from `newest`, and forget what no level keeps."""
-    levels = plan.shape[entity, 0]
+    levels = plan.shape[entity, N_LEVELS]
     lowest = np.int64(newest)
     for level in range(levels):
-        tile_ms = plan.levels[entity, 1, level]
-        cutoff = (newest - plan.levels[entity, 0, level] - plan.limits[2] + 1) // tile_ms
+        tile_ms = plan.levels[entity, TILE, level]
+        cutoff = (newest - plan.levels[entity, WINDOW, level] - plan.limits[2] + 1) // tile_ms
         scratch.cutoff[level] = cutoff
         lowest = min(lowest, cutoff * tile_ms)
         for series in range(2):
@@ -61,13 +85,22 @@ def expire(plan: Plan, scratch: Scratch, entity: Int, newest: Int) -> None:
 
 
 @compiled
-def insert(plan: Plan, scratch: Scratch, entity: Int, series: Int, row: Ints) -> None:
-    """Add one row (laid out as a head is); nothing changes if the head has it, or none keeps it.
+def index_fields(plan: Plan, scratch: Scratch, entity: Int) -> None:
+    """Make the values of all fields known by hash, under the newest stamp."""
+    scratch.stamp[0] += 1
+    for field in range(plan.shape[entity, N_FIELDS]):
+        index_words(scratch, field, scratch.stamp[0])
 
-    `expire` must have been told of this row's time.
+
+@compiled
+def insert(plan: Plan, scratch: Scratch, entity: Int, series: Int) -> None:
+    """Add the arriving row; nothing changes if the head has it, or no level keeps it.
+
+    `expire` must have been told of this row's time, and `index_fields` have run.
     """
+    row = scratch.row[ARRIVING]
     at_ms = row[TIME]
-    if at_ms < scratch.cutoff[plan.shape[entity, 0]]:
+    if at_ms < scratch.cutoff[plan.shape[entity, N_LEVELS]]:
         return
     head = scratch.heads[series]
     start = scratch.span[series, 0]
@@ -79,46 +112,72 @@ def insert(plan: Plan, scratch: Scratch, entity: Int, series: Int, row: Ints) ->
         at -= 1
     if at > start and head[TIME, at - 1] == at_ms and head[ID, at - 1] == row[ID]:
         return
-    rows = head.shape[0]
+    fields = plan.shape[entity, N_FIELDS] if series == EVENTS else 0
     if end - start == plan.limits[series]:
         if at == start:
             add_to_tiles(plan, scratch, entity, series, row)
             return
-        add_to_tiles(plan, scratch, entity, series, head[:, start])
+        gone = scratch.row[LEAVING]
+        for column in range(FIELD):
+            gone[column] = head[column, start]
+        for field in range(fields):
+            gone[FIELD + field] = scratch.words[field, head[FIELD + field, start]]
+        add_to_tiles(plan, scratch, entity, series, gone)
         start += 1
     if end == head.shape[1]:
-        for column in range(rows):
-            for i in range(start, end):
-                head[column, i - start] = head[column, i]
+        pack(plan, scratch, entity, series, start, end)
         at -= start
         end -= start
         start = 0
-    for column in range(rows):
+    for column in range(FIELD + fields):
         for i in range(end, at, -1):
             head[column, i] = head[column, i - 1]
+    for column in range(FIELD):
         head[column, at] = row[column]
+    for field in range(fields):
+        entry = entry_of(scratch, field, scratch.stamp[0], row[FIELD + field])
+        head[FIELD + field, at] = entry
     scratch.span[series, 0] = start
     scratch.span[series, 1] = end + 1
 
 
 @compiled
+def pack(plan: Plan, scratch: Scratch, entity: Int, series: Int, start: Int, end: Int) -> None:
+    """Move a head to the front of its room, and forget the field values that have left it."""
+    head = scratch.heads[series]
+    for column in range(head.shape[0]):
+        for i in range(start, end):
+            head[column, i - start] = head[column, i]
+    if series == EVENTS:
+        for field in range(plan.shape[entity, N_FIELDS]):
+            renumber(scratch, field, 0, end - start)
+        index_fields(plan, scratch, entity)
+
+
+@compiled
 def add_to_tiles(plan: Plan, scratch: Scratch, entity: Int, series: Int, row: Ints) -> None:
-    """Add one row to the tile of each level that keeps it."""
-    for level in range(plan.shape[entity, 0]):
-        columns = plan.levels[entity, 2, level]
-        number = row[TIME] // plan.levels[entity, 1, level]
+    """Add one row to the tile of each level that keeps it and counts it."""
+    for level in range(plan.shape[entity, N_LEVELS]):
+        columns = plan.levels[entity, COLUMN_BITS, level]
+        tile_ms = plan.levels[entity, TILE, level]
+        number = row[TIME] // tile_ms
         if columns & bits_of(series) == 0 or number < scratch.cutoff[level]:
             continue
+        tiles = scratch.tiles[level]
+        if series != EVENTS:
+            at = find_tile(plan, scratch, entity, level, series, number)
+            tiles[LABELS, at] += row[WEIGHT]
+            tiles[FRAUDS, at] += row[VALUE]
+            continue
+        wanted = plan.levels[entity, FILTER, level]
+        if wanted >= 0 and not row[FILTERS] >> wanted & 1:
+            continue
         at = find_tile(plan, scratch, entity, level, series, number)
-        tile = scratch.tiles[level, :, at]
-        if series == EVENTS:
-            add_event(tile, row[VALUE])
-            for field in range(plan.shape[entity, 1]):
-                if columns >> (DISTINCT_SHIFT + field) & 1:
-                    add_to_registers(scratch.registers[level, field, at], row[FIELD + field])
-        else:
-            tile[LABELS] += row[WEIGHT]
-            tile[FRAUDS] += row[VALUE]
+        add_ends(tiles, at, row[TIME] - number * tile_ms, row[ID], row[VALUE])
+        add_event(tiles, at, row[VALUE])
+        for field in range(plan.shape[entity, N_FIELDS]):
+            if columns >> (DISTINCT_SHIFT + field) & 1:
+                add_to_registers(scratch.registers[level, field, at], row[FIELD + field])
 
 
 @compiled
@@ -144,50 +203,56 @@ def find_tile(
                 scratch.tiles[level, column, i] = scratch.tiles[level, column, i - 1]
             scratch.tiles[level, column, at] = 0
     if series == EVENTS:
-        for field in range(plan.shape[entity, 1]):
-            registers = scratch.registers[level, field]
-            for i in range(end, at, -1):
+        for field in range(plan.shape[entity, N_FIELDS]):
+            if plan.levels[entity, COLUMN_BITS, level] >> (DISTINCT_SHIFT + field) & 1:
+                registers = scratch.registers[level, field]
+                for i in range(end, at, -1):
+                    for r in range(REGISTERS):
+                        registers[i, r] = registers[i - 1, r]
                 for r in range(REGISTERS):
-                    registers[i, r] = registers[i - 1, r]
-            for r in range(REGISTERS):
-                registers[at, r] = 0
+                    registers[at, r] = 0
     scratch.used[level, series, 1] = end + 1
     return at
 
 
 @compiled
-def add_event(tile: Ints, value: Int) -> None:
-    """Add one amount to the columns of a tile, or of a running sum."""
-    if tile[COUNT] == 0:
-        tile[MIN] = value
-        tile[MAX] = value
-    else:
-        tile[MIN] = min(tile[MIN], value)
-        tile[MAX] = max(tile[MAX], value)
-    tile[COUNT] += 1
-    tile[SUM] += value
-    size = abs(value)
-    high = size >> HALF_BITS
-    low = size & HALF_MASK
-    cross = 2 * high * low
-    limb = tile[SQUARES_LOW] + ((cross & HALF_MASK) << HALF_BITS) + low * low
-    tile[SQUARES_LOW] = limb & LIMB_MASK
-    tile[SQUARES_HIGH] += high * high + (cross >> HALF_BITS) + (limb >> LIMB_BITS)
+def add_ends(tiles: Ints, at: Int, offset: Int, row_id: Int, value: Int) -> None:
+    """Keep a row as the tile's first or last by (time, id), if it is; before `add_event`."""
+    alone = tiles[COUNT, at] == 0
+    first = tiles[FIRST_TIME, at]
+    if alone or offset < first or (offset == first and row_id < tiles[FIRST_ID, at]):
+        tiles[FIRST_TIME, at] = offset
+        tiles[FIRST_ID, at] = row_id
+        tiles[FIRST, at] = value
+    last = tiles[LAST_TIME, at]
+    if alone or offset > last or (offset == last and row_id > tiles[LAST_ID, at]):
+        tiles[LAST_TIME, at] = offset
+        tiles[LAST_ID, at] = row_id
+        tiles[LAST, at] = value
 
 
 @compiled
-def add_to_registers(registers: Bytes, hashed: Int) -> None:
-    """Add one 32-bit hash to 64 HyperLogLog registers; 0 is absent.
+def add_event(tiles: Ints, at: Int, value: Int) -> None:
+    """Add one amount to a tile."""
+    if tiles[COUNT, at] == 0:
+        tiles[MIN, at] = value
+        tiles[MAX, at] = value
+    else:
+        tiles[MIN, at] = min(tiles[MIN, at], value)
+        tiles[MAX, at] = max(tiles[MAX, at], value)
+    tiles[COUNT, at] += 1
+    tiles[SUM, at] += value
+    high, low = square(value, tiles[SQUARES_HIGH, at], tiles[SQUARES_LOW, at])
+    tiles[SQUARES_HIGH, at] = high
+    tiles[SQUARES_LOW, at] = low
 
-    The low 6 bits choose the register; its value is the position of the first one among the
-    other 26 bits, from the top (27 if there is none).
-    """
-    if hashed == 0:
-        return
-    rest = hashed >> 6
-    rank = 27
-    while rest != 0:
-        rest >>= 1
-        rank -= 1
-    register = hashed & 63
-    registers[register] = max(registers[register], rank)
+
+@compiled
+def square(value: Int, high: Int, low: Int) -> tuple[Int, Int]:
+    """Return a sum of squares, in two limbs, with that of `value` added."""
+    size = abs(value)
+    upper = size >> HALF_LIMB_BITS
+    lower = size & HALF_LIMB_MASK
+    cross = 2 * upper * lower
+    limb = low + ((cross & HALF_LIMB_MASK) << HALF_LIMB_BITS) + lower * lower
+    return high + upper * upper + (cross >> HALF_LIMB_BITS) + (limb >> LIMB_BITS), limb & LIMB_MASK

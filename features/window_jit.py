@@ -54,6 +54,6 @@ def compiled(function: F) -> F:
     before = _numba.config.CACHE_DIR
     _numba.config.CACHE_DIR = str(_FOLDER)
     try:
-        return cast(F, _numba.njit(cache=True, _nrt=False)(function))
+        return cast(F, _numba.njit(cache=True, nogil=True, _nrt=False)(function))
     finally:
         _numba.config.CACHE_DIR = before

@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 
 from features.spec import Spec
 from features.window_jit import Bytes, Int, Ints, compiled
-from features.window_plan import TIME, Plan, Scratch, plan_of, scratch_of
-from features.window_state import EVENTS, OK, load
+from features.window_plan import EVENTS, TIME, Plan, Scratch, plan_of, scratch_of
+from features.window_state import OK, load
 
 NO_EVENT_MS: Final = -1
 

@@ -7,7 +7,7 @@ Every draw comes from a counter-based generator keyed by (seed, step).
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import msgspec
@@ -49,20 +49,29 @@ class TorchLearner:
     """`learner.Learner` on one CPU core."""
 
     def __init__(
-        self, n_features: int, spec_digest: str, recipe: Recipe, model: str = MODEL
+        self,
+        n_features: int,
+        spec_digest: str,
+        recipe: Recipe,
+        model: str = MODEL,
+        left_out: Sequence[int] = (),
     ) -> None:
-        """Make a learner that has seen nothing and believes the prior rate."""
+        """Make a learner that has seen nothing and believes the prior rate.
+
+        `left_out` are columns that are no quantities: categories, until there are embeddings.
+        """
         torch.set_num_threads(1)
         self._n = n_features
         self._digest = spec_digest
         self._recipe = recipe
         self._model = model
+        self._left_out = tuple(left_out)
         self._reset()
 
     def _reset(self) -> None:
         recipe = self._recipe
         self._members = [Member(self._n, recipe, i) for i in range(recipe.members)]
-        self._scaling = Scaling(self._n)
+        self._scaling = Scaling(self._n, self._left_out)
         self._rows = Ring("rows", recipe.keep_rows, self._n)
         self._frauds = Ring("frauds", recipe.keep_frauds, self._n)
         self._scores = np.zeros(KEEP_SCORES, np.float32)

@@ -269,7 +269,7 @@ class _Reader:
         place.mapping(allowed=frozenset({"after", "sigma"}))
         sigma = 0.0
         if "sigma" in fields:
-            sigma = float(fields["sigma"].decimal())
+            sigma = float(fields["sigma"].positive())
             if sigma > SIGMA_MAX:
                 raise fields["sigma"].error(f"expected at most {SIGMA_MAX:g}")
         return Delay(fields["after"].duration_ms(), sigma)

@@ -125,7 +125,13 @@ def _loop(
         quiet_interval_s=min(settings.publish_quiet_s, settings.publish_interval_s),
         keep_versions=settings.weights_kept,
     )
-    learner = TorchLearner(spec.n_features, spec.digest, _recipe(settings), settings.model_name)
+    learner = TorchLearner(
+        spec.n_features,
+        spec.digest,
+        _recipe(settings),
+        settings.model_name,
+        left_out=tuple(spec.category_columns.values()),
+    )
     step = LearnStep(step_rules, store, learner)
     registry = RedisWeightsRegistry(client, settings.redis_prefix, settings.weights_kept)
     return LearnLoop(

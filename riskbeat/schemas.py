@@ -1,4 +1,4 @@
-"""wire types → `schemas/*.json`: what a producer may send, for readers of other languages.
+"""wire types, grammar → `schemas/*.json`: what may be sent and configured, in any language.
 
 `python -m riskbeat.schemas` writes them again; a test refuses files that fell behind.
 """
@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 from features.event import Event, Label
+from features.spec_schema import features_schema
 from models.decision import Decision, DecisionRecord
 
 FOLDER = Path(__file__).parents[1] / "schemas"
@@ -31,11 +32,16 @@ def schema_of(wire_type: type) -> dict[str, Any]:
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
 
 
+def schemas() -> dict[str, dict[str, Any]]:
+    """Return every schema by the name of its file."""
+    wire = {name: schema_of(wire_type) for name, wire_type in WIRE_TYPES.items()}
+    return wire | {"features": features_schema()}
+
+
 def main() -> None:
     """Write every schema file."""
-    for name, wire_type in WIRE_TYPES.items():
-        text = json.dumps(schema_of(wire_type), indent=2) + "\n"
-        (FOLDER / f"{name}.json").write_text(text)
+    for name, schema in schemas().items():
+        (FOLDER / f"{name}.json").write_text(json.dumps(schema, indent=2) + "\n")
 
 
 if __name__ == "__main__":

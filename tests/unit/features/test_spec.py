@@ -48,7 +48,7 @@ def test_a_bound_is_a_sentence_with_the_tile(tmp_path: Path) -> None:
     assert bounds["card.since_last"] == "exact to the millisecond"
     assert "newest 4;" in bounds["card.sum_of_amount_over_1s"]
     assert "up to 15ms (one tile)" in bounds["card.sum_of_amount_over_1s"]
-    assert "labels are among the newest 3" in bounds["card.fraud_rate_over_10s"]
+    assert "labels are among the card's newest 3" in bounds["card.fraud_rate_over_10s"]
     assert "standard error 13 %" in bounds["card.distinct_country_over_1s"]
 
 
