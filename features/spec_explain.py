@@ -16,11 +16,12 @@ from features.spec_values import (
     FilterSpec,
     SpecValues,
 )
-from features.spec_yaml import duration_text
+from features.spec_yaml import duration_text, span_text
 
 FeatureType: TypeAlias = Literal["count", "amount", "number", "flag", "index"]
 
 EXACT: Final = "exact to the millisecond"
+_WAYS: Final = ("distance", "speed")
 _FLAG: Final = "0 or 1"
 _COUNTS: Final = ("count", "distinct", "label_count", "fraud_count")
 _FLAGS: Final = ("is_new", "changed", "event.is_night", "event.is_weekend")
@@ -155,16 +156,17 @@ def _meaning(entity: EntitySpec, feature: FeatureSpec) -> str:
 def _bound(spec: SpecValues, entity: EntitySpec, feature: FeatureSpec, level: Level | None) -> str:
     limits = spec.limits
     if level is None:
-        if feature.aggregate == "is_new":
-            return f"exact within {duration_text(entity.longest_window_ms)}, the longest window"
-        if feature.aggregate in ("distance", "speed"):
-            return "exact to 0.1 m of each place, on a sphere of 6371.0088 km"
-        return EXACT
+        longest = duration_text(entity.longest_window_ms)
+        exact = "exact to 0.1 m of each place" if feature.aggregate in _WAYS else EXACT
+        return (
+            f"{exact} while the event before lies within {longest}, the longest window;"
+            " an older one may be forgotten"
+        )
     if feature.aggregate == "last" and level.filter == NO_FILTER:
         return EXACT
     of_labels = feature.aggregate in OF_LABELS
     rows = limits.label_head_events if of_labels else limits.head_events
-    tile = duration_text(level.tile_ms)
+    tile = span_text(level.tile_ms)
     text = (
         f"{EXACT} while the window's {'labels' if of_labels else 'events'} are"
         f" among the {entity.name}'s newest {rows}; beyond them the far edge lies up to {tile}"

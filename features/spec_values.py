@@ -65,24 +65,25 @@ class Condition:
 
     def holds(self, event: Event, base_value: int | None) -> bool:
         """Whether the event meets it; an absent field meets nothing but `present: false`."""
+        field, test = self.field, self.test
         value: AttributeValue
-        if self.field == AMOUNT_FIELD:
+        if field == AMOUNT_FIELD:
             value = base_value
-        elif self.field == EVENT_TYPE_FIELD:
+        elif field == EVENT_TYPE_FIELD:
             value = event.event_type
         else:
-            value = event.entities.get(self.field)
+            value = event.entities.get(field)
             if value is None:
-                value = event.attributes.get(self.field)
-        if self.test == "present":
+                value = event.attributes.get(field)
+        if test == "present":
             return (value is not None) == (self.values == ("true",))
         if value is None:
             return False
-        if self.test == "is":
+        if test == "is":
             return text_of(value) in self.values
-        if self.test == "not":
+        if test == "not":
             return text_of(value) not in self.values
-        return not isinstance(value, bool | str) and _compare(self.test, value, self.bound)
+        return not isinstance(value, bool | str) and _compare(test, value, self.bound)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +100,7 @@ class FilterSpec:
             event: The event.
             base_value: Its amount in base minor units; none without an amount.
         """
-        return all(condition.holds(event, base_value) for condition in self.conditions)
+        return all([condition.holds(event, base_value) for condition in self.conditions])
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,6 +218,8 @@ class SpecValues:
 
 def text_of(value: str | float | bool) -> str:
     """Return a value as a spec file would write it: `true` and `false` are small."""
+    if isinstance(value, str):
+        return value
     if isinstance(value, bool):
         return "true" if value else "false"
     return str(value)

@@ -205,14 +205,19 @@ def duration_text(duration_ms: int) -> str:
     return f"{duration_ms}ms"
 
 
-def span_text(span_ms: int) -> str:
-    """Return a length of time as people say it: 5 400 000 → `1h30m`, 112 500 → `1m52.5s`."""
-    text = ""
+def span_text(duration_ms: int) -> str:
+    """Return any duration as a person reads it: 112 500 ms → `1m 52.5s`."""
+    parts = []
+    rest = duration_ms
     for unit, size in (("d", 86_400_000), ("h", 3_600_000), ("m", 60_000)):
-        if span_ms >= size:
-            text += f"{span_ms // size}{unit}"
-            span_ms %= size
-    return f"{text}{span_ms / 1000:g}s" if span_ms or not text else text
+        whole, rest = divmod(rest, size)
+        if whole:
+            parts.append(f"{whole}{unit}")
+    if rest and duration_ms < 1_000:
+        parts.append(f"{rest}ms")
+    elif rest:
+        parts.append(f"{rest / 1_000:g}s")
+    return " ".join(parts)
 
 
 def _one_of(given: str, allowed: Collection[str]) -> str:

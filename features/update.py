@@ -3,9 +3,10 @@
 The columns are what a state is made of, what the updates topic carries, and what the kernel reads.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from functools import lru_cache
+from typing import Annotated, Literal, NamedTuple
 
 import msgspec
 import numpy as np
@@ -165,14 +166,15 @@ def field_value(event: Event, field: FieldSpec) -> int:
 
     Degrees become millionths above -180°, plus one: steps of 11 cm or less on the ground.
     """
-    value: AttributeValue = event.entities.get(field.name)
+    name, kind = field.name, field.kind
+    value: AttributeValue = event.entities.get(name)
     if value is None:
-        value = event.attributes.get(field.name)
-    if value is None:
-        return 0
-    if field.kind == "hash":
+        value = event.attributes.get(name)
+        if value is None:
+            return 0
+    if kind == "hash":
         return distinct_hash(value)
-    limit = 90 if field.kind == "latitude" else 180
+    limit = 90 if kind == "latitude" else 180
     if isinstance(value, bool | str) or not -limit <= value <= limit:
         return 0
     return round((value + 180) * 1_000_000) + 1
@@ -192,14 +194,9 @@ def updates_of_events(spec: Spec, events: Sequence[Event]) -> EntityUpdates:
     """
     rows = _Rows(spec.max_fields)
     keys, plain, ids, fields = rows.keys, rows.plain, rows.ids, rows.fields
-    remembered = list(dict.fromkeys(field for e in spec.entities for field in e.fields))
-    absent = len(remembered)  # where every event has a 0, for entities with fewer fields
-    wanted = []
-    for entity in spec.entities:
-        places = [remembered.index(field) for field in entity.fields]
-        wanted.append((entity, places + [absent] * (spec.max_fields - len(places))))
+    remembered, wanted = _wanted_of(spec)
     for index, event in enumerate(events):
-        amount = event.amount
+        amount, entities, tenant = event.amount, event.entities, event.tenant
         value = 0 if amount is None else base_value(amount.value, spec.currencies[amount.currency])
         at_ms = event.event_time_ms
         hashed = identity_hash(identity_of(event))
@@ -208,12 +205,12 @@ def updates_of_events(spec: Spec, events: Sequence[Event]) -> EntityUpdates:
         bits = 0
         for f, condition in enumerate(spec.filters):
             bits |= condition.holds(event, None if amount is None else value) << f
-        for entity, places in wanted:
-            entity_id = entity.id_of(event.entities)
+        for name, number, id_of, places in wanted:
+            entity_id = entities.get(name) if id_of is None else id_of(entities)
             if entity_id is None:
                 continue
-            keys.append(entity_key(event.tenant, entity.name, entity_id))
-            plain.append((entity.index, SERIES_EVENT, at_ms, 1, value, bits, index))
+            keys.append(entity_key(tenant, name, entity_id))
+            plain.append((number, SERIES_EVENT, at_ms, 1, value, bits, index))
             ids.append(hashed)
             fields += [values[place] for place in places]
     return rows.columns()
@@ -235,6 +232,35 @@ def updates_of_transitions(spec: Spec, transitions: Sequence[LabelTransition]) -
             rows.ids.append(hashed)
             rows.fields += [0] * spec.max_fields
     return rows.columns()
+
+
+class _Wanted(NamedTuple):
+    """What an event is asked for one entity.
+
+    Attributes:
+        number: Its index in the spec.
+        id_of: None where the key is the entity itself, which a look-up answers.
+        places: Of its fields among those that the event's fields are read into.
+    """
+
+    name: str
+    number: int
+    id_of: Callable[[Mapping[str, str]], str | None] | None
+    places: list[int]
+
+
+@lru_cache(maxsize=16)
+def _wanted_of(spec: Spec) -> tuple[list[FieldSpec], list[_Wanted]]:
+    """Return the fields that any entity remembers, each once, and what each entity asks."""
+    remembered = list(dict.fromkeys(field for e in spec.entities for field in e.fields))
+    absent = len(remembered)  # where every event has a 0, for entities with fewer fields
+    wanted = []
+    for entity in spec.entities:
+        places = [remembered.index(field) for field in entity.fields]
+        places += [absent] * (spec.max_fields - len(places))
+        id_of = entity.id_of if len(entity.key) > 1 else None
+        wanted.append(_Wanted(entity.name, entity.index, id_of, places))
+    return remembered, wanted
 
 
 class _Rows:

@@ -4,9 +4,8 @@ The worker applies, the scorer applies to copies and evaluates, and both do it h
 its canonical bytes: a function of the set of rows that were applied (`features.window_state`).
 """
 
-import threading
 from collections.abc import Sequence
-from typing import NoReturn, TypeVar
+from typing import NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,25 +13,14 @@ from numpy.typing import NDArray
 from features.spec import Spec
 from features.update import EntityUpdates
 from features.window_kernel import WRONG_ROWS, apply_rows, derive_rows, group_rows
-from features.window_plan import (
-    Answers,
-    Asked,
-    Rows,
-    plan_of,
-    scratch_of,
-    state_bytes_max,
-)
+from features.window_plan import Answers, Asked
+from features.window_room import Room, join, no_updates, room_of, rows_of
 from features.window_state import CORRUPT, OK, WRONG_DIGEST, WRONG_ENTITY, WRONG_FORMAT
-from features.window_terms import terms_of
 
 SLOTS_PER_CALL = 1024
-ROOMS_MAX = 4
-PADDING = bytes(8)  # the kernel loads whole words, so up to 7 bytes behind the last state
 
-T = TypeVar("T", bound=np.generic)
 _NO_OWN = np.zeros((0, 1))
 _NO_X = np.zeros((0, 0), dtype=np.float32)
-_rooms = threading.local()
 
 
 class SchemaMismatch(ValueError):
@@ -62,13 +50,13 @@ def apply_many(
         SchemaMismatch: A state is of another spec, format or entity.
         StateCorrupt: A state's bytes make no sense.
     """
-    rows = _rows(updates, len(blobs))
-    slot = np.ascontiguousarray(slot, dtype=np.int64)
-    assert group_rows(slot, rows), "a row that no parser can have let through"
+    rows = rows_of(updates, len(blobs))
+    slots = np.ascontiguousarray(slot, dtype=np.int64)
+    assert group_rows(slots, rows), "a row that no parser can have let through"
     entity = np.zeros(len(blobs), dtype=np.int64)
     entity[slot] = updates.entity
     touched = np.flatnonzero(np.diff(rows.first))
-    room = _room(spec)
+    room = room_of(spec)
     result: list[bytes] = list(blobs)
     for low in range(0, len(touched), SLOTS_PER_CALL):
         some = touched[low : low + SLOTS_PER_CALL]
@@ -81,7 +69,7 @@ def apply_many(
         status, failed = apply_rows(
             room.plan,
             room.scratch,
-            _joined(before),
+            join(before),
             offsets,
             some,
             entity,
@@ -132,7 +120,7 @@ def evaluate_many(
     slots[:, 2] = [len(blob) for blob in blobs]
     values = np.empty((m, len(spec.entities[entity].features)))
     late = np.empty(m, dtype=np.bool_)
-    room = _room(spec)
+    room = room_of(spec)
     answers = Answers(values, late, room.terms, _NO_OWN, _NO_X)
     at_ms = np.ascontiguousarray(at_ms, dtype=np.int64)
     own_id = np.ascontiguousarray(own_id, dtype=np.uint64)
@@ -170,7 +158,7 @@ def derive_into(
         SchemaMismatch: A state is of another spec, format or entity.
         StateCorrupt: A state's bytes make no sense.
     """
-    room = _room(spec)
+    room = room_of(spec)
     late = np.empty(len(X), dtype=np.bool_)
     answers = Answers(np.empty(X.shape), late, room.terms, own, X)
     _derive(spec, room, blobs, slots, updates, at_ms, own_id, room.columns, answers)
@@ -179,7 +167,7 @@ def derive_into(
 
 def _derive(
     spec: Spec,
-    room: "_Room",
+    room: Room,
     blobs: Sequence[bytes],
     slots: NDArray[np.int64],
     updates: EntityUpdates,
@@ -189,8 +177,8 @@ def _derive(
     answers: Answers,
 ) -> None:
     places = np.empty((len(at_ms), len(columns)), dtype=np.int64)
-    asked = Asked(_joined(blobs), slots, at_ms, own_id, columns, places)
-    rows = _rows(updates, len(blobs))
+    asked = Asked(join(blobs), slots, at_ms, own_id, columns, places)
+    rows = rows_of(updates, len(blobs))
     status, failed = derive_rows(
         room.plan, room.scratch, asked, rows, np.empty(len(updates), dtype=np.int64), answers
     )
@@ -200,7 +188,7 @@ def _derive(
 
 def warm_up(spec: Spec) -> None:
     """Compile everything (or load it from numba's disk cache), so that no caller waits later."""
-    none = _no_updates(spec)
+    none = no_updates(spec)
     one = EntityUpdates(
         keys=[b""],
         entity=np.zeros(1, dtype=np.uint8),
@@ -215,83 +203,6 @@ def warm_up(spec: Spec) -> None:
     )
     blobs = apply_many(spec, [b""], np.zeros(1, dtype=np.int64), one)
     evaluate_many(spec, 0, blobs, np.zeros(1, dtype=np.int64), np.zeros(1, dtype=np.uint64))
-
-
-class _Room:
-    """What one thread keeps for one spec: its plan, and room for the kernel."""
-
-    def __init__(self, spec: Spec) -> None:
-        widths = [0, *(len(entity.features) for entity in spec.entities)]
-        self.spec = spec
-        self.plan = plan_of(spec)
-        self.scratch = scratch_of(spec)
-        self.terms = terms_of(spec)
-        self.columns = np.cumsum(widths, dtype=np.int64)[:-1].copy()
-        self.no_columns = np.zeros_like(self.columns)
-        self.none = _no_updates(spec)
-        self.capacity = max(state_bytes_max(spec, entity) for entity in spec.entities)
-        self.excess = sum(array.nbytes for array in self.scratch)
-        self._output = np.empty(0, dtype=np.uint8)
-
-    def output(self, states: int) -> NDArray[np.uint8]:
-        """Return room for so many states, and for what a damaged one can have too much."""
-        size = states * self.capacity + self.excess
-        if len(self._output) < size:
-            self._output = np.empty(size, dtype=np.uint8)
-        return self._output
-
-
-def _room(spec: Spec) -> _Room:
-    """Return this thread's room for this spec."""
-    rooms: dict[int, _Room] = _rooms.__dict__.setdefault("by_spec", {})
-    found = rooms.get(id(spec))
-    if found is None:
-        if len(rooms) >= ROOMS_MAX:
-            rooms.clear()
-        found = rooms[id(spec)] = _Room(spec)
-    return found
-
-
-def _rows(updates: EntityUpdates, slots: int) -> Rows:
-    """Return the columns as the kernel was compiled for them."""
-    return Rows(
-        order=np.empty(len(updates), dtype=np.int64),
-        first=np.empty(slots + 1, dtype=np.int64),
-        entity=_own(updates.entity),
-        event=_own(updates.row_event),
-        series=_own(updates.series),
-        time_ms=_own(updates.time_ms),
-        ids=_own(updates.id),
-        weight=_own(updates.count),
-        value=_own(updates.value),
-        fields=_own(updates.fields),
-        filters=_own(updates.filters),
-    )
-
-
-def _own(array: NDArray[T]) -> NDArray[T]:
-    """Return the array, or a copy, contiguous and writable: others would be compiled for anew."""
-    return array if array.flags.carray else array.copy()
-
-
-def _joined(blobs: Sequence[bytes]) -> NDArray[np.uint8]:
-    """Return the states end to end."""
-    return np.frombuffer(b"".join([*blobs, PADDING]), dtype=np.uint8)
-
-
-def _no_updates(spec: Spec) -> EntityUpdates:
-    return EntityUpdates(
-        keys=[],
-        entity=np.zeros(0, dtype=np.uint8),
-        series=np.zeros(0, dtype=np.uint8),
-        time_ms=np.zeros(0, dtype=np.int64),
-        id=np.zeros(0, dtype=np.uint64),
-        count=np.zeros(0, dtype=np.int64),
-        value=np.zeros(0, dtype=np.int64),
-        fields=np.zeros((0, spec.max_fields), dtype=np.uint32),
-        filters=np.zeros(0, dtype=np.uint8),
-        row_event=np.zeros(0, dtype=np.int32),
-    )
 
 
 def _check(spec: Spec, status: int, blobs: Sequence[bytes], failed: int) -> NoReturn:

@@ -198,30 +198,32 @@ def compare_last(
     before: Int,
 ) -> float:
     """Return how the asking event compares with the newest other one, which stands at `before`."""
-    head = scratch.heads[EVENTS]
     if aggregate == IS_NEW:
-        for level in range(plan.shape[entity, N_LEVELS]):
-            if scratch.used[level, EVENTS, 1] > scratch.used[level, EVENTS, 0]:
-                return 0.0
-        return 1.0 if before < 0 else 0.0
-    if before < 0:
-        return math.nan
-    age_ms = float(at_ms - head[TIME, before])
-    if aggregate == SINCE_LAST:
-        return age_ms / 1000.0
-    own = find_own(scratch, at_ms, own_id)
-    if own < 0:
-        return math.nan
-    if aggregate == CHANGED:
-        mine = head[FIELD + field, own]
-        other = head[FIELD + field, before]
-        if mine == 0 or other == 0:
-            return math.nan
-        return 0.0 if mine == other else 1.0
-    kilometres = distance(plan, scratch, entity, own, before)
-    if aggregate == DISTANCE:
-        return kilometres
-    return kilometres / (age_ms / MS_PER_HOUR) if age_ms > 0.0 else math.nan
+        return is_new(plan, scratch, entity, before)
+    result = math.nan
+    if before >= 0:
+        age_ms = float(at_ms - scratch.heads[EVENTS, TIME, before])
+        own = find_own(scratch, at_ms, own_id)
+        if aggregate == SINCE_LAST:
+            result = age_ms / 1000.0
+        elif own >= 0 and aggregate == CHANGED:
+            entries = scratch.heads[EVENTS, FIELD + field]
+            if entries[own] != 0 and entries[before] != 0:
+                result = 0.0 if entries[own] == entries[before] else 1.0
+        elif own >= 0:
+            result = distance(plan, scratch, entity, own, before)
+            if aggregate == SPEED:
+                result = result / (age_ms / MS_PER_HOUR) if age_ms > 0.0 else math.nan
+    return result
+
+
+@compiled
+def is_new(plan: Plan, scratch: Scratch, entity: Int, before: Int) -> float:
+    """Return 1.0 where the state holds no event other than the asking one by then, else 0.0."""
+    for level in range(plan.shape[entity, N_LEVELS]):
+        if scratch.used[level, EVENTS, 1] > scratch.used[level, EVENTS, 0]:
+            return 0.0
+    return 1.0 if before < 0 else 0.0
 
 
 @compiled

@@ -1,14 +1,14 @@
 """integer columns ↔ bytes: each column as many bits wide as its largest value needs.
 
 A column is one byte (its width, 0 to 64; the top bit says that signs are folded in), then its
-values end to end, in whole bytes. One column has one code. Reading stays inside the buffer whatever
-the bytes say (up to `features.window.PADDING` bytes behind it); -1 means that they make no sense.
+values end to end, in whole bytes. One column has one code. Reading stays inside the buffer and
+`features.window_room.PADDING`, whatever the bytes say; -1 means that they make no sense.
 """
 
 import numpy as np
 
 from features.window_jit import Bytes, Int, Ints, compiled
-from features.window_words import load_word, store_half
+from features.window_words import bits_for, load_word, store_half
 
 HALF_BITS = 32
 HALF_MASK = (1 << HALF_BITS) - 1
@@ -31,43 +31,33 @@ def get_number(data: Bytes, pos: Int, width: Int) -> Int:
 
 
 @compiled
-def bits_for(value: Int) -> Int:
-    """Return how many bits an unsigned number takes (64 for what reads as negative)."""
-    if value < 0:
-        return 64
-    width = 0
-    while width < 56 and value >> (width + 8) != 0:
-        width += 8
-    while width < 64 and value >> width != 0:
-        width += 1
-    return width
-
-
-@compiled
 def put_bits(out: Bytes, pos: Int, column: Ints, start: Int, n: Int, width: Int) -> Int:
     """Write `column[start:start+n]`, each in `width` bits; return the position behind.
 
-    Up to 4 bytes behind that position are overwritten.
+    Up to 4 bytes behind that position are overwritten. There are no branches within a loop: widths
+    differ from state to state, and a wrong guess costs more than a store that is done again.
     """
     held = np.int64(0)
-    filled = 0
-    for i in range(start, start + n):
-        value = column[i]
-        if width > HALF_BITS:
-            held |= (value & HALF_MASK) << filled
-            store_half(out, pos, held)
-            pos += 4
-            held = (held >> HALF_BITS) & HALF_MASK
-            held |= ((value >> HALF_BITS) & HALF_MASK) << filled
-            filled += width - HALF_BITS
-        else:
-            held |= value << filled
+    filled = np.int64(0)
+    if width <= HALF_BITS:
+        for i in range(start, start + n):
+            held |= column[i] << filled
             filled += width
-        if filled >= HALF_BITS:
             store_half(out, pos, held)
-            pos += 4
-            held = (held >> HALF_BITS) & HALF_MASK
-            filled -= HALF_BITS
+            full = filled >> 5
+            pos += full << 2
+            held >>= full << 5
+            filled &= 31
+    else:
+        for i in range(2 * n):
+            value = column[start + (i >> 1)]
+            held |= ((value >> HALF_BITS if i & 1 else value) & HALF_MASK) << filled
+            filled += width - HALF_BITS if i & 1 else HALF_BITS
+            store_half(out, pos, held)
+            full = filled >> 5
+            pos += full << 2
+            held >>= full << 5
+            filled &= 31
     store_half(out, pos, held)
     return pos + ((filled + 7) >> 3)
 

@@ -180,6 +180,7 @@ def add_distinct(
     entries = scratch.heads[EVENTS, FIELD + field]
     filters = scratch.heads[EVENTS, FILTERS]
     wanted = plan.levels[entity, FILTER, begin]
+    seen = scratch.seen
     start = scratch.span[EVENTS, 0]
     i = scratch.span[EVENTS, 1] - 1
     while i >= start and times[i] > at_ms:
@@ -196,15 +197,12 @@ def add_distinct(
         edge = at_ms - plan.levels[entity, WINDOW, level]
         while i >= start and times[i] > edge:
             entry = entries[i]
-            if (
-                entry != 0
-                and scratch.seen[0, entry] != stamp
-                and (wanted < 0 or filters[i] >> wanted & 1)
-            ):
-                scratch.seen[0, entry] = stamp
-                number += 1
-                if tiled:
-                    add_to_registers(union, scratch.words[field, entry])
+            counts = True if wanted < 0 else filters[i] >> wanted & 1 != 0
+            new = (entry != 0) & (seen[entry] != stamp) & counts
+            number += new  # no branch: whether a value is new cannot be predicted
+            seen[entry] = stamp if counts else seen[entry]
+            if tiled and new:
+                add_to_registers(union, scratch.words[field, entry])
             i -= 1
         scratch.distinct[level, field] = number
         if tiled:

@@ -1,17 +1,18 @@
 """values of a field ↔ bytes: a dictionary in order of appearance, and each row's place in it.
 
 A head holds places (entries), not values, so counting distinct values needs no hashing. The
-dictionary is followed by the entries, all of one width; or, where that is shorter, by a bit for each
-row that says whether its value is new, and the entries of those whose value is not. Which of the two
-follows from the numbers of rows and of values.
+dictionary is followed by the entries, all of one width; or, where that is shorter, by a bit for
+each row that says whether its value is new, and the entries of those whose value is not. Which of
+the two follows from the numbers of rows and of values.
 """
 
 import numpy as np
 
 from features.spec_levels import COUNT_BYTES, HASH_BITS
-from features.window_codec import bits_for, get_bits, get_number, put_bits, put_number
+from features.window_codec import get_bits, get_number, put_bits, put_number
 from features.window_jit import Bytes, Int, Ints, compiled
 from features.window_plan import EVENTS, FIELD, Scratch
+from features.window_words import bits_for
 
 ABSENT = 1 << 15  # bit of the dictionary's size: some row has no value
 
@@ -66,26 +67,24 @@ def renumber(scratch: Scratch, field: Int, start: Int, n: Int) -> Int:
     """
     column = scratch.heads[EVENTS, FIELD + field]
     words = scratch.words[field]
-    seen = scratch.seen
-    scratch.stamp[0] += 1
-    stamp = scratch.stamp[0]
+    number = scratch.numbering[0]
+    order = scratch.numbering[1]
+    for entry in range(scratch.tally[field] + 1):
+        number[entry] = 0
     absent = 0
     size = 0
-    for i in range(start, start + n):
+    for i in range(start, start + n):  # no branches: which value comes next cannot be predicted
         entry = column[i]
-        if entry == 0:
-            absent = ABSENT
-            continue
-        if seen[0, entry] != stamp:
-            size += 1
-            seen[0, entry] = stamp
-            seen[1, entry] = size
-            seen[2, size] = words[entry]
-        column[i] = seen[1, entry]
+        absent |= entry == 0
+        size += (number[entry] == 0) & (entry != 0)
+        given = size if (number[entry] == 0) & (entry != 0) else number[entry]
+        number[entry] = given
+        order[given] = words[entry]
+        column[i] = given
     for entry in range(1, size + 1):
-        words[entry] = seen[2, entry]
+        words[entry] = order[entry]
     scratch.tally[field] = size
-    return absent
+    return ABSENT if absent else 0
 
 
 @compiled
@@ -122,7 +121,7 @@ def put_field(scratch: Scratch, field: Int, out: Bytes, pos: Int, start: Int, n:
 
 @compiled
 def get_field(scratch: Scratch, field: Int, data: Bytes, pos: Int, end: Int, n: Int) -> Int:
-    """Read what `put_field` wrote into the head's first n rows; return the position behind, or -1."""
+    """Read what `put_field` wrote into the first n rows; return the position behind, or -1."""
     if pos < 0 or pos + COUNT_BYTES > end:
         return -1
     size = get_number(data, pos, COUNT_BYTES)
@@ -130,30 +129,45 @@ def get_field(scratch: Scratch, field: Int, data: Bytes, pos: Int, end: Int, n: 
     size &= ABSENT - 1
     if size > n or (size == 0 and lowest == 1):
         return -1
-    words = scratch.words[field]
-    pos = get_bits(data, pos + COUNT_BYTES, end, words[1:], size, HASH_BITS)
+    pos = get_bits(data, pos + COUNT_BYTES, end, scratch.words[field][1:], size, HASH_BITS)
     scratch.tally[field] = size
     column = scratch.heads[EVENTS, FIELD + field]
     width = bits_for(size - lowest) if size > 0 else 0
     if n * width <= n + (n - size) * width:
         pos = get_bits(data, pos, end, column, n, width)
-        if pos < 0:
-            return -1
-        most = np.int64(0)
         for i in range(n):
             column[i] += lowest
+    else:
+        pos = get_marked(column, scratch.lane, data, pos, end, n, size, width, lowest)
+    most = np.int64(0)
+    if pos >= 0:
+        for i in range(n):
             most = max(most, column[i])
-        return pos if most <= size else -1
+    return pos if most <= size else -1
+
+
+@compiled
+def get_marked(
+    column: Ints,
+    lane: Ints,
+    data: Bytes,
+    pos: Int,
+    end: Int,
+    n: Int,
+    size: Int,
+    width: Int,
+    lowest: Int,
+) -> Int:
+    """Read entries of which a bit says whether they are new; return the position behind, or -1."""
     pos = get_bits(data, pos, end, column, n, 1)
     if pos < 0:
         return -1
-    old = n
+    new = np.int64(0)
     for i in range(n):
-        old -= column[i]
-    if n - old != size:
+        new += column[i]
+    pos = get_bits(data, pos, end, lane, n - new, width)
+    if pos < 0 or new != size:
         return -1
-    lane = scratch.lane
-    pos = get_bits(data, pos, end, lane, old, width)
     known = 0
     old = 0
     for i in range(n):
@@ -163,6 +177,4 @@ def get_field(scratch: Scratch, field: Int, data: Bytes, pos: Int, end: Int, n: 
         else:
             column[i] = lane[old] + lowest
             old += 1
-            if column[i] > size:
-                return -1
     return pos

@@ -7,7 +7,7 @@ import numpy as np
 from features.spec_levels import BASE_VALUE_MAX, ID_MASK, TIME_BYTES
 from features.window_aggregates import evaluate
 from features.window_insert import ARRIVING, expire, index_fields, insert, newest_of
-from features.window_jit import Bytes, Int, Ints, compiled
+from features.window_jit import Bytes, Int, Ints, compiled, entered
 from features.window_plan import (
     FIELD,
     FILTER_BITS,
@@ -31,7 +31,7 @@ WRONG_ROWS = CORRUPT + 1  # one without a state, or out of the range that the ke
 TIME_MAX = 1 << (8 * TIME_BYTES - 1)
 
 
-@compiled
+@entered
 def group_rows(slot: Ints, rows: Rows) -> bool:
     """Sort the rows by slot, those of one slot staying in their order: `order` and `first`.
 
@@ -81,7 +81,7 @@ def take_in(plan: Plan, scratch: Scratch, entity: Int, slot: Int, rows: Rows) ->
         insert(plan, scratch, entity, np.int64(rows.series[i]))
 
 
-@compiled
+@entered
 def apply_rows(
     plan: Plan,
     scratch: Scratch,
@@ -129,7 +129,7 @@ def place_rows(asked: Asked, rows: Rows, slot: Ints) -> bool:
     return True
 
 
-@compiled
+@entered
 def derive_rows(
     plan: Plan, scratch: Scratch, asked: Asked, rows: Rows, slot: Ints, answers: Answers
 ) -> tuple[Int, Int]:

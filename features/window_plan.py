@@ -136,7 +136,8 @@ class Scratch(NamedTuple):
         words: int64 (fields, entries): values of a field in the head; entry 0 is 0, absent.
         tally: int64 (fields,): how many of them there are, entry 0 apart.
         tables: int64 (fields, 3, slots): hash tables of stamp, word, entry.
-        seen: int64 (3, entries): stamp, new entry; and words in their new order.
+        seen: int64 (entries,): the stamp of the last count that met an entry.
+        numbering: int64 (2, entries): an entry's new number, and words in their new order.
         stamp: int64 (1,): the newest stamp in tables and `seen`; an older one means a free place.
         lane: int64 (rows,): one column on its way.
         sums: int64 (L, 15): what each window adds up to.
@@ -156,6 +157,7 @@ class Scratch(NamedTuple):
     tally: Ints
     tables: Ints
     seen: Ints
+    numbering: Ints
     stamp: Ints
     lane: Ints
     sums: Ints
@@ -216,7 +218,8 @@ def scratch_of(spec: Spec) -> Scratch:
         words=np.zeros((fields, rows + 1), dtype=np.int64),
         tally=np.zeros(fields, dtype=np.int64),
         tables=np.zeros((fields, 3, 1 << (2 * rows).bit_length()), dtype=np.int64),
-        seen=np.zeros((3, rows + 1), dtype=np.int64),
+        seen=np.zeros(rows + 1, dtype=np.int64),
+        numbering=np.zeros((2, rows + 1), dtype=np.int64),
         stamp=np.zeros(1, dtype=np.int64),
         lane=np.zeros(max(rows, tiles), dtype=np.int64),
         sums=np.zeros((levels, COLUMNS + 1), dtype=np.int64),

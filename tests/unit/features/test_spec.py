@@ -45,7 +45,7 @@ def test_a_name_is_a_definition(tmp_path: Path) -> None:
 
 def test_a_bound_is_a_sentence_with_the_tile(tmp_path: Path) -> None:
     bounds = spec_of(SMALL, tmp_path).feature_bounds
-    assert bounds["card.since_last"] == "exact to the millisecond"
+    assert bounds["card.since_last"].startswith("exact to the millisecond while the event before")
     assert "newest 4;" in bounds["card.sum_of_amount_over_1s"]
     assert "up to 15ms (one tile)" in bounds["card.sum_of_amount_over_1s"]
     assert "labels are among the card's newest 3" in bounds["card.fraud_rate_over_10s"]

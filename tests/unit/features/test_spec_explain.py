@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from features.spec import FeatureInfo, Spec
+from features.spec_yaml import span_text
 from tests.unit.features.specs import ROOT, SMALL, spec_of
 from tests.unit.features.specs_rich import RICH
 
@@ -27,7 +28,7 @@ def test_a_description_says_everything_about_a_filtered_sum(spec: Spec) -> None:
         window_ms=DAY_MS,
         filter="ecom",
         bound="exact to the millisecond while the window's events are among the card's newest 4;"
-        " beyond them the far edge lies up to 1350s (one tile) early",
+        " beyond them the far edge lies up to 22m 30s (one tile) early",
         text="sum of the amounts of the card's events in (t - 24h, t], of those where channel is"
         " ecom or moto",
     )
@@ -68,8 +69,18 @@ def test_a_bound_follows_from_the_spec(spec: Spec) -> None:
     assert f"within a factor of {wrong:.3f}" in spec.feature_bounds["card.ewma_of_amount_over_24h"]
     assert spec.feature_bounds["card.last_of_amount_over_24h"] == "exact to the millisecond"
     assert "one tile" in spec.feature_bounds["card.last_of_amount_over_1h_where_large"]
-    assert "within 90d, the longest window" in spec.feature_bounds["card.is_new"]
-    assert spec.feature_bounds["card.changed_country"] == "exact to the millisecond"
+    for name in ("is_new", "since_last", "changed_country", "distance_from_last_km"):
+        bound = spec.feature_bounds[f"card.{name}"]
+        assert "within 90d, the longest window; an older one may be forgotten" in bound
+
+
+@pytest.mark.parametrize(
+    ("duration_ms", "text"),
+    [(15, "15ms"), (1_000, "1s"), (9_375, "9.375s"), (112_500, "1m 52.5s"), (3_600_000, "1h"),
+     (162_000_000, "1d 21h"), (86_400_001, "1d 0.001s")],
+)  # fmt: skip
+def test_a_tile_is_told_as_a_person_reads_it(duration_ms: int, text: str) -> None:
+    assert span_text(duration_ms) == text
 
 
 def test_units_follow_the_base_currency(tmp_path: Path) -> None:

@@ -1,8 +1,13 @@
 """Composite keys, filters, fields without windows, places, categories: what they come to."""
 
+import re
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from features.spec import FieldSpec, Spec, SpecError
 from features.spec_levels import DISTINCT_SHIFT
@@ -162,6 +167,35 @@ def test_an_error_names_file_line_field_and_expectation(
         spec_of(RICH.replace(old, new, 1), tmp_path)
     assert str(caught.value).startswith("features.yaml:")
     assert expected in str(caught.value)
+
+
+JUNK = [None, "", [], {}, 0, -1, 7, 1e300, True, "x", "1h", "card", [None], [[]], {"a": None},
+        {"card": 1}, ["1h", "1h"], "2026-03-01", "*", "a" * 100]  # fmt: skip
+
+
+@settings(max_examples=150, deadline=None)
+@given(data=st.data())
+def test_whatever_stands_somewhere_the_file_loads_or_is_refused_by_its_place(
+    data: st.DataObject, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    content = yaml.safe_load(RICH)
+    place: Any = content
+    while True:
+        key = data.draw(st.sampled_from(range(len(place)) if type(place) is list else [*place]))
+        deeper = isinstance(place[key], dict | list) and place[key]
+        if not deeper or data.draw(st.booleans()):
+            break
+        place = place[key]
+    place[key] = data.draw(st.sampled_from(JUNK))
+    text = yaml.safe_dump(content, sort_keys=False)
+    try:
+        spec = spec_of(text, tmp_path_factory.mktemp("junk"))
+    except SpecError as error:
+        assert re.match(
+            r"features\.yaml:[1-9]\d*: [\w.\[\]]+: expected|.*(twice|unknown name)", str(error)
+        )
+    else:
+        assert tuple(spec.features) == spec.feature_names
 
 
 def test_filters_need_a_declaration_and_windows_have_a_limit(tmp_path: Path) -> None:

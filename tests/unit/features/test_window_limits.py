@@ -21,7 +21,8 @@ from features.window_kernel import apply_rows
 from features.window_plan import Rows, plan_of, scratch_of, state_bytes_max
 from features.window_state import CORRUPT
 from tests.oracle import EVENT, LABEL, Oracle, Row, updates_of
-from tests.unit.features.specs import AMOUNT_MAX, ROOT, SMALL, ask, fold, row_sets, same, spec_of
+from tests.oracle_answer import difference
+from tests.unit.features.specs import AMOUNT_MAX, ROOT, SMALL, ask, fold, row_sets, spec_of
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +59,8 @@ def test_no_state_is_larger_than_promised(tmp_path: Path) -> None:
     blob = fold(small, 0, rows)
     assert len(blob) <= state_bytes_max(small, entity) <= 9000
     got, _ = ask(small, 0, blob, rows[-1].time_ms)
-    assert same(got, Oracle(small, entity, rows).features(rows[-1].time_ms, 0))
+    expected = Oracle(small, entity, rows).answers(rows[-1].time_ms, 0)
+    assert not difference(entity.feature_names, got, expected)
 
 
 def test_an_ordinary_card_fits_1300_bytes() -> None:
@@ -75,7 +77,7 @@ def test_an_ordinary_card_fits_1300_bytes() -> None:
         )
         for n in range(60)
     ]
-    rows = [replace(row, distinct=tuple(d + 2**31 for d in row.distinct)) for row in rows]
+    rows = [replace(row, fields=tuple(f + 2**31 for f in row.fields)) for row in rows]
     assert len(fold(shipped, 0, rows)) <= 1300
 
 
@@ -139,20 +141,23 @@ def test_machine_code_is_kept_apart_for_each_state_of_the_sources(tmp_path: Path
 
 def test_a_state_that_outgrows_its_room_is_refused(spec: Spec) -> None:
     """Only damaged bytes can do so; the kernel must stop before it writes outside."""
+    one = updates_of(spec, spec.entities[0], [Row(EVENT, 9_000, 1, 1, 1)])
     rows = Rows(
         order=np.zeros(1, dtype=np.int64),
         first=np.array([0, 1], dtype=np.int64),
-        series=np.zeros(1, dtype=np.uint8),
-        time_ms=np.full(1, 9_000, dtype=np.int64),
-        ids=np.ones(1, dtype=np.int64),
-        weight=np.ones(1, dtype=np.int64),
-        value=np.ones(1, dtype=np.int64),
-        fields=np.zeros((1, spec.max_fields), dtype=np.uint32),
-        filters=np.zeros(1, dtype=np.uint8),
+        entity=one.entity,
+        event=one.row_event,
+        series=one.series,
+        time_ms=one.time_ms,
+        ids=one.id,
+        weight=one.count,
+        value=one.value,
+        fields=one.fields,
+        filters=one.filters,
     )
     none = np.zeros(1, dtype=np.int64)
     status, slot = apply_rows(
-        plan_of(spec), scratch_of(spec), np.zeros(0, dtype=np.uint8), np.zeros(2, dtype=np.int64),
+        plan_of(spec), scratch_of(spec), np.zeros(8, dtype=np.uint8), np.zeros(2, dtype=np.int64),
         none, none, rows, np.zeros(4_096, dtype=np.uint8), np.zeros(2, dtype=np.int64), 16,
     )  # fmt: skip
     assert (status, slot) == (CORRUPT, 0)

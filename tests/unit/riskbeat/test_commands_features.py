@@ -195,17 +195,3 @@ def test_a_feature_that_is_none_is_named_with_those_that_are_near(run: Any) -> N
     assert ran.err.startswith("riskbeat: no feature is called 'card.cnt_over_1h'; close to it: ")
     assert "card.count_over_1h" in ran.err
     assert len(ran.err.splitlines()) == 1
-
-
-@pytest.mark.parametrize(
-    ("span_ms", "text"),
-    [
-        (0, "0s"),
-        (9_375, "9.375s"),
-        (112_500, "1m52.5s"),
-        (5_400_000, "1h30m"),
-        (90_061_000, "1d1h1m1s"),
-    ],
-)
-def test_spans_are_said_as_people_say_them(span_ms: int, text: str) -> None:
-    assert span_text(span_ms) == text

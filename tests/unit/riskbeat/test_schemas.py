@@ -10,6 +10,7 @@ from jsonschema import Draft202012Validator
 from features.spec_terms import CALENDAR
 from riskbeat.schemas import FOLDER, schemas
 from tests.unit.features.specs import ROOT, SMALL
+from tests.unit.features.specs_rich import RICH
 
 ROOM = yaml.safe_load(SMALL)
 BROKEN: list[tuple[str, str, Any]] = [
@@ -46,8 +47,9 @@ def test_schema_files_are_those_of_the_types_and_of_the_grammar(name: str) -> No
 @pytest.mark.parametrize("name", ["features.yaml", "features_handbook.yaml"])
 def test_the_shipped_specs_are_valid(name: str) -> None:
     Draft202012Validator.check_schema(schemas()["features"])
-    assert not list(_errors(yaml.safe_load((ROOT / name).read_text())))
-    assert not list(_errors(ROOM))
+    assert not _errors(yaml.safe_load((ROOT / name).read_text()))
+    assert not _errors(ROOM)
+    assert not _errors(yaml.safe_load(RICH))
 
 
 @pytest.mark.parametrize(("top", "path", "value"), BROKEN, ids=[f"{p} {v}" for _, p, v in BROKEN])
@@ -60,7 +62,7 @@ def test_what_the_loader_refuses_by_its_form_the_schema_refuses(
     for parent in parents:
         place = place[parent]
     place[last] = value
-    errors = list(_errors(broken))
+    errors = _errors(broken)
     assert errors
     assert all(top in error for error in errors)
 
@@ -69,7 +71,7 @@ def test_the_schema_wants_what_the_loader_wants_and_knows_no_other_names() -> No
     for name in ("money", "event_types", "entities"):
         assert any(name in error for error in _errors({k: ROOM[k] for k in ROOM if k != name}))
     assert any("cash" in error for error in _errors(ROOM | {"cash": {}}))
-    assert not list(_errors(ROOM | {"calendar": list(CALENDAR)}))
+    assert not (_errors(ROOM | {"calendar": list(CALENDAR)}))
 
 
 def _errors(content: Any) -> list[str]:
