@@ -7,8 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from features.spec import Spec
-from features.window_jit import Bytes, Int, Ints, compiled
-from features.window_plan import EVENTS, TIME, Plan, Scratch, plan_of, scratch_of
+from features.window_jit import Bytes, Int, Ints, entered
+from features.window_plan import EVENTS, TIME, Plan, Scratch
+from features.window_room import join, room_of
 from features.window_state import OK, load
 
 NO_EVENT_MS: Final = -1
@@ -24,14 +25,14 @@ def newest_many(spec: Spec, entity: int, blobs: Sequence[bytes]) -> NDArray[np.i
     """
     offsets = np.zeros(len(blobs) + 1, dtype=np.int64)
     np.cumsum([len(blob) for blob in blobs], out=offsets[1:])
-    data = np.frombuffer(bytearray(b"".join(blobs)), dtype=np.uint8)
+    room = room_of(spec)
     newest = np.full(len(blobs), NO_EVENT_MS, dtype=np.int64)
-    status = find_newest(plan_of(spec), scratch_of(spec), entity, data, offsets, newest)
+    status = find_newest(room.plan, room.scratch, entity, join(blobs), offsets, newest)
     assert status == OK
     return newest
 
 
-@compiled
+@entered
 def find_newest(
     plan: Plan, scratch: Scratch, entity: Int, data: Bytes, offsets: Ints, newest: Ints
 ) -> Int:
