@@ -6,8 +6,9 @@ from typing import Any
 
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
 
-from api.errors import problem_of
+from api.errors import problem_of, problem_of_status
 from api.metrics import CONTENT_TYPE, ServeMetrics
 from api.openapi import describe
 from models.registry import RegistryUnavailable, WeightsRegistry
@@ -45,6 +46,11 @@ def create_admin(deps: AdminDeps) -> FastAPI:
     async def _unavailable(_: Request, error: Exception) -> Response:
         answer = problem_of(error)
         return Response(answer.body, answer.status, answer.headers)
+
+    @app.exception_handler(HTTPException)
+    async def _refused(_: Request, error: HTTPException) -> Response:
+        answer = problem_of_status(error.status_code, error.detail)
+        return Response(answer.body, answer.status, answer.headers | dict(error.headers or {}))
 
     return app
 

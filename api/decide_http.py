@@ -1,15 +1,16 @@
 """HTTP around the step: bytes in, an `Answer` out, problems by the one table.
 
-The hot routes are served by a plain ASGI callable that takes raw bodies; everything else (health,
+The hot routes are served by a plain ASGI callable that takes raw bodies, and so are questions about
+features (`api/features_http.py`), whose ids need the path as it was sent; everything else (health,
 metrics, model, documentation) is FastAPI's (`api/admin_http.py`). In front of both stand the
 limits: the size of a body is refused before it is read.
 """
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 from fastapi import FastAPI
 from starlette.types import Message, Receive, Scope, Send
@@ -18,30 +19,19 @@ from api.admin_http import AdminDeps, create_admin
 from api.answer import Answerer, Question
 from api.coalesce import Coalescer
 from api.errors import Answer, BodyTooLarge, Draining, InProgress, problem_of
+from api.features import FeatureDesk
+from api.features_http import FeatureRoutes
 from api.intake import BATCH_MAX_BYTES, Intake, is_list
 from api.metrics import ServeMetrics
 from api.publish import Outgoing, SpoolingPublisher
+from api.route import JSON, Request, Route
 from features.event import EVENT_MAX_BYTES, EventRejected, decision_id, entity_key, identity_of
 from features.spec import Spec
 from features.topics import Topics
 
 LOOK_AGAIN_S = 0.01
 DECISIONS_PATH = "/v1/decisions"
-JSON = {"content-type": "application/json"}
-
-
-class Request(NamedTuple):
-    """What a hot route sees of a request: its body, and lower-case headers."""
-
-    body: bytes
-    headers: dict[bytes, bytes]
-
-
-class Route(NamedTuple):
-    """A hot route, and the largest body that it takes."""
-
-    serve: Callable[[Request], Awaitable[Answer]]
-    body_max_bytes: int
+FEATURES_PATH = "/v1/features"
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +53,7 @@ class HttpDeps:
     admin: AdminDeps
     deadline_s: float
     ready: Callable[[], bool]
+    features: FeatureDesk
 
 
 def create_app(deps: HttpDeps) -> "HttpDoor":
@@ -77,17 +68,20 @@ class HttpDoor:
         """Lay the table of hot routes."""
         self._deps = deps
         self._admin = admin
-        self._routes = {
-            "/v1/decisions": Route(self._decide, EVENT_MAX_BYTES),
-            "/v1/decisions:batch": Route(self._decide_batch, BATCH_MAX_BYTES),
-            "/v1/events": Route(self._take_events, BATCH_MAX_BYTES),
-            "/v1/labels": Route(self._take_labels, BATCH_MAX_BYTES),
-        }
+        self._features = FeatureRoutes(deps.features)
+        routes = [
+            Route("/v1/decisions", self._decide, EVENT_MAX_BYTES),
+            Route("/v1/decisions:batch", self._decide_batch, BATCH_MAX_BYTES),
+            Route("/v1/events", self._take_events, BATCH_MAX_BYTES),
+            Route("/v1/labels", self._take_labels, BATCH_MAX_BYTES),
+            self._features.batch,
+        ]
+        self._routes = {route.name: route for route in routes}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request; see the ASGI specification."""
-        route = self._routes.get(scope["path"]) if scope["type"] == "http" else None
-        if route is None or scope["method"] != "POST":
+        route = self._route_of(scope)
+        if route is None:
             await self._admin(scope, receive, send)
             return
         began = time.perf_counter()
@@ -97,20 +91,33 @@ class HttpDoor:
         except Exception as error:  # the top of the request: answer, then let ours be heard
             answer = problem_of(error)
             if answer.status == 500:
-                metrics.requests.labels(scope["path"], "500").inc()
+                metrics.requests.labels(route.name, "500").inc()
                 await _send(send, answer)
                 raise
-        metrics.requests.labels(scope["path"], str(answer.status)).inc()
+        metrics.requests.labels(route.name, str(answer.status)).inc()
         await _send(send, answer)
-        if scope["path"].startswith(DECISIONS_PATH):
+        if route.name.startswith(DECISIONS_PATH):
             metrics.decision_seconds.labels("http").observe(time.perf_counter() - began)
+        elif route.name.startswith(FEATURES_PATH):
+            metrics.features_seconds.labels(route.name).observe(time.perf_counter() - began)
+
+    def _route_of(self, scope: Scope) -> Route | None:
+        """Return the route that serves a request here; FastAPI's have none."""
+        if scope["type"] != "http":
+            return None
+        if scope["path"].startswith(f"{FEATURES_PATH}/"):
+            return self._features.one
+        return self._routes.get(scope["path"]) if scope["method"] == "POST" else None
 
     async def _serve(self, route: Route, scope: Scope, receive: Receive) -> Answer:
         if not self._deps.ready():
             raise Draining("this process is stopping or not ready")
         headers: dict[bytes, bytes] = dict(scope["headers"])
         body = await _read(headers, receive, route.body_max_bytes)
-        return await route.serve(Request(body, headers))
+        path = scope.get("raw_path") or scope["path"].encode()
+        return await route.serve(
+            Request(body, headers, scope["method"], path, scope["query_string"])
+        )
 
     async def _decide(self, request: Request) -> Answer:
         key = request.headers.get(b"idempotency-key")

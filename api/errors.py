@@ -4,7 +4,9 @@ from typing import NamedTuple
 
 import msgspec
 
+from features.entity_features import QuestionRejected
 from features.event import EventRejected
+from features.store import StoreUnavailable
 from models.registry import RegistryUnavailable
 
 PROBLEM_TYPE = "application/problem+json"
@@ -33,6 +35,19 @@ class NotRecorded(RuntimeError):
 
 class BodyTooLarge(ValueError):
     """The body exceeds the limit of its route; it was not read to the end."""
+
+
+class FeaturesUnreadable(RuntimeError):
+    """What the store holds is of another spec than this process reads by, or is damaged."""
+
+
+class MethodNotAllowed(ValueError):
+    """The route exists, but not for this method."""
+
+    def __init__(self, method: str, allowed: str) -> None:
+        """Name the method that came, and the one that is taken."""
+        super().__init__(f"{method} is not taken here; {allowed} is")
+        self.allowed = allowed
 
 
 class ManyRejected(ValueError):
@@ -71,16 +86,23 @@ class _Row(NamedTuple):
 
 _TABLE: dict[type[Exception], _Row] = {
     EventRejected: _Row(422, "invalid", "The body is not what this route takes"),
+    QuestionRejected: _Row(422, "invalid", "The question cannot be answered"),
     ManyRejected: _Row(422, "invalid", "Some items are not what this route takes"),
     BodyTooLarge: _Row(413, "too_large", "The body is too large"),
+    MethodNotAllowed: _Row(405, "method_not_allowed", "The route does not take this method"),
     IdempotencyConflict: _Row(422, "idempotency_conflict", "The same name came with another body"),
     InProgress: _Row(409, "in_progress", "The same event is being decided", retry=True),
     Overloaded: _Row(429, "overloaded", "Too many requests are waiting", retry=True),
     Draining: _Row(503, "not_ready", "This process does not take requests now", retry=True),
     RegistryUnavailable: _Row(503, "registry_away", "The registry does not answer", retry=True),
+    StoreUnavailable: _Row(503, "store_away", "The feature store does not answer", retry=True),
+    FeaturesUnreadable: _Row(
+        503, "features_unreadable", "The feature store holds what this process cannot read", True
+    ),
     NotRecorded: _Row(503, "not_recorded", "The decision could not be recorded", retry=True),
 }
-_BY_CODE = {"malformed": 400, "too_large": 413}
+_BY_CODE = {"malformed": 400, "too_large": 413, "unknown_entity": 404}
+_BY_STATUS = {404: ("no_such_route", "There is no such route")}
 _OURS = _Row(500, "internal", "Something is wrong on our side")
 
 
@@ -116,4 +138,15 @@ def problem_of(error: Exception) -> Answer:
     headers = {"content-type": PROBLEM_TYPE}
     if row.retry:
         headers["retry-after"] = str(RETRY_AFTER_S)
+    if isinstance(error, MethodNotAllowed):
+        headers["allow"] = error.allowed
     return Answer(status, msgspec.json.encode(problem), headers)
+
+
+def problem_of_status(status: int, detail: str) -> Answer:
+    """Return the problem document of a refusal that a framework made."""
+    code, title = _BY_STATUS.get(status, ("refused", "The request is not taken"))
+    problem = Problem(
+        type=f"urn:riskbeat:problem:{code}", title=title, status=status, detail=detail
+    )
+    return Answer(status, msgspec.json.encode(problem), {"content-type": PROBLEM_TYPE})

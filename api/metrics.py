@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
+from features.entity_features import EntityFeatures
 from models.decision import DecisionRecord
 
 # 0.5 ms to 1 s; 0.1 is the promised limit of an answer, 0.02 the budget at p99.
@@ -28,6 +29,7 @@ class ServeMetrics:
         self._count_decisions(self.registry)
         self._count_weights(self.registry)
         self._count_requests(self.registry)
+        self._count_reads(self.registry)
 
     def _count_decisions(self, r: CollectorRegistry) -> None:
         self.decisions = Counter(
@@ -115,6 +117,33 @@ class ServeMetrics:
         self.spool_bytes = Gauge(
             "riskbeat_spool_bytes", "Bytes that wait on disk for the log.", registry=r
         )
+
+    def _count_reads(self, r: CollectorRegistry) -> None:
+        self.entities_read = Counter(
+            "riskbeat_entities_read_total",
+            "Entities whose features were asked for, by what the store knew of them.",
+            ["state"],
+            registry=r,
+        )
+        self.late_questions = Counter(
+            "riskbeat_late_questions_total",
+            "Features asked for at an instant that the state could not answer in full.",
+            registry=r,
+        )
+        self.features_seconds = Histogram(
+            "riskbeat_features_request_seconds",
+            "Time to answer a request for features.",
+            ["route"],
+            buckets=_ANSWER_EDGES,
+            registry=r,
+        )
+
+    def features_read(self, answers: Sequence[EntityFeatures]) -> None:
+        """Count answered questions about features."""
+        for answer in answers:
+            self.entities_read.labels("stale" if answer.stale else answer.state).inc()
+            if answer.late_question:
+                self.late_questions.inc()
 
     def observe_batch(self, records: Sequence[DecisionRecord], door: str, seconds: float) -> None:
         """Count one decided batch."""

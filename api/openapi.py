@@ -5,6 +5,8 @@ from typing import Any
 import msgspec
 
 from api.errors import PROBLEM_TYPE, Problem
+from api.openapi_features import describe_features
+from features.entity_features import EntityFeatures, FeatureQuestion
 from features.event import Label
 from features.event_wire import Event
 from models.decision import Decision
@@ -14,7 +16,7 @@ _REF = "#/components/schemas/{name}"
 
 def describe(document: dict[str, Any]) -> None:
     """Add the hot routes and their schemas to an OpenAPI document, in place."""
-    types = (Event, Label, Decision, Problem)
+    types = (Event, Label, Decision, Problem, FeatureQuestion, EntityFeatures)
     _, components = msgspec.json.schema_components(types, ref_template=_REF)
     document.setdefault("components", {}).setdefault("schemas", {}).update(components)
     event, label, decision = _ref("Event"), _ref("Label"), _ref("Decision")
@@ -41,6 +43,7 @@ def describe(document: dict[str, Any]) -> None:
     paths["/v1/labels"] = _post(
         "Take what is now known about events", _one_or_many(label), "202", accepted
     )
+    describe_features(paths)
 
 
 _IDEMPOTENCY_KEY = {

@@ -1,5 +1,6 @@
 """The processes under measurement: started by the command that users run, watched from outside."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -41,9 +42,13 @@ class Process:
             raise RuntimeError(f"{self.name} ended with {self.popen.returncode}:\n{tail}")
         root = psutil.Process(self.popen.pid)
         family = [root, *root.children(recursive=True)]
-        times = [member.cpu_times() for member in family]
-        self.cpu_s = sum(each.user + each.system for each in times)
-        self.rss_bytes = sum(member.memory_info().rss for member in family)
+        cpu_s, rss_bytes = 0.0, 0
+        for member in family:
+            with contextlib.suppress(psutil.NoSuchProcess):  # a child may end while we look
+                times = member.cpu_times()
+                cpu_s += times.user + times.system
+                rss_bytes += member.memory_info().rss
+        self.cpu_s, self.rss_bytes = cpu_s, rss_bytes
 
 
 @dataclass

@@ -65,8 +65,9 @@ def _judge_rows(
 ) -> tuple[int, int, int, int, int, int]:
     """Judge each event once, by its first row, and keep or drop all its rows.
 
-    `verdicts` takes each row's verdict, `kept` the rows that count, `firsts` the first row of each event that does. Returns the
-    clock after, slots taken, and the counts of rows kept, events that count, late, duplicate.
+    `verdicts` takes each row's verdict, `kept` the rows that count, `firsts` the first row of each
+    event that does. Returns the clock after, slots taken, and the counts of rows kept, events that
+    count, late, duplicate.
     """
     taken = rows = events = late = duplicates = 0
     verdict = FRESH

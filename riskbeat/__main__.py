@@ -9,6 +9,7 @@ from features.spec import SpecError
 from models.policy import PolicyError
 from riskbeat import (
     commands_data,
+    commands_features,
     commands_offline,
     commands_ops,
     commands_run,
@@ -28,7 +29,15 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-HOUSES = (commands_run, commands_data, commands_offline, commands_ops, commands_store, doctor)
+HOUSES = (
+    commands_run,
+    commands_data,
+    commands_features,
+    commands_offline,
+    commands_ops,
+    commands_store,
+    doctor,
+)
 for house in HOUSES:
     house.register(app)
 

@@ -9,6 +9,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from features.read import warm_up_reads
 from features.spec import Spec
 from features.window import warm_up
 from models.signing import ensure_keys
@@ -65,6 +66,7 @@ def warm(
     spec = Spec.load(spec_path or load_settings().spec_path)
     started = time.monotonic()
     warm_up(spec)
+    warm_up_reads(spec)
     dedup.warm_up()
     typer.echo(f"kernels compiled or loaded in {time.monotonic() - started:.1f} s")
 

@@ -16,6 +16,7 @@ from api.coalesce import Coalescer
 from api.decide import Decider
 from api.decide_http import HttpDeps
 from api.decide_kafka import StreamDoor, StreamLimits
+from api.features import FeatureDesk
 from api.intake import Intake
 from api.metrics import ServeMetrics
 from api.overlay import Overlay
@@ -135,7 +136,15 @@ def build_parts(settings: Settings) -> Parts:
 
     admin = AdminDeps(version, scorer, registry, metrics, health, ready)
     answerer = _answerer(settings, spec, decider, publisher, heard, fast)
-    http = _http(settings, spec, answerer, publisher, admin)
+    desk = FeatureDesk(
+        spec,
+        feature_store(settings, spec, slow),
+        now_ms,
+        metrics,
+        timeout_s=settings.read_timeout_s,
+        stale_after_s=settings.stale_after_s,
+    )
+    http = _http(settings, spec, answerer, publisher, admin, desk)
     stream = _stream(settings, spec, decider, metrics)
     return Parts(
         settings, state, spec, store, metrics, decider, publisher, watcher, stream, http, clients
@@ -174,6 +183,7 @@ def _http(
     answerer: Answerer,
     publisher: SpoolingPublisher,
     admin: AdminDeps,
+    desk: FeatureDesk,
 ) -> HttpDeps:
     coalescer = Coalescer(
         answerer.answer_many,
@@ -193,6 +203,7 @@ def _http(
         admin,
         settings.deadline_s,
         admin.ready,
+        desk,
     )
 
 

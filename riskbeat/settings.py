@@ -198,6 +198,12 @@ class ServeSettings(BaseSettings):
     http_port: int = Field(8000, ge=0, le=65_535, description="Port that HTTP listens on")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="Where the model runs")
     features_timeout_s: float = Field(0.025, gt=0, le=10, description="Wait for features")
+    read_timeout_s: float = Field(
+        1.0, gt=0, le=30, description="Wait of a question about features for the store; then 503"
+    )
+    stale_after_s: float = Field(
+        5.0, gt=0, le=3600, description="Features read from an older state are called stale"
+    )
     deadline_s: float = Field(0.080, gt=0, le=30, description="Wait of a whole request")
     overlay_s: float = Field(
         2.0, ge=0, le=60, description="A scorer re-applies its own events of this long"

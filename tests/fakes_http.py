@@ -8,6 +8,7 @@ import httpx
 from api.admin_http import AdminDeps
 from api.coalesce import Coalescer
 from api.decide_http import HttpDeps, create_app
+from api.features import FeatureDesk
 from api.intake import Intake
 from api.metrics import ServeMetrics
 from models.registry import RegistryUnavailable, Standing
@@ -44,6 +45,14 @@ class Site:
         self.open = True
         self.shelf = Shelf()
         self.metrics = ServeMetrics()
+        self.desk = FeatureDesk(
+            stand.spec,
+            stand.states,
+            lambda: stand.clock_ms[0],
+            self.metrics,
+            timeout_s=0.05,
+            stale_after_s=5.0,
+        )
         admin = AdminDeps(
             "0.1.0",
             stand.scorer,
@@ -63,6 +72,7 @@ class Site:
             admin,
             deadline_s,
             lambda: self.open,
+            self.desk,
         )
         self.client = httpx.AsyncClient(
             transport=httpx.ASGITransport(create_app(deps)), base_url="http://test"

@@ -229,9 +229,9 @@ class MemoryPublisher:
         return [record for record in self.records if record.topic == topic]
 
 
-def a_spec(folder: Path) -> Spec:
+def a_spec(folder: Path, text: str = SPEC_TEXT) -> Spec:
     path = folder / "features.yaml"
-    path.write_text(SPEC_TEXT)
+    path.write_text(text)
     return Spec.load(path)
 
 
@@ -262,8 +262,8 @@ class Stand:
         return weights
 
 
-def a_stand(folder: Path, policy_text: str = POLICY_TEXT) -> Stand:
-    spec = a_spec(folder)
+def a_stand(folder: Path, policy_text: str = POLICY_TEXT, spec_text: str = SPEC_TEXT) -> Stand:
+    spec = a_spec(folder, spec_text)
     clock_ms = [NOW_MS]
     states = MemoryStates(spec)
     scorer = TorchScorer(spec.digest, spec.n_features, "test", "cpu")

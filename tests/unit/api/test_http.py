@@ -12,7 +12,19 @@ from features.event import identity
 from tests.fakes_http import BODY, Site
 from tests.fakes_serving import NOW_MS, a_stand
 
-LABELS = {"outcome", "basis", "door", "part", "gate", "kind", "route", "status", "code", "le"}
+LABELS = {
+    "outcome",
+    "basis",
+    "door",
+    "part",
+    "gate",
+    "kind",
+    "route",
+    "status",
+    "code",
+    "le",
+    "state",
+}
 
 
 async def test_a_decision_has_the_documented_shape(site: Site) -> None:
@@ -173,6 +185,8 @@ async def test_the_documentation_covers_every_route_and_its_schemas_resolve(site
         "/v1/decisions:batch",
         "/v1/events",
         "/v1/labels",
+        "/v1/features/{entity}/{id}",
+        "/v1/features:batch",
     }
     text = json.dumps(document)
     for name in {part.split('"')[0] for part in text.split("#/components/schemas/")[1:]}:
@@ -180,8 +194,16 @@ async def test_the_documentation_covers_every_route_and_its_schemas_resolve(site
 
 
 async def test_unknown_routes_and_methods_are_not_hot(site: Site) -> None:
-    assert (await site.client.get("/v1/decisions")).status_code in (404, 405)
-    assert (await site.client.post("/v1/nothing")).status_code == 404
+    for refused in (
+        await site.client.get("/v1/decisions"),
+        await site.client.post("/v1/nothing"),
+        await site.client.get("/v1/features"),
+        await site.client.get("/v1/features:batch"),
+    ):
+        assert refused.status_code == refused.json()["status"] == 404
+        assert refused.headers["content-type"] == "application/problem+json"
+    method = await site.client.delete("/v1/model")
+    assert (method.status_code, method.headers["allow"]) == (405, "GET")
 
 
 def test_metric_names_follow_the_convention() -> None:
