@@ -16,18 +16,15 @@ from typing import Any, cast
 
 import structlog
 
-from features import window
 from features.store import Pointer, StoreEpochMismatch, StoreUnavailable
-from pipeline import dedup
 from pipeline.app_faust import AGGREGATE, ROUTE, make_app
 from pipeline.batch_faust import BatchConsumer, Fetched
 from pipeline.featurize import Layout, Place
-from pipeline.featurize_config import FeaturizeConfig, plan_topics
+from pipeline.featurize_config import FeaturizeConfig
 from pipeline.mailbox import Batch, Mailbox
 from pipeline.metrics import FeaturizeMetrics
 from pipeline.owned import OwnedPartitions
 from pipeline.producer_kafka import LogProducer
-from pipeline.topics_kafka import TopicPlan, ensure_topics
 from pipeline.watch import LoopGuard, Watch, WorkerStalled
 
 BEAT_S = 0.1
@@ -274,29 +271,6 @@ class FeaturizeWorker:
                     await stop()
             except Exception as error:
                 log.warning("worker.stop_failed", error=type(error).__name__, detail=str(error))
-
-
-async def _run(config: FeaturizeConfig) -> int:
-    window.warm_up(config.spec)
-    dedup.warm_up()
-    pointer = await config.store.attach()
-    plans = [TopicPlan(*plan) for plan in plan_topics(config, pointer.updates_topic)]
-    await ensure_topics(config.kafka_options, plans, replication=config.replication)
-    return await FeaturizeWorker(config, pointer).run()
-
-
-def run_worker(config: FeaturizeConfig) -> int:
-    """Run one featurize worker until SIGTERM or SIGINT.
-
-    Returns:
-        The exit status: 0 after a signal, 1 after a failure (which was logged).
-    """
-    try:
-        status = asyncio.run(_run(config))
-    except Exception as error:
-        log.error("worker.failed", error=type(error).__name__, detail=str(error), exc_info=error)
-        status = EXIT_FAILED
-    return status
 
 
 def _now_ms() -> int:

@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
 from prometheus_client.core import HistogramMetricFamily
 
+from pipeline.chunk import Applied
 from pipeline.hot import HotStates
 from pipeline.learn import StepCounts
 
@@ -161,6 +162,22 @@ class FeaturizeMetrics:
             self.cache_evicted.inc(counts.evicted)
         self.cache_states.set(sum(map(len, caches)))
         self.cache_bytes.set(sum(cache.bytes_held for cache in caches))
+
+    def count(self, done: Sequence[Applied], now_ms: int) -> None:
+        """Count what batches of several partitions did, once they are committed."""
+        self.commits.labels("ok").inc(sum(applied.commits for applied in done))
+        self.states.inc(sum(applied.states for applied in done))
+        for outcome, count in (
+            ("applied", sum(applied.rows for applied in done)),
+            ("late", sum(applied.late for applied in done)),
+            ("duplicate", sum(applied.duplicates for applied in done)),
+            ("repeated", sum(applied.repeated for applied in done)),
+        ):
+            if count:
+                self.updates.labels(outcome).inc(count)
+        appended_ms = [part for applied in done for part in applied.appended_ms]
+        if appended_ms:
+            self.freshness.observe_many((now_ms - np.concatenate(appended_ms)) / 1000)
 
     def serve(self, port: int, address: str = "127.0.0.1") -> int:
         """Answer scrapes from a thread of its own; return the port (a free one for 0)."""

@@ -9,7 +9,6 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from typing import TypeVar
 
-import numpy as np
 import structlog
 
 from features.spec import Spec
@@ -245,7 +244,8 @@ class OwnedPartitions:
                 outcomes = await apply_together(
                     self._spec, self._store, [(a, todo[q]) for q, a in owned]
                 )
-                self._count([done for done in outcomes if isinstance(done, Applied)])
+                done = [outcome for outcome in outcomes if isinstance(outcome, Applied)]
+                self._metrics.count(done, self._now_ms())
                 failed = [
                     place
                     for (place, _), outcome in zip(owned, outcomes, strict=True)
@@ -289,22 +289,6 @@ class OwnedPartitions:
                 if self._now_ms() >= deadline_ms:
                     raise
                 await asyncio.sleep(STORE_RETRY_S)
-
-    def _count(self, done: Sequence[Applied]) -> None:
-        metrics = self._metrics
-        metrics.commits.labels("ok").inc(sum(applied.commits for applied in done))
-        metrics.states.inc(sum(applied.states for applied in done))
-        for outcome, count in (
-            ("applied", sum(applied.rows for applied in done)),
-            ("late", sum(applied.late for applied in done)),
-            ("duplicate", sum(applied.duplicates for applied in done)),
-            ("repeated", sum(applied.repeated for applied in done)),
-        ):
-            if count:
-                metrics.updates.labels(outcome).inc(count)
-        appended_ms = [part for applied in done for part in applied.appended_ms]
-        if appended_ms:
-            metrics.freshness.observe_many((self._now_ms() - np.concatenate(appended_ms)) / 1000)
 
     def _lock(self, place: Place) -> asyncio.Lock:
         return self._locks.setdefault(place, asyncio.Lock())

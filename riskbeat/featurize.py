@@ -3,8 +3,8 @@
 from features.spec import Spec
 from pipeline.featurize import FeaturizeLimits
 from pipeline.featurize_config import FeaturizeConfig
-from pipeline.featurize_faust import run_worker
 from pipeline.rebuild_faust import run_rebuild
+from pipeline.run_faust import run_worker
 from riskbeat.settings import DAY_S, Settings
 from riskbeat.store import feature_store
 
