@@ -98,6 +98,12 @@ end
 return redis.call('HGETALL', KEYS[2])
 """
 
+# KEYS: who sends label transitions. ARGV: who asks to
+_CLAIM = """
+redis.call('SET', KEYS[1], ARGV[1], 'NX')
+return redis.call('GET', KEYS[1])
+"""
+
 
 class RedisWeightsRegistry:
     """`registry.WeightsRegistry` on a Redis client that returns bytes."""
@@ -219,8 +225,7 @@ class RedisWeightsRegistry:
 
     async def claim_labels(self, sender: str) -> str:
         """Return which learner sends label transitions; see the port."""
-        before = await self._ask("SET", self._sender_key, sender, "NX", "GET")
-        return sender if before is None else bytes(before).decode()
+        return bytes(await self._run(_CLAIM, [self._sender_key], [sender])).decode()
 
     async def report_progress(self, offsets: Mapping[str, int], version: int) -> None:
         """Say how far the learner has come."""

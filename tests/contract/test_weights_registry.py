@@ -59,6 +59,13 @@ def body_of(version: int) -> bytes:
     return bytes([version % 256]) * 5000
 
 
+async def test_one_learner_sends_label_transitions(shelf: Shelf) -> None:
+    for _ in range(2):  # and it may ask again
+        assert await shelf.writer.claim_labels("first") == "first"
+    assert await shelf.reader.claim_labels("second") == "first"
+    assert await shelf.writer.claim_labels("first") == "first"
+
+
 @pytest.mark.live
 async def test_lines_of_two_specs_do_not_meet(redis_url: str, redis_prefix: str) -> None:
     client = connect_redis(redis_url)
