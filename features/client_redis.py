@@ -64,7 +64,9 @@ class _Packing(AbstractConnection):
     """Packs commands with hiredis: the library's own loop took a sixth of a worker's time."""
 
     def pack_command(self, *args: Any) -> list[bytes]:
-        """Return a command in Redis' protocol; the first argument is one word."""
+        """Return a command in Redis' protocol; its name may be several words, as in redis-py."""
+        if isinstance(args[0], str) and " " in args[0]:
+            args = (*args[0].split(), *args[1:])
         return [hiredis.pack_command(args)]
 
 

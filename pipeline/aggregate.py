@@ -126,6 +126,7 @@ class Aggregator:
             here = record if isinstance(record, RoutedHere) else None
             if record.offset > chunk.next_offset:
                 if here is not None:
+                    applied.ahead = record.offset + 1
                     continue
                 raise UpdatesGap(self._partition, chunk.next_offset, record.offset)
             update = decode_record(record.value or b"") if here is None else here.update

@@ -149,6 +149,20 @@ class BatchConsumer(driver.Consumer):
         await self._thread.call_thread(self._seek_in_thread, TopicPartition(*place), offset)
         self._read_offset.pop(TP(*place), None)
 
+    async def follow(self, offsets: Mapping[Place, int], *, fetch: bool) -> None:
+        """Fetch these partitions from their offsets on, or leave them out of the fetches."""
+        marks = {TopicPartition(*place): offset for place, offset in offsets.items()}
+        await self._thread.call_thread(self._follow_in_thread, marks, fetch)
+
+    async def _follow_in_thread(self, marks: Mapping[TopicPartition, int], fetch: bool) -> None:
+        consumer = self._thread._ensure_consumer()
+        for partition in consumer.assignment() & marks.keys():
+            if fetch:
+                consumer.seek(partition, marks[partition])
+                consumer.resume(partition)
+            else:
+                consumer.pause(partition)
+
     async def _seek_in_thread(self, partition: TopicPartition, offset: int) -> None:
         consumer = self._thread._ensure_consumer()
         if partition in consumer.assignment():

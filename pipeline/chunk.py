@@ -22,6 +22,8 @@ class Applied:
         repeated: Rows below the watermark: a router repeated itself.
         commits: Commits made.
         states: States written.
+        ahead: End of what this process routed itself and could not apply yet: something that
+            must be fetched stands before it.
         appended_ms: When the log took each applied entry (for freshness).
     """
 
@@ -31,6 +33,7 @@ class Applied:
     repeated: int = 0
     commits: int = 0
     states: int = 0
+    ahead: int = 0
     appended_ms: list[NDArray[np.int64]] = field(default_factory=list)
 
 

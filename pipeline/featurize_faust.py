@@ -89,6 +89,7 @@ class FeaturizeWorker:
         )
         waiting_max = config.limits.route_max_records
         self._mail = {ROUTE: Mailbox(waiting_max), AGGREGATE: Mailbox(waiting_max)}
+        self._following: tuple[int, bool] | None = None
         self._pointer = pointer
         self._when_caught_up = when_caught_up
         self._watch = Watch(config.stall_s, self._layout.updates, time.monotonic)
@@ -114,9 +115,12 @@ class FeaturizeWorker:
 
     async def _post(self, step: str, fetched: Fetched) -> None:
         """Hand a batch to its step, unless it belongs to an earlier reading of the log."""
-        if self._failure is None:
+        batch = fetched.batch
+        if step == AGGREGATE:
+            batch = [(place, rows) for place, rows in batch if self._owned.lacks(place, rows)]
+        if self._failure is None and batch:
             wanted = fetched.reading
-            await self._mail[step].put(fetched.batch, lambda: wanted == self._consumer.reading)
+            await self._mail[step].put(batch, lambda: wanted == self._consumer.reading)
 
     async def _hand_over(self, batch: Batch) -> None:
         await self._mail[AGGREGATE].put(batch)
@@ -130,6 +134,21 @@ class FeaturizeWorker:
                     await do(batch)
             except Exception as error:
                 self.fail(error)
+
+    async def _aggregate_all(self, batch: Batch) -> None:
+        await self._owned.aggregate(batch)
+        await self._follow()
+
+    async def _follow(self) -> None:
+        """Fetch updates while any must come by the log, and only then."""
+        reading, fetch = self._consumer.reading, not self._owned.feeds_itself()
+        if reading is None or self._following == (reading, fetch):
+            return
+        self._following = reading, fetch
+        updates = self._layout.updates
+        marks = {q: at for q, at in self._owned.progress().items() if q.topic == updates}
+        await self._consumer.follow(marks, fetch=fetch)
+        log.debug("updates.followed", fetch=fetch)
 
     async def _route_all(self, batch: Batch) -> None:
         await asyncio.gather(*(self._owned.route(place, records) for place, records in batch))
@@ -196,7 +215,7 @@ class FeaturizeWorker:
     def _chores(self) -> list[Coroutine[Any, Any, None]]:
         return [
             self._work(ROUTE, self._route_all),
-            self._work(AGGREGATE, self._owned.aggregate),
+            self._work(AGGREGATE, self._aggregate_all),
             self._repeat(BEAT_S, self._beat),
             self._repeat(BEAT_S, self._turn),
             self._repeat(LAG_COMMIT_S, self._commit_for_tools),
@@ -217,6 +236,7 @@ class FeaturizeWorker:
         self._guard_of_loop.turned()
 
     async def _beat(self) -> None:
+        await self._follow()
         await self._owned.beat()
         await self._owned.store_positions()
 
@@ -236,6 +256,7 @@ class FeaturizeWorker:
             except TimeoutError as error:
                 silence = f"the broker did not say within {PROBE_TIMEOUT_S:g} s where its log ends"
                 raise WorkerStalled(silence) from error
+        self._owned.must_reach(ends)
         lag = self._watch.check(progress, ends, self._app.rebalancing)
         self._metrics.lag.labels(ROUTE).set(lag.route)
         self._metrics.lag.labels(AGGREGATE).set(lag.aggregate)

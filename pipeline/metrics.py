@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
 from prometheus_client.core import HistogramMetricFamily
 
+from features.store import Source
 from pipeline.chunk import Applied
 from pipeline.hot import HotStates
 from pipeline.learn import StepCounts
@@ -162,6 +163,14 @@ class FeaturizeMetrics:
             self.cache_evicted.inc(counts.evicted)
         self.cache_states.set(sum(map(len, caches)))
         self.cache_bytes.set(sum(cache.bytes_held for cache in caches))
+
+    def count_routed(self, source: Source, accepted: int, codes: Sequence[str]) -> None:
+        """Count what a batch of a source's records became; `codes` are those of its rejects."""
+        counter = self.events if source == "e" else self.label_updates
+        counter.labels("accepted").inc(accepted)
+        for code in codes:
+            counter.labels("rejected").inc()
+            self.rejects.labels(code).inc()
 
     def count(self, done: Sequence[Applied], now_ms: int) -> None:
         """Count what batches of several partitions did, once they are committed."""

@@ -19,11 +19,13 @@ from pipeline.dead import dead_letter
 from pipeline.featurize import FeaturizeLimits, Layout, LogRecord, Place, UpdatesGap
 from pipeline.metrics import FeaturizeMetrics
 from pipeline.owned_ports import Batch, HandOver, Log, OffsetOutsideLog, Sender
+from pipeline.patience import patiently
 from pipeline.route import RoutedRecord, Router
+from pipeline.shortcut import Shortcut
+from pipeline.step_maker import StepMaker
 from pipeline.together import Outcome, apply_together
 from pipeline.updates import RoutedHere
 
-STORE_RETRY_S = 0.2
 CONFLICTS_MAX = 10
 
 T = TypeVar("T")
@@ -67,7 +69,7 @@ class OwnedPartitions:
         self._log = log_view
         self._sender = sender
         self._layout = layout
-        self._limits = limits
+        self._make = StepMaker(spec, store, layout, limits, now_ms)
         self._metrics = metrics
         self._store_wait_s = store_wait_s
         self._now_ms = now_ms
@@ -76,6 +78,30 @@ class OwnedPartitions:
         self._aggregators: dict[int, Aggregator] = {}
         self._locks: dict[Place, asyncio.Lock] = {}
         self._positions: dict[tuple[Source, int], int] = {}
+        self._shortcut = Shortcut()
+
+    def feeds_itself(self) -> bool:
+        """Return whether every update is handed over, so that none need be fetched."""
+        alone = len(self._routers) == sum(self._layout.source_partitions.values())
+        return (
+            alone
+            and len(self._aggregators) == self._layout.updates_partitions
+            and all(
+                self._shortcut.complete(p, aggregator.next_offset)
+                for p, aggregator in self._aggregators.items()
+            )
+        )
+
+    def must_reach(self, ends: Mapping[Place, int]) -> None:
+        """Fetch what the updates topic holds up to these offsets, unless it was handed over."""
+        for place, end in ends.items():
+            if place.topic == self._layout.updates:
+                self._shortcut.read_until(place.partition, end)
+
+    def lacks(self, place: Place, batch: Batch) -> bool:
+        """Return whether a batch that was fetched holds anything that is not applied yet."""
+        aggregator = self._aggregators.get(place.partition)
+        return aggregator is None or batch[-1].offset >= aggregator.next_offset
 
     def progress(self) -> dict[Place, int]:
         """Return the offset that comes next in each owned partition."""
@@ -105,6 +131,7 @@ class OwnedPartitions:
         places = sorted(assigned)
         bounds = await self._log.bounds(places)
         kept = set(places)
+        self._shortcut.forget()
         self._routers = {q: r for q, r in self._routers.items() if q in kept}
         self._aggregators = {
             p: a for p, a in self._aggregators.items() if Place(self._layout.updates, p) in kept
@@ -131,36 +158,22 @@ class OwnedPartitions:
                 f"{place.topic} {place.partition} must go on at {offset}, but the log holds "
                 f"{begins_at} to {ends_at}: run `riskbeat rebuild`"
             )
+        if place.topic == self._layout.updates:
+            self._shortcut.read_until(place.partition, ends_at)
         log.info("partition.opened", topic=place.topic, partition=place.partition, offset=offset)
         return offset
 
     async def _open(self, partition: int, begins_at: int) -> int:
         aggregator = self._aggregators.get(partition)
         if aggregator is None:
-            aggregator = self._aggregators[partition] = Aggregator(
-                self._spec,
-                self._store,
-                partition,
-                source_partitions=self._layout.source_partitions,
-                limits=self._limits,
-                cache_max_bytes=self._limits.cache_max_bytes // self._layout.updates_partitions,
-            )
+            aggregator = self._aggregators[partition] = self._make.aggregator(partition)
         return await aggregator.open(begins_at)
 
     async def _resume(self, place: Place, begins_at: int) -> int:
         source = self._layout.sources[place.topic]
         stored = await self._store.load_position(source, place.partition)
         position = begins_at if stored is None else stored
-        self._routers[place] = Router(
-            self._spec,
-            source=source,
-            source_partition=place.partition,
-            partitions=self._layout.updates_partitions,
-            epoch=self._store.epoch,
-            position=position,
-            limits=self._limits,
-            now_ms=self._now_ms,
-        )
+        self._routers[place] = self._make.router(source, place.partition, position)
         return position
 
     async def route(self, place: Place, batch: Sequence[LogRecord]) -> None:
@@ -182,11 +195,8 @@ class OwnedPartitions:
                 sends.append(self._sender.send_all(self._layout.dead, letters))
             await asyncio.gather(*sends)
             self._positions[source, place.partition] = router.position
-        counter = self._metrics.events if source == "e" else self._metrics.label_updates
-        counter.labels("accepted").inc(routed.accepted)
-        counter.labels("rejected").inc(len(routed.rejects))
-        for reject in routed.rejects:
-            self._metrics.rejects.labels(reject.code).inc()
+        codes = [reject.code for reject in routed.rejects]
+        self._metrics.count_routed(source, routed.accepted, codes)
 
     async def beat(self) -> None:
         """Tell partitions without rows how far the sources are; call it every few 10 ms."""
@@ -214,7 +224,9 @@ class OwnedPartitions:
         ours: dict[Place, list[LogRecord]] = {}
         now_ms = self._now_ms()
         for record, offset in zip(records, offsets, strict=True):
-            if offset >= 0 and record.partition in self._aggregators:
+            if offset < 0:
+                self._shortcut.distrust(record.partition)
+            elif record.partition in self._aggregators:
                 here = RoutedHere(offset, now_ms, record.data, record.update)
                 ours.setdefault(Place(self._layout.updates, record.partition), []).append(here)
         if ours:
@@ -238,7 +250,8 @@ class OwnedPartitions:
             for place in sorted(todo):
                 await locks.enter_async_context(self._lock(place))
             for _ in range(CONFLICTS_MAX):
-                owned = [(q, a) for q in todo if (a := self._opened(q)) is not None]
+                known = ((q, self._aggregators.get(q.partition)) for q in todo)
+                owned = [(q, a) for q, a in known if a is not None and a.next_offset >= 0]
                 if not owned:
                     return
                 outcomes = await apply_together(
@@ -254,13 +267,11 @@ class OwnedPartitions:
                 todo = {place: todo[place] for place in failed if self._log.owns(place)}
             raise StoreConflict(f"{', '.join(map(str, todo))}: {CONFLICTS_MAX} in a row")
 
-    def _opened(self, place: Place) -> Aggregator | None:
-        aggregator = self._aggregators.get(place.partition)
-        return None if aggregator is None or aggregator.next_offset < 0 else aggregator
-
     async def _settled(self, place: Place, outcome: Outcome) -> bool:
         """Do what an outcome asks for; return whether its batch is done with."""
-        if isinstance(outcome, UpdatesGap):
+        if isinstance(outcome, Applied):
+            self._shortcut.read_until(place.partition, outcome.ahead)
+        elif isinstance(outcome, UpdatesGap):
             await self._log.seek(place, outcome.next_offset)
         elif isinstance(outcome, StoreConflict | StoreUnavailable):
             await self._reopen(place, outcome)
@@ -274,21 +285,17 @@ class OwnedPartitions:
         outcome = "conflict" if isinstance(error, StoreConflict) else "unavailable"
         self._metrics.commits.labels(outcome).inc()
         log.warning("partition.reopened", partition=place.partition, reason=str(error))
-        begins_at = (await self._log.bounds([place]))[place][0]
+        begins_at, ends_at = (await self._log.bounds([place]))[place]
+        self._shortcut.read_until(place.partition, ends_at)
         offset = await self._patiently(lambda: self._open(place.partition, begins_at))
         await self._log.seek(place, offset)
 
     async def _patiently(self, attempt: Callable[[], Awaitable[T]]) -> T:
         """Await an attempt, again and again while the store is unavailable, within bounds."""
-        deadline_ms = self._now_ms() + int(self._store_wait_s * 1000)
-        while True:
-            try:
-                return await attempt()
-            except StoreUnavailable as error:
-                self._metrics.store_errors.labels(error.kind).inc()
-                if self._now_ms() >= deadline_ms:
-                    raise
-                await asyncio.sleep(STORE_RETRY_S)
+        errors = self._metrics.store_errors
+        return await patiently(
+            attempt, self._store_wait_s, self._now_ms, lambda kind: errors.labels(kind).inc()
+        )
 
     def _lock(self, place: Place) -> asyncio.Lock:
         return self._locks.setdefault(place, asyncio.Lock())

@@ -163,9 +163,13 @@ async def step(owned: OwnedPartitions, log: MemoryLog, place: Place, most: int) 
 
 
 async def drain(owned: OwnedPartitions, log: MemoryLog, rng: random.Random, most: int) -> None:
-    """Poll in random order and cuts until nothing is left, and everyone was told so."""
-    while behind := log.behind():
-        await step(owned, log, rng.choice(behind), rng.randint(1, most))
+    """Poll in random order and cuts until nothing is left, and everyone was told so.
+
+    As the worker does, updates are left unfetched while it is handed all of them.
+    """
+    while (behind := to_fetch(owned, log)) or log.handed:
+        if behind:
+            await step(owned, log, rng.choice(behind), rng.randint(1, most))
         while log.handed and rng.random() < 0.5:
             await owned.aggregate(log.handed.pop(0))
         if rng.random() < 0.2:
@@ -173,7 +177,15 @@ async def drain(owned: OwnedPartitions, log: MemoryLog, rng: random.Random, most
             await owned.store_positions()
     await owned.beat()
     await owned.store_positions()
-    await owned.aggregate([(place, log.poll(place, 10_000)) for place in log.behind()])
+    while log.handed:
+        await owned.aggregate(log.handed.pop(0))
+    await owned.aggregate([(place, log.poll(place, 10_000)) for place in to_fetch(owned, log)])
+
+
+def to_fetch(owned: OwnedPartitions, log: MemoryLog) -> list[Place]:
+    """Return what a worker would fetch now."""
+    alone = owned.feeds_itself()
+    return [place for place in log.behind() if not (alone and place.topic == UPDATES)]
 
 
 def expected_states(

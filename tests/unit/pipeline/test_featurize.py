@@ -188,7 +188,7 @@ async def test_a_hole_stops_the_worker_by_name(spec: Spec) -> None:
     header = msgspec.structs.replace(record.header, first=500, end=501)
     log.append(place, encode_record(replace(record, header=header)))
     with pytest.raises(UpdatesHole, match="goes on at 500"):
-        await owned.aggregate([(place, log.poll(place, 1))])
+        await owned.aggregate([(place, log.poll(place, 10_000))])
 
 
 @pytest.mark.parametrize(
