@@ -195,8 +195,7 @@ class OwnedPartitions:
                 sends.append(self._sender.send_all(self._layout.dead, letters))
             await asyncio.gather(*sends)
             self._positions[source, place.partition] = router.position
-        codes = [reject.code for reject in routed.rejects]
-        self._metrics.count_routed(source, routed.accepted, codes)
+        self._metrics.count_routed(source, routed.accepted, [r.code for r in routed.rejects])
 
     async def beat(self) -> None:
         """Tell partitions without rows how far the sources are; call it every few 10 ms."""

@@ -1,6 +1,5 @@
 """The two steps over a log in memory, against the brute force over the same log."""
 
-import asyncio
 import copy
 import json
 import random
@@ -15,7 +14,7 @@ from hypothesis import strategies as st
 
 from features.event import from_ms
 from features.spec import Spec
-from features.store import SchemaMismatch, Source, StoreConflict, StoreEpochMismatch
+from features.store import SchemaMismatch, StoreConflict, StoreEpochMismatch
 from pipeline.featurize import FeaturizeLimits, Place, UpdatesHole
 from pipeline.owned_ports import OffsetOutsideLog
 from pipeline.updates import UpdatesUnreadable, decode_record, encode_record
@@ -271,35 +270,3 @@ async def test_conflicts_without_end_stop_the_worker(spec: Spec) -> None:
         await owned.route(Place(EVENTS, s), log.poll(Place(EVENTS, s), 1000))
     with pytest.raises(StoreConflict, match="in a row"):
         await owned.aggregate([(Place(UPDATES, 0), log.poll(Place(UPDATES, 0), 10))])
-
-
-class SlowStore(MemoryFeatureStore):
-    """A store whose answers about positions can be held back."""
-
-    answers = asyncio.Event()
-
-    async def load_position(self, source: Source, partition: int) -> int | None:
-        await self.answers.wait()
-        return await super().load_position(source, partition)
-
-
-async def test_a_batch_that_waited_for_a_takeover_is_not_routed(spec: Spec) -> None:
-    log, rng, place = MemoryLog(), random.Random(1), Place(EVENTS, 0)
-    for n in range(6):
-        log.append(place, an_event(n, START_MS + n, rng))
-    store = SlowStore(MemoryShelf(), partitions=UPDATES_PARTITIONS, spec_digest=spec.digest)
-    store.answers = asyncio.Event()
-    store.answers.set()
-    owned = worker_over(spec, store, log)
-    await start(owned, log)
-    await owned.route(place, log.poll(place, 3))
-    store.answers.clear()
-    taking_over = asyncio.create_task(owned.take_over([place]))
-    await asyncio.sleep(0)
-    await asyncio.sleep(0)
-    waiting = asyncio.create_task(owned.route(place, log.poll(place, 3)))
-    await asyncio.sleep(0)
-    store.answers.set()
-    offset = (await taking_over)[place]
-    await waiting
-    assert owned.progress()[place] == offset, "what lies between would be lost"
