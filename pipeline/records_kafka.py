@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
 from pipeline.replay_source import LogUnreadable
@@ -29,38 +30,52 @@ async def read_topics(kafka_options: Mapping[str, Any], topics: Sequence[str]) -
         LogUnreadable: No broker, or no such topic.
     """
     found: list[TopicRecord] = []
-    consumer = AIOKafkaConsumer(
-        **kafka_options, enable_auto_commit=False, auto_offset_reset="earliest"
-    )
     try:
-        await consumer.start()
-        known = await consumer.topics()
-        missing = [topic for topic in topics if topic not in known]
+        known = await _partitions(kafka_options)
+        missing = [topic for topic in topics if not known.get(topic)]
         if missing:
             raise LogUnreadable(f"kafka: no topic {', '.join(missing)}")
         for topic in topics:
-            found += await _read_one(consumer, topic)
+            places = [TopicPartition(topic, partition) for partition in known[topic]]
+            consumer = AIOKafkaConsumer(**kafka_options, enable_auto_commit=False)
+            consumer.assign(places)
+            await consumer.start()
+            try:
+                found += await _read_one(consumer, places)
+            finally:
+                await consumer.stop()
     except KafkaError as error:
         raise LogUnreadable(f"kafka: {type(error).__name__}: {error}") from error
-    finally:
-        await consumer.stop()
     return found
 
 
-async def _read_one(consumer: AIOKafkaConsumer, topic: str) -> list[TopicRecord]:
-    partitions = consumer.partitions_for_topic(topic) or set()
-    places = [TopicPartition(topic, partition) for partition in sorted(partitions)]
+async def _partitions(kafka_options: Mapping[str, Any]) -> dict[str, list[int]]:
+    """Return every topic's partitions; a consumer knows only those of topics that it follows."""
+    admin = AIOKafkaAdminClient(**kafka_options)
+    await admin.start()
+    try:
+        described = await admin.describe_topics()  # all: naming an absent one might create it
+    finally:
+        await admin.close()
+    return {
+        topic["topic"]: sorted(partition["partition"] for partition in topic["partitions"])
+        for topic in described
+    }
+
+
+async def _read_one(
+    consumer: AIOKafkaConsumer, places: Sequence[TopicPartition]
+) -> list[TopicRecord]:
     begins, ends = await consumer.beginning_offsets(places), await consumer.end_offsets(places)
     unread = {place for place in places if begins[place] < ends[place]}
-    consumer.assign(sorted(unread))
-    for place in unread:
+    for place in places:
         consumer.seek(place, begins[place])
     found: list[TopicRecord] = []
     while unread:
         batches = await consumer.getmany(timeout_ms=POLL_TIMEOUT_MS, max_records=FETCH_RECORDS)
         for place, batch in batches.items():
             found += [
-                TopicRecord(topic, place.partition, r.offset, r.timestamp, r.value)
+                TopicRecord(place.topic, place.partition, r.offset, r.timestamp, r.value)
                 for r in batch
                 if r.value and r.offset < ends[place]
             ]

@@ -83,8 +83,12 @@ class LivingStore:
         return reads
 
     async def _find(self) -> RedisFeatureStore | None:
-        pointer = await self._of(1).read_pointer()
-        return None if pointer is None else self._of(pointer.partitions)
+        """Return the store of our spec, None where no spec was ever kept."""
+        pointer = await (any_store := self._of(1)).read_pointer()
+        if pointer is not None:
+            return self._of(pointer.partitions)
+        await any_store.check_readable()  # refuses where others' features are, and not ours
+        return None
 
     def _of(self, partitions: int) -> RedisFeatureStore:
         return RedisFeatureStore(

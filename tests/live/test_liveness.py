@@ -50,7 +50,9 @@ async def test_a_live_worker_tells_what_it_does(stage: Stage) -> None:
 
         def caught_up() -> bool:
             page = page_of(stage)
-            return page["riskbeat_lag_records route"] == page["riskbeat_lag_records aggregate"] == 0
+            return all(
+                page.get(f"riskbeat_lag_records {step}") == 0 for step in ("route", "aggregate")
+            )
 
         await asyncio.to_thread(wait_until, caught_up, "lag is told as none", SETTLED_S)
         page = page_of(stage)

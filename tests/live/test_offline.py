@@ -44,7 +44,7 @@ def test_what_was_scored_is_made_again_from_the_topics(stack: Deployment, tmp_pa
     done = riskbeat(stack, "skew", "--save", copy, "--out", out)
     assert done.returncode == 0, done.stdout + done.stderr
     online = json.loads(out.read_text())
-    assert online["compared"] == PAYMENTS
+    assert online["compared"] == PAYMENTS, online["left_out"]
     assert online["defective"] == 0
     again = ["--decisions", copy / "decisions.parquet", "--log", copy / "log.parquet"]
     assert riskbeat(stack, "skew", *again, "--out", out).returncode == 0
