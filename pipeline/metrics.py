@@ -119,6 +119,18 @@ class FeaturizeMetrics:
             buckets=STEP_BUCKETS_S,
             registry=r,
         )
+        self.freshness = BulkHistogram(
+            "riskbeat_event_freshness_seconds",
+            "Time from an event's append to the log until it can be read in the feature store.",
+            FRESHNESS_BUCKETS_S,
+            r,
+        )
+        self._make_cache()
+        self._begin_at_zero()
+
+    def _make_cache(self) -> None:
+        """Make the metrics of the worker's memory of states."""
+        r = self.registry
         self.cache_lookups = Counter(
             "riskbeat_cache_lookups",
             "States looked for in the worker's memory; a miss is read from the feature store.",
@@ -136,13 +148,9 @@ class FeaturizeMetrics:
         self.cache_bytes = Gauge(
             "riskbeat_cache_bytes", "Bytes of the states in the worker's memory.", registry=r
         )
-        self.freshness = BulkHistogram(
-            "riskbeat_event_freshness_seconds",
-            "Time from an event's append to the log until it can be read in the feature store.",
-            FRESHNESS_BUCKETS_S,
-            r,
-        )
 
+    def _begin_at_zero(self) -> None:
+        """Show every outcome before it first happens: zero is a fact."""
         for counter, outcomes in (
             (self.events, ("accepted", "rejected")),
             (self.label_updates, ("accepted", "rejected")),
@@ -151,7 +159,7 @@ class FeaturizeMetrics:
             (self.store_errors, ("connection", "timeout", "refused")),
             (self.cache_lookups, ("hit", "miss")),
         ):
-            for outcome in outcomes:  # zero is a fact, and no graph begins with its first fault
+            for outcome in outcomes:
                 counter.labels(outcome)
 
     def count_cache(self, caches: Sequence[HotStates]) -> None:
