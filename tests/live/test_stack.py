@@ -110,6 +110,8 @@ def test_the_end_of_the_owner_ends_all(
     wait_until(lambda: not Path(told["folder"]).exists(), "the folder is gone", 30)
     wait_until(lambda: not any(map(alive, told["pids"])), "the processes are gone", 30)
     ports = [port_of(told["kafka"]), port_of(told["redis"])]
+    # A killed process is a zombie before its last thread has let go of its sockets.
+    wait_until(lambda: not any(map(listens, ports)), "the ports are free", 30)
     assert_nothing_left(Path(told["folder"]), told["pids"], ports)
 
 
