@@ -151,7 +151,7 @@ class FeaturizeWorker:
         log.debug("updates.followed", fetch=fetch)
 
     async def _route_all(self, batch: Batch) -> None:
-        await asyncio.gather(*(self._owned.route(place, records) for place, records in batch))
+        await self._owned.route_many(batch)
 
     # -- the port `Log`
 
