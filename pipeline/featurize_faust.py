@@ -128,6 +128,8 @@ class FeaturizeWorker:
     async def _work(self, step: str, do: Callable[[Batch], Awaitable[None]]) -> None:
         """Take all that waits for a step, again and again; stop the process if one fails."""
         while self._failure is None:
+            if step == ROUTE:  # a batch ahead is enough: what comes meanwhile joins the next one
+                await self._mail[AGGREGATE].emptied()
             batch = await self._mail[step].take()
             try:
                 with self._metrics.steps.labels(step).time():

@@ -40,6 +40,12 @@ class Mailbox:
             await self._changed.wait_for(lambda: self._records > 0)
             return self._empty()
 
+    async def emptied(self) -> None:
+        """Return when nothing waits."""
+        if self._records:
+            async with self._changed:
+                await self._changed.wait_for(lambda: self._records == 0)
+
     async def clear(self) -> None:
         """Forget what waits: its partitions are read again from where the store says."""
         async with self._changed:

@@ -26,7 +26,10 @@ KAFKA_IMAGE = "apache/kafka:4.1.0"
 EMBEDDED_BROKER = "the embedded broker (noida-db)"
 REDIS_IMAGE = "redis:7"
 KAFKA_CONFIG = Path(__file__).parents[2] / "deploy" / "kafka"
-REDIS_FLAGS = ("--save", "", "--appendonly", "yes", "--maxmemory-policy", "noeviction")
+REDIS_FLAGS = (
+    *("--save", "", "--appendonly", "yes", "--maxmemory-policy", "noeviction"),
+    *("--auto-aof-rewrite-min-size", "1gb"),  # a small store would fork every 3 s under load
+)
 
 if "TESTCONTAINERS_RYUK_DISABLED" not in os.environ:  # its image is one more to pull; we clean up
     testcontainers_config.ryuk_disabled = True
