@@ -23,6 +23,11 @@ class Mailbox:
         self._records = 0
         self._changed = asyncio.Condition()
 
+    @property
+    def records(self) -> int:
+        """Count of records that wait."""
+        return self._records
+
     async def put(self, batch: Batch, wanted: Callable[[], bool] = lambda: True) -> None:
         """Add a batch, if it is wanted when there is room for it; returns then."""
         async with self._changed:
@@ -39,12 +44,6 @@ class Mailbox:
         async with self._changed:
             await self._changed.wait_for(lambda: self._records > 0)
             return self._empty()
-
-    async def emptied(self) -> None:
-        """Return when nothing waits."""
-        if self._records:
-            async with self._changed:
-                await self._changed.wait_for(lambda: self._records == 0)
 
     async def clear(self) -> None:
         """Forget what waits: its partitions are read again from where the store says."""

@@ -48,6 +48,7 @@ class OwnedPartitions:
         store_wait_s: float,
         now_ms: Callable[[], int],
         hand_over: HandOver | None = None,
+        committing: Callable[[], None] = lambda: None,
     ) -> None:
         """Hold the ports; nothing is owned yet.
 
@@ -63,6 +64,7 @@ class OwnedPartitions:
             now_ms: UTC clock.
             hand_over: Takes what this process routed for partitions that it owns itself, to be
                 given to `aggregate` before the log does; without it everything comes by the log.
+            committing: Told when commits leave: `aggregate` then waits for the store's answer.
         """
         self._spec = spec
         self._store = store
@@ -74,6 +76,7 @@ class OwnedPartitions:
         self._store_wait_s = store_wait_s
         self._now_ms = now_ms
         self._hand_over = hand_over
+        self._committing = committing
         self._routers: dict[Place, Router] = {}
         self._aggregators: dict[int, Aggregator] = {}
         self._locks = PlaceLocks()
@@ -83,14 +86,9 @@ class OwnedPartitions:
     def feeds_itself(self) -> bool:
         """Return whether every update is handed over, so that none need be fetched."""
         alone = len(self._routers) == sum(self._layout.source_partitions.values())
-        return (
-            alone
-            and len(self._aggregators) == self._layout.updates_partitions
-            and all(
-                self._shortcut.complete(p, aggregator.next_offset)
-                for p, aggregator in self._aggregators.items()
-            )
-        )
+        whole = len(self._aggregators) == self._layout.updates_partitions
+        complete = (self._shortcut.complete(p, a.next_offset) for p, a in self._aggregators.items())
+        return alone and whole and all(complete)
 
     def must_reach(self, ends: Mapping[Place, int]) -> None:
         """Fetch what the updates topic holds up to these offsets, unless it was handed over."""
@@ -136,13 +134,8 @@ class OwnedPartitions:
         self._aggregators = {
             p: a for p, a in self._aggregators.items() if Place(self._layout.updates, p) in kept
         }
-        offsets = dict(
-            zip(
-                places,
-                await asyncio.gather(*(self._take_over(q, *bounds[q]) for q in places)),
-                strict=True,
-            )
-        )
+        found = await asyncio.gather(*(self._take_over(q, *bounds[q]) for q in places))
+        offsets = dict(zip(places, found, strict=True))
         self._metrics.partitions.labels("route").set(len(self._routers))
         self._metrics.partitions.labels("aggregate").set(len(self._aggregators))
         return offsets
@@ -176,14 +169,10 @@ class OwnedPartitions:
         self._routers[place] = self._make.router(source, place.partition, position)
         return position
 
-    async def route(self, place: Place, batch: Batch) -> None:
-        """Route one source partition's batch, as `route_many`."""
-        await self.route_many([(place, batch)])
+    async def route(self, batches: Sequence[tuple[Place, Batch]]) -> None:
+        """Route batches of source partitions, in one send: a producer makes one request at a time.
 
-    async def route_many(self, batches: Sequence[tuple[Place, Batch]]) -> None:
-        """Route batches of source partitions; returns when every record is acknowledged.
-
-        All go in one send: one request to the broker at a time is all that a producer makes.
+        Returns when every record is acknowledged.
 
         Raises:
             Whatever the sender raises: the process must stop.
@@ -233,7 +222,7 @@ class OwnedPartitions:
 
     async def _send(self, records: Sequence[RoutedRecord]) -> None:
         """Send updates, and hand over those that are for us as soon as the log has them."""
-        plain = [(record.partition, record.data) for record in records]
+        plain = ((record.partition, record.data) for record in records)
         offsets = await self._sender.send_all(self._layout.updates, plain)
         if self._hand_over is None:
             return
@@ -268,8 +257,9 @@ class OwnedPartitions:
                 owned = [(q, a) for q, a in known if a is not None and a.next_offset >= 0]
                 if not owned:
                     return
+                batches_of = [(a, todo[q]) for q, a in owned]
                 outcomes = await apply_together(
-                    self._spec, self._store, [(a, todo[q]) for q, a in owned]
+                    self._spec, self._store, batches_of, self._committing
                 )
                 done = [outcome for outcome in outcomes if isinstance(outcome, Applied)]
                 self._metrics.count(done, self._now_ms())
