@@ -47,13 +47,21 @@ class Lane:
         """Return a connection that nobody uses, and that the server has not closed meanwhile."""
         while self._idle:
             connection = self._idle.pop()
-            reader = connection._reader
-            if connection.is_connected and reader is not None and not reader.at_eof():
+            if not _closed(connection):
                 return connection
             await connection.disconnect(nowait=True)
             await self._pool.release(connection)
         taken: AbstractConnection = await self._pool.get_connection()  # type: ignore[no-untyped-call]
         return taken
+
+    def idle_closed(self) -> bool:
+        """Return whether the server has closed every connection that is with us."""
+        return all(_closed(connection) for connection in self._idle)
+
+
+def _closed(connection: AbstractConnection) -> bool:
+    reader = connection._reader
+    return not connection.is_connected or reader is None or reader.at_eof()
 
 
 async def _answer(connection: AbstractConnection) -> Any:

@@ -91,7 +91,6 @@ class FeaturizeWorker:
             store_wait_s=config.store_wait_s,
             now_ms=_now_ms,
             hand_over=self._mail[AGGREGATE].put,
-            committing=self._pace.applying_waits,
         )
         self._following: tuple[int, bool] | None = None
         self._pointer = pointer
@@ -198,9 +197,8 @@ class FeaturizeWorker:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stopping.set)
         if self._config.metrics_port is not None:
-            address = self._config.metrics_address
-            port = self._metrics.serve(self._config.metrics_port, address)
-            log.info("metrics.served", address=address, port=port)
+            port = self._metrics.serve(self._config.metrics_port, self._config.metrics_address)
+            log.info("metrics.served", address=self._config.metrics_address, port=port)
         await self._producer.start()
         chores = [asyncio.create_task(chore) for chore in self._chores()]
         try:
@@ -279,11 +277,8 @@ class FeaturizeWorker:
     async def _finish_if_caught_up(self) -> None:
         if self._when_caught_up is None or not self._owned.progress():
             return
-        sources = [
-            Place(topic, partition)
-            for topic, source in self._layout.sources.items()
-            for partition in range(self._layout.source_partitions[source])
-        ]
+        counts = self._layout.source_partitions
+        sources = [Place(t, p) for t, s in self._layout.sources.items() for p in range(counts[s])]
         ends = {place: end for place, (_, end) in (await self.bounds(sources)).items()}
         if self._owned.covers(ends):
             await self._when_caught_up()

@@ -48,7 +48,6 @@ class OwnedPartitions:
         store_wait_s: float,
         now_ms: Callable[[], int],
         hand_over: HandOver | None = None,
-        committing: Callable[[], None] = lambda: None,
     ) -> None:
         """Hold the ports; nothing is owned yet.
 
@@ -64,7 +63,6 @@ class OwnedPartitions:
             now_ms: UTC clock.
             hand_over: Takes what this process routed for partitions that it owns itself, to be
                 given to `aggregate` before the log does; without it everything comes by the log.
-            committing: Told when commits leave: `aggregate` then waits for the store's answer.
         """
         self._spec = spec
         self._store = store
@@ -76,7 +74,6 @@ class OwnedPartitions:
         self._store_wait_s = store_wait_s
         self._now_ms = now_ms
         self._hand_over = hand_over
-        self._committing = committing
         self._routers: dict[Place, Router] = {}
         self._aggregators: dict[int, Aggregator] = {}
         self._locks = PlaceLocks()
@@ -257,9 +254,8 @@ class OwnedPartitions:
                 owned = [(q, a) for q, a in known if a is not None and a.next_offset >= 0]
                 if not owned:
                     return
-                batches_of = [(a, todo[q]) for q, a in owned]
                 outcomes = await apply_together(
-                    self._spec, self._store, batches_of, self._committing
+                    self._spec, self._store, [(a, todo[q]) for q, a in owned]
                 )
                 done = [outcome for outcome in outcomes if isinstance(outcome, Applied)]
                 self._metrics.count(done, self._now_ms())

@@ -1,8 +1,8 @@
 """Whose turn it is: two steps of one loop alternate while little waits, and overlap under load.
 
 Both are mostly work of one core. What runs side by side then only waits for the other, and an event
-that waits in both pays twice; so a batch is routed when the one before it is on its way to the
-store. Where much waits, routing it while the other step loads is worth the delay, too.
+that waits in both pays twice; so a batch is routed when the one before it is applied. Where much
+waits, routing it while the other step waits for the store is worth the delay.
 """
 
 import asyncio
@@ -26,11 +26,6 @@ class Pace:
     def applying_begins(self) -> None:
         """Say that `aggregate` has taken what waited for it."""
         self._busy = True
-        self._changed.set()
-
-    def applying_waits(self) -> None:
-        """Say that only the store's answer is awaited: the core is free."""
-        self._busy = False
         self._changed.set()
 
     def applying_ends(self) -> None:

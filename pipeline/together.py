@@ -4,7 +4,7 @@ Small batches are mostly overhead: a partition each for itself would cost five t
 partition's commit is still its own, atomic and fenced; one may fail while the others stand.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -43,12 +43,9 @@ class _Work:
 
 
 async def apply_together(
-    spec: Spec,
-    store: FeatureWriter,
-    batches: Sequence[tuple[Aggregator, Sequence[LogRecord]]],
-    committing: Callable[[], None] = lambda: None,
+    spec: Spec, store: FeatureWriter, batches: Sequence[tuple[Aggregator, Sequence[LogRecord]]]
 ) -> list[Outcome]:
-    """Apply and commit batches of different partitions; `committing` is told when commits leave.
+    """Apply and commit batches of different partitions.
 
     Returns:
         For each batch what it did, or the exception that stopped it: those of `Aggregator.cut`
@@ -60,13 +57,11 @@ async def apply_together(
         works.append(_Work(aggregator, aggregator.cut(batch, applied), applied))
     running = works
     while running := [work for work in running if work.advance()]:
-        running = await _commit(spec, store, running, committing)
+        running = await _commit(spec, store, running)
     return [work.failure or work.applied for work in works]
 
 
-async def _commit(
-    spec: Spec, store: FeatureWriter, works: list[_Work], committing: Callable[[], None]
-) -> list[_Work]:
+async def _commit(spec: Spec, store: FeatureWriter, works: list[_Work]) -> list[_Work]:
     """Make and write one chunk of each; return those that stand."""
     try:
         states = await _make(spec, store, works)
@@ -74,7 +69,6 @@ async def _commit(
             work.aggregator.commit_of(work.chunk, made)
             for work, made in zip(works, states, strict=True)
         ]
-        committing()
         answers = await store.commit_many(commits)
     except StoreUnavailable as error:
         for work in works:
