@@ -141,8 +141,8 @@ def measure_freshness(servers: Servers, folder: Path, quick: bool, rate: float) 
             live = live_rate(free, folder, rate, LIVE_SECONDS)
         note = (
             f"{rate:.0f}/s were sent for {WARM_S + LIVE_SECONDS:g} s (what a worker takes from a "
-            "log that waits, doubled while that is kept up), with producer, broker, store and reader on the same cores; the first "
-            f"{WARM_S:g} s left out; {free.cores.words()}"
+            "log that waits, doubled while that is kept up), with producer, broker, store and "
+            f"reader on the same cores; the first {WARM_S:g} s left out; {free.cores.words()}"
         )
         return [
             Row("freshness: live saturated rate", live, "events/s", note=note),
