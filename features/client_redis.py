@@ -5,7 +5,8 @@ turns whatever the library raises into `StoreUnavailable`.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Iterable, Sequence
+from functools import lru_cache
 from hashlib import sha1
 from typing import Any, TypeVar, cast
 
@@ -16,12 +17,14 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import NoScriptError, RedisError, ResponseError
 
+from features.lane_redis import Lane
 from features.store import StoreUnavailable
 
 REDIS_TIMEOUT_S = 5.0
 REDIS_MAX_CONNECTIONS = 64
 LOAD_MAX_KEYS = 2_000
 SCAN_COUNT = 1_000
+UNSENT_MAX_BYTES = 64 * 1024  # of one connection, before a writer waits
 
 T = TypeVar("T")
 Client = Redis | RedisCluster
@@ -69,10 +72,33 @@ class _Packing(AbstractConnection):
             args = (*args[0].split(), *args[1:])
         return [hiredis.pack_command(args)]
 
+    async def send_packed_command(
+        self, command: bytes | str | Iterable[bytes], check_health: bool = True
+    ) -> None:
+        """Write; wait only where much is unsent: the library starts a task for every write."""
+        writer = self._writer
+        if writer is None or self.health_check_interval or isinstance(command, str):
+            await super().send_packed_command(command, check_health)
+            return
+        writer.write(command if isinstance(command, bytes) else b"".join(command))
+        if writer.transport.get_write_buffer_size() > UNSENT_MAX_BYTES:
+            await super().send_packed_command([], check_health=False)
+
 
 def _packing(kind: type[AbstractConnection]) -> type[AbstractConnection]:
     """Return the kind of connection (TCP, TLS, socket file) that packs with hiredis."""
     return type(f"Packing{kind.__name__}", (_Packing, kind), {})
+
+
+@lru_cache(maxsize=64)
+def _digest(script: str) -> str:
+    return sha1(script.encode(), usedforsecurity=False).hexdigest()
+
+
+def _asks_once(client: Redis) -> bool:
+    """Return whether a command is sent once and never again, as writers must."""
+    retry = client.connection_pool.connection_kwargs.get("retry")
+    return isinstance(retry, Retry) and retry.get_retries() == 0
 
 
 class RedisLink:
@@ -85,6 +111,7 @@ class RedisLink:
         """Hold a client from `connect_redis`."""
         self.client = client
         self.cluster = isinstance(client, RedisCluster)
+        self._lane = Lane(client) if isinstance(client, Redis) and _asks_once(client) else None
 
     async def ask(self, command: Awaitable[T]) -> T:
         """Await one command of the client."""
@@ -98,13 +125,25 @@ class RedisLink:
             kind = "timeout" if "imeout" in type(error).__name__ else "connection"
             raise StoreUnavailable(kind, str(error) or type(error).__name__) from error
 
+    async def _command(self, *args: Any) -> Any:
+        """Send one command that names its keys."""
+        if self._lane is None:
+            return await self.ask(self.client.execute_command(*args))
+        return await self.ask(self._one(self._lane, args))
+
+    async def _one(self, lane: Lane, args: tuple[Any, ...]) -> Any:
+        (answer,) = await lane.exchange(hiredis.pack_command(args), 1)
+        if isinstance(answer, ResponseError):
+            raise answer
+        return answer
+
     async def get(self, key: bytes) -> bytes | None:
         """Return the string at a key."""
-        return cast(bytes | None, await self.ask(self.client.execute_command("GET", key)))
+        return cast(bytes | None, await self._command("GET", key))
 
     async def set(self, key: bytes, value: bytes, *options: str) -> None:
         """Set the string at a key; `options` as in `SET key value NX`."""
-        await self.ask(self.client.execute_command("SET", key, value, *options))
+        await self._command("SET", key, value, *options)
 
     async def get_many(self, names: Sequence[bytes]) -> list[bytes]:
         """Return the strings at keys of one hash tag, `b""` for absent ones, by slices."""
@@ -113,21 +152,16 @@ class RedisLink:
 
     async def get_together(self, names: Sequence[bytes]) -> list[bytes]:
         """Return the strings at keys, `b""` for absent ones, all as of one moment."""
-        found = await self.ask(self.client.execute_command("MGET", *names))
+        found = await self._command("MGET", *names)
         return [data or b"" for data in cast(list[bytes | None], found)]
 
     async def run(self, script: str, keys: Sequence[bytes], args: Sequence[bytes]) -> list[bytes]:
         """Run a Lua script by its digest, and by its text where the server does not know it."""
-        digest = sha1(script.encode(), usedforsecurity=False).hexdigest()
         count = len(keys)
         try:
-            answer = await self.ask(
-                self.client.execute_command("EVALSHA", digest, count, *keys, *args)
-            )
+            answer = await self._command("EVALSHA", _digest(script), count, *keys, *args)
         except NoScriptError:
-            answer = await self.ask(
-                self.client.execute_command("EVAL", script, count, *keys, *args)
-            )
+            answer = await self._command("EVAL", script, count, *keys, *args)
         return cast(list[bytes], answer)
 
     async def run_many(
@@ -140,11 +174,18 @@ class RedisLink:
         """
         if self.cluster or len(calls) == 1:
             return list(await asyncio.gather(*(self._try(script, *call) for call in calls)))
-        digest = sha1(script.encode(), usedforsecurity=False).hexdigest()
-        pipeline = self.client.pipeline(transaction=False)
-        for keys, args in calls:
-            pipeline.execute_command("EVALSHA", digest, len(keys), *keys, *args)
-        answers = await self.ask(pipeline.execute(raise_on_error=False))
+        digest = _digest(script)
+        commands: list[tuple[Any, ...]] = [
+            ("EVALSHA", digest, len(keys), *keys, *args) for keys, args in calls
+        ]
+        if self._lane is not None:
+            packed = b"".join(map(hiredis.pack_command, commands))
+            answers = await self.ask(self._lane.exchange(packed, len(commands)))
+        else:
+            pipeline = self.client.pipeline(transaction=False)
+            for command in commands:
+                pipeline.execute_command(*command)
+            answers = await self.ask(pipeline.execute(raise_on_error=False))
         return [
             await self._try(script, *call)
             if isinstance(answer, NoScriptError)  # refused before anything was written

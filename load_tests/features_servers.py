@@ -6,10 +6,12 @@ measured has the last one for itself.
 
 import asyncio
 import os
+import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import psutil
@@ -175,9 +177,10 @@ def serving(folder: Path) -> Iterator[Servers]:
     given = {name: os.environ[name] for name in (KAFKA, REDIS) if os.environ.get(name)}
     started: list[Server] = []
     try:
+        proxied = sys.platform != "linux"  # elsewhere containers are in a machine of their own
         for name, ways in (
-            (KAFKA, (kafka_in_docker, kafka_embedded)),
-            (REDIS, (redis_in_docker, redis_embedded)),
+            (KAFKA, (partial(kafka_in_docker, proxied=proxied), kafka_embedded)),
+            (REDIS, (partial(redis_in_docker, proxied=proxied), redis_embedded)),
         ):
             started.append(_given(given, name) or _first(ways, folder / name.lower()))
             _pin(started[-1], cores.rest)

@@ -71,6 +71,7 @@ class Aggregator:
         self._hot.clear()
         self._seen: dict[int, SeenIdentities] = {}
         self._buckets: set[DedupBucket] = set()  # those that the store holds
+        self._floors: dict[int, int] = {}  # by source partition, as of the last commit
         self._marks = Watermarks()
         self._next_offset = UNKNOWN_OFFSET
 
@@ -232,6 +233,7 @@ class Aggregator:
             s: horizon_floor(seen.clock_ms, self._spec.dedup_horizon_ms)
             for s, seen in self._seen.items()
         }
+        moved, self._floors = floors != self._floors, floors  # only then any bucket fell behind
         return Commit(
             partition=self._partition,
             expected_offset=self._next_offset,
@@ -244,8 +246,11 @@ class Aggregator:
                 for bucket, parts in chunk.dedup_add.items()
                 if bucket.bucket >= floors[bucket.source_partition]
             },
-            dedup_drop=[b for b in self._buckets if b.bucket < floors[b.source_partition]],
+            dedup_drop=self._fallen(floors) if moved else (),
         )
+
+    def _fallen(self, floors: Mapping[int, int]) -> list[DedupBucket]:
+        return [b for b in self._buckets if b.bucket < floors[b.source_partition]]
 
     def settle(self, commit: Commit) -> None:
         """Remember what was committed."""

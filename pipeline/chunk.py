@@ -66,11 +66,12 @@ def by_bucket(
     """Yield each dedup bucket with its identities, packed, in log order."""
     if not identities.size:
         return
-    buckets = time_ms // DEDUP_BUCKET_MS
-    data = identities.astype("<u8")
-    if (buckets == buckets[0]).all():
-        yield int(buckets[0]), data.tobytes()
+    data = identities.astype("<u8", copy=False)
+    first = int(time_ms[0]) // DEDUP_BUCKET_MS
+    if int(time_ms.min()) // DEDUP_BUCKET_MS == first == int(time_ms.max()) // DEDUP_BUCKET_MS:
+        yield first, data.tobytes()
         return
+    buckets = time_ms // DEDUP_BUCKET_MS
     order = np.argsort(buckets, kind="stable")
     buckets = buckets[order]
     packed = data[order].tobytes()

@@ -12,6 +12,7 @@ import math
 import signal
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from functools import partial
 from typing import Any, cast
 
 import structlog
@@ -24,6 +25,7 @@ from pipeline.featurize_config import FeaturizeConfig
 from pipeline.mailbox import Batch, Mailbox
 from pipeline.metrics import FeaturizeMetrics
 from pipeline.owned import OwnedPartitions
+from pipeline.pace import Pace
 from pipeline.producer_kafka import LogProducer
 from pipeline.watch import LoopGuard, Watch, WorkerStalled
 
@@ -72,9 +74,12 @@ class FeaturizeWorker:
             f"{topics.prefix}featurize.e{pointer.epoch}",
             self._layout,
             assign=self.assign,
-            route=self._route,
-            aggregate=self._aggregate,
+            route=partial(self._post, ROUTE),
+            aggregate=partial(self._post, AGGREGATE),
         )
+        waiting_max = config.limits.route_max_records
+        self._mail = {ROUTE: Mailbox(waiting_max), AGGREGATE: Mailbox(waiting_max)}
+        self._pace = Pace(self._mail[ROUTE], self._mail[AGGREGATE])
         self._owned = OwnedPartitions(
             spec=config.spec,
             store=config.store,
@@ -85,10 +90,8 @@ class FeaturizeWorker:
             metrics=self._metrics,
             store_wait_s=config.store_wait_s,
             now_ms=_now_ms,
-            hand_over=self._hand_over,
+            hand_over=self._mail[AGGREGATE].put,
         )
-        waiting_max = config.limits.route_max_records
-        self._mail = {ROUTE: Mailbox(waiting_max), AGGREGATE: Mailbox(waiting_max)}
         self._following: tuple[int, bool] | None = None
         self._pointer = pointer
         self._when_caught_up = when_caught_up
@@ -107,12 +110,6 @@ class FeaturizeWorker:
             self.fail(error)
             return {}
 
-    async def _route(self, fetched: Fetched) -> None:
-        await self._post(ROUTE, fetched)
-
-    async def _aggregate(self, fetched: Fetched) -> None:
-        await self._post(AGGREGATE, fetched)
-
     async def _post(self, step: str, fetched: Fetched) -> None:
         """Hand a batch to its step, unless it belongs to an earlier reading of the log."""
         batch = fetched.batch
@@ -121,19 +118,29 @@ class FeaturizeWorker:
         if self._failure is None and batch:
             wanted = fetched.reading
             await self._mail[step].put(batch, lambda: wanted == self._consumer.reading)
+            self._pace.more_to_route()
 
-    async def _hand_over(self, batch: Batch) -> None:
-        await self._mail[AGGREGATE].put(batch)
-
-    async def _work(self, step: str, do: Callable[[Batch], Awaitable[None]]) -> None:
-        """Take all that waits for a step, again and again; stop the process if one fails."""
+    async def _work_at_routing(self) -> None:
+        """Route all that waits, again and again, when it is routing's turn."""
         while self._failure is None:
-            batch = await self._mail[step].take()
-            try:
-                with self._metrics.steps.labels(step).time():
-                    await do(batch)
-            except Exception as error:
-                self.fail(error)
+            await self._pace.turn_to_route()
+            await self._do(ROUTE, await self._mail[ROUTE].take(), self._owned.route)
+
+    async def _work_at_applying(self) -> None:
+        """Apply all that waits, again and again."""
+        while self._failure is None:
+            batch = await self._mail[AGGREGATE].take()
+            self._pace.applying_begins()
+            await self._do(AGGREGATE, batch, self._aggregate_all)
+            self._pace.applying_ends()
+
+    async def _do(self, step: str, batch: Batch, do: Callable[[Batch], Awaitable[None]]) -> None:
+        """Do a step; stop the process if it fails."""
+        try:
+            with self._metrics.steps.labels(step).time():
+                await do(batch)
+        except Exception as error:
+            self.fail(error)
 
     async def _aggregate_all(self, batch: Batch) -> None:
         await self._owned.aggregate(batch)
@@ -149,9 +156,6 @@ class FeaturizeWorker:
         marks = {q: at for q, at in self._owned.progress().items() if q.topic == updates}
         await self._consumer.follow(marks, fetch=fetch)
         log.debug("updates.followed", fetch=fetch)
-
-    async def _route_all(self, batch: Batch) -> None:
-        await asyncio.gather(*(self._owned.route(place, records) for place, records in batch))
 
     # -- the port `Log`
 
@@ -193,9 +197,8 @@ class FeaturizeWorker:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stopping.set)
         if self._config.metrics_port is not None:
-            address = self._config.metrics_address
-            port = self._metrics.serve(self._config.metrics_port, address)
-            log.info("metrics.served", address=address, port=port)
+            port = self._metrics.serve(self._config.metrics_port, self._config.metrics_address)
+            log.info("metrics.served", address=self._config.metrics_address, port=port)
         await self._producer.start()
         chores = [asyncio.create_task(chore) for chore in self._chores()]
         try:
@@ -214,8 +217,8 @@ class FeaturizeWorker:
 
     def _chores(self) -> list[Coroutine[Any, Any, None]]:
         return [
-            self._work(ROUTE, self._route_all),
-            self._work(AGGREGATE, self._aggregate_all),
+            self._work_at_routing(),
+            self._work_at_applying(),
             self._repeat(BEAT_S, self._beat),
             self._repeat(BEAT_S, self._turn),
             self._repeat(LAG_COMMIT_S, self._commit_for_tools),
@@ -274,11 +277,8 @@ class FeaturizeWorker:
     async def _finish_if_caught_up(self) -> None:
         if self._when_caught_up is None or not self._owned.progress():
             return
-        sources = [
-            Place(topic, partition)
-            for topic, source in self._layout.sources.items()
-            for partition in range(self._layout.source_partitions[source])
-        ]
+        counts = self._layout.source_partitions
+        sources = [Place(t, p) for t, s in self._layout.sources.items() for p in range(counts[s])]
         ends = {place: end for place, (_, end) in (await self.bounds(sources)).items()}
         if self._owned.covers(ends):
             await self._when_caught_up()

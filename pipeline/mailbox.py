@@ -23,6 +23,11 @@ class Mailbox:
         self._records = 0
         self._changed = asyncio.Condition()
 
+    @property
+    def records(self) -> int:
+        """Count of records that wait."""
+        return self._records
+
     async def put(self, batch: Batch, wanted: Callable[[], bool] = lambda: True) -> None:
         """Add a batch, if it is wanted when there is room for it; returns then."""
         async with self._changed:

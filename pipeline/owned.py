@@ -6,7 +6,6 @@ dropped at any time; the store knows where to go on.
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from contextlib import AsyncExitStack
 from typing import TypeVar
 
 import structlog
@@ -17,10 +16,11 @@ from pipeline.aggregate import Aggregator
 from pipeline.chunk import Applied
 from pipeline.dead import dead_letter
 from pipeline.featurize import FeaturizeLimits, Layout, LogRecord, Place, UpdatesGap
+from pipeline.locks import PlaceLocks
 from pipeline.metrics import FeaturizeMetrics
 from pipeline.owned_ports import Batch, HandOver, Log, OffsetOutsideLog, Sender
 from pipeline.patience import patiently
-from pipeline.route import RoutedRecord, Router
+from pipeline.route import Routed, RoutedRecord, Router
 from pipeline.shortcut import Shortcut
 from pipeline.step_maker import StepMaker
 from pipeline.together import Outcome, apply_together
@@ -76,21 +76,16 @@ class OwnedPartitions:
         self._hand_over = hand_over
         self._routers: dict[Place, Router] = {}
         self._aggregators: dict[int, Aggregator] = {}
-        self._locks: dict[Place, asyncio.Lock] = {}
+        self._locks = PlaceLocks()
         self._positions: dict[tuple[Source, int], int] = {}
         self._shortcut = Shortcut()
 
     def feeds_itself(self) -> bool:
         """Return whether every update is handed over, so that none need be fetched."""
         alone = len(self._routers) == sum(self._layout.source_partitions.values())
-        return (
-            alone
-            and len(self._aggregators) == self._layout.updates_partitions
-            and all(
-                self._shortcut.complete(p, aggregator.next_offset)
-                for p, aggregator in self._aggregators.items()
-            )
-        )
+        whole = len(self._aggregators) == self._layout.updates_partitions
+        complete = (self._shortcut.complete(p, a.next_offset) for p, a in self._aggregators.items())
+        return alone and whole and all(complete)
 
     def must_reach(self, ends: Mapping[Place, int]) -> None:
         """Fetch what the updates topic holds up to these offsets, unless it was handed over."""
@@ -136,19 +131,14 @@ class OwnedPartitions:
         self._aggregators = {
             p: a for p, a in self._aggregators.items() if Place(self._layout.updates, p) in kept
         }
-        offsets = dict(
-            zip(
-                places,
-                await asyncio.gather(*(self._take_over(q, *bounds[q]) for q in places)),
-                strict=True,
-            )
-        )
+        found = await asyncio.gather(*(self._take_over(q, *bounds[q]) for q in places))
+        offsets = dict(zip(places, found, strict=True))
         self._metrics.partitions.labels("route").set(len(self._routers))
         self._metrics.partitions.labels("aggregate").set(len(self._aggregators))
         return offsets
 
     async def _take_over(self, place: Place, begins_at: int, ends_at: int) -> int:
-        async with self._lock(place):
+        async with self._locks.holding([place]):
             if place.topic == self._layout.updates:
                 offset = await self._patiently(lambda: self._open(place.partition, begins_at))
             else:
@@ -176,47 +166,60 @@ class OwnedPartitions:
         self._routers[place] = self._make.router(source, place.partition, position)
         return position
 
-    async def route(self, place: Place, batch: Sequence[LogRecord]) -> None:
-        """Route one source partition's batch; returns when every record is acknowledged.
+    async def route(self, batches: Sequence[tuple[Place, Batch]]) -> None:
+        """Route batches of source partitions, in one send: a producer makes one request at a time.
+
+        Returns when every record is acknowledged.
 
         Raises:
             Whatever the sender raises: the process must stop.
         """
-        source = self._layout.sources[place.topic]
-        router = self._routers.get(place)
-        async with self._lock(place):
-            if router is None or router is not self._routers.get(place) or not batch:
-                return  # taken over anew while the batch waited: it need not follow on the offset
-            routed = router.route(batch, batch[-1].timestamp)
-            records = routed.records + router.beat(batch[-1].timestamp, drained=False)
+        routers = {place: self._routers.get(place) for place, _ in batches}
+        records: list[RoutedRecord] = []
+        letters: list[tuple[int | None, bytes]] = []
+        done: list[tuple[Place, Router, Routed]] = []
+        async with self._locks.holding(routers):
+            for place, batch in batches:
+                router = routers[place]
+                if router is None or router is not self._routers.get(place) or not batch:
+                    continue  # taken over anew while it waited: it need not follow on the offset
+                routed = router.route(batch, batch[-1].timestamp)
+                records += routed.records
+                records += router.beat(batch[-1].timestamp, drained=False)
+                letters += [(None, dead_letter(*place, r, self._now_ms())) for r in routed.rejects]
+                done.append((place, router, routed))
             sends: list[Awaitable[object]] = [self._send(records)]
-            if routed.rejects:
-                letters = [(None, dead_letter(*place, r, self._now_ms())) for r in routed.rejects]
+            if letters:
                 sends.append(self._sender.send_all(self._layout.dead, letters))
             await asyncio.gather(*sends)
-            self._positions[source, place.partition] = router.position
-        self._metrics.count_routed(source, routed.accepted, [r.code for r in routed.rejects])
+            for place, router, _ in done:
+                self._sent(place, router)
+        for place, _, routed in done:
+            source = self._layout.sources[place.topic]
+            self._metrics.count_routed(source, routed.accepted, [r.code for r in routed.rejects])
 
     async def beat(self) -> None:
         """Tell partitions without rows how far the sources are; call it every few 10 ms."""
         self._metrics.count_cache([each.hot for each in self._aggregators.values()])
-        await asyncio.gather(*(self._beat(place) for place in list(self._routers)))
-
-    async def _beat(self, place: Place) -> None:
-        async with self._lock(place):
-            router = self._routers.get(place)
-            if router is None:
-                return
-            drained_ms = self._log.drained_until_ms(place, router.read_offset)
-            beats = router.beat(drained_ms or 0, drained=drained_ms is not None)
+        places = list(self._routers)
+        async with self._locks.holding(places):
+            owned = [(q, self._routers[q]) for q in places if q in self._routers]
+            beats: list[RoutedRecord] = []
+            for place, router in owned:
+                drained_ms = self._log.drained_until_ms(place, router.read_offset)
+                beats += router.beat(drained_ms or 0, drained=drained_ms is not None)
             if beats:
                 await self._send(beats)
-                source = self._layout.sources[place.topic]
-                self._positions[source, place.partition] = router.position
+                for place, router in owned:
+                    self._sent(place, router)
+
+    def _sent(self, place: Place, router: Router) -> None:
+        """Keep a router's position: all it made is acknowledged, and its lock is held."""
+        self._positions[self._layout.sources[place.topic], place.partition] = router.position
 
     async def _send(self, records: Sequence[RoutedRecord]) -> None:
         """Send updates, and hand over those that are for us as soon as the log has them."""
-        plain = [(record.partition, record.data) for record in records]
+        plain = ((record.partition, record.data) for record in records)
         offsets = await self._sender.send_all(self._layout.updates, plain)
         if self._hand_over is None:
             return
@@ -245,9 +248,7 @@ class OwnedPartitions:
             UpdatesHole, UpdatesUnreadable: Entries are lost, or not ours.
         """
         todo = dict(batches)
-        async with AsyncExitStack() as locks:
-            for place in sorted(todo):
-                await locks.enter_async_context(self._lock(place))
+        async with self._locks.holding(todo):
             for _ in range(CONFLICTS_MAX):
                 known = ((q, self._aggregators.get(q.partition)) for q in todo)
                 owned = [(q, a) for q, a in known if a is not None and a.next_offset >= 0]
@@ -295,6 +296,3 @@ class OwnedPartitions:
         return await patiently(
             attempt, self._store_wait_s, self._now_ms, lambda kind: errors.labels(kind).inc()
         )
-
-    def _lock(self, place: Place) -> asyncio.Lock:
-        return self._locks.setdefault(place, asyncio.Lock())

@@ -10,6 +10,7 @@ import re
 from dataclasses import replace
 
 import structlog
+import uvloop
 
 from features.epochs import EpochInfo, Epochs
 from features.store import Pointer
@@ -75,7 +76,8 @@ def run_rebuild(config: FeaturizeConfig) -> int:
         The exit status: 0 when the new epoch lives, 1 otherwise (what lived still does).
     """
     try:
-        return asyncio.run(_rebuild(config))
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            return runner.run(_rebuild(config))
     except Exception as error:
         log.error("rebuild.failed", error=type(error).__name__, detail=str(error), exc_info=error)
         return EXIT_FAILED

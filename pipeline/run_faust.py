@@ -3,6 +3,7 @@
 import asyncio
 
 import structlog
+import uvloop
 
 from features import window
 from pipeline import dedup
@@ -29,7 +30,8 @@ def run_worker(config: FeaturizeConfig) -> int:
         The exit status: 0 after a signal, 1 after a failure (which was logged).
     """
     try:
-        status = asyncio.run(_run(config))
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            status = runner.run(_run(config))
     except Exception as error:
         log.error("worker.failed", error=type(error).__name__, detail=str(error), exc_info=error)
         status = EXIT_FAILED

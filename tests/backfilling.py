@@ -195,7 +195,7 @@ class OnlinePath:
         await self._count_next(Place(topic, 0))
 
     async def _count_next(self, place: Place) -> None:
-        await self.owned.route(place, self.log.poll(place, 1))
+        await self.owned.route([(place, self.log.poll(place, 1))])
         await self.owned.beat()
         for partition in range(UPDATES_PARTITIONS):
             updates = Place(UPDATES, partition)

@@ -159,7 +159,7 @@ async def step(owned: OwnedPartitions, log: MemoryLog, place: Place, most: int) 
     if place.topic == UPDATES:
         await owned.aggregate([(place, batch)])
     else:
-        await owned.route(place, batch)
+        await owned.route([(place, batch)])
 
 
 async def drain(owned: OwnedPartitions, log: MemoryLog, rng: random.Random, most: int) -> None:

@@ -26,7 +26,10 @@ KAFKA_IMAGE = "apache/kafka:4.1.0"
 EMBEDDED_BROKER = "the embedded broker (noida-db)"
 REDIS_IMAGE = "redis:7"
 KAFKA_CONFIG = Path(__file__).parents[2] / "deploy" / "kafka"
-REDIS_FLAGS = ("--save", "", "--appendonly", "yes", "--maxmemory-policy", "noeviction")
+REDIS_FLAGS = (
+    *("--save", "", "--appendonly", "yes", "--maxmemory-policy", "noeviction"),
+    *("--auto-aof-rewrite-min-size", "1gb"),  # a small store would fork every 3 s under load
+)
 
 if "TESTCONTAINERS_RYUK_DISABLED" not in os.environ:  # its image is one more to pull; we clean up
     testcontainers_config.ryuk_disabled = True
@@ -130,15 +133,22 @@ def check_docker() -> None:
         raise Unavailable(f"Docker does not answer: {error}") from error
 
 
-def kafka_in_docker(folder: Path) -> Server:
+def kafka_in_docker(folder: Path, *, proxied: bool = True) -> Server:
+    """Start Apache Kafka; without the proxy of a published port it shares the host's network."""
     check_docker()
-    (port,) = free_ports(1)
-    container = _on_loopback(DockerContainer(KAFKA_IMAGE), 19099, port)
+    port, *inner = free_ports(3)
+    container = _on_loopback(DockerContainer(KAFKA_IMAGE), 19099, port, proxied=proxied)
     container.with_env("KAFKA_HEAP_OPTS", "-Xms128m -Xmx512m")
     container.with_env("CLUSTER_ID", CLUSTER_ID).with_env("HOST_PORT", str(port))
     container.with_command(["bash", "/riskbeat/start"])
     for path in KAFKA_CONFIG.iterdir():
-        container.with_copy_into_container(path.read_bytes(), f"/riskbeat/{path.name}")
+        text = path.read_text()
+        if not proxied and path.name == "server.properties":
+            for usual, ours in zip(("9092", "9093"), inner, strict=True):
+                text = text.replace(f"://:{usual}", f"://{LOOPBACK}:{ours}")
+                text = text.replace(f"localhost:{usual}", f"{LOOPBACK}:{ours}")
+            text = text.replace("HOST://:19099", f"HOST://{LOOPBACK}:{port}")
+        container.with_copy_into_container(text.encode(), f"/riskbeat/{path.name}")
     return Server(f"{LOOPBACK}:{port}", f"{KAFKA_IMAGE} in Docker", ContainerHost(container))
 
 
@@ -148,11 +158,13 @@ def kafka_embedded(folder: Path) -> Server:
     return Server(f"{LOOPBACK}:{port}", EMBEDDED_BROKER, host)
 
 
-def redis_in_docker(folder: Path) -> Server:
+def redis_in_docker(folder: Path, *, proxied: bool = True) -> Server:
+    """Start Redis; without the proxy of a published port it shares the host's network."""
     check_docker()
     (port,) = free_ports(1)
-    container = _on_loopback(DockerContainer(REDIS_IMAGE), 6379, port)
-    container.with_command(["redis-server", *REDIS_FLAGS, "--protected-mode", "no"])
+    container = _on_loopback(DockerContainer(REDIS_IMAGE), 6379, port, proxied=proxied)
+    where = ("--protected-mode", "no") if proxied else ("--bind", LOOPBACK, "--port", str(port))
+    container.with_command(["redis-server", *REDIS_FLAGS, *where])
     url = f"redis://{LOOPBACK}:{port}/0"
     return Server(url, f"{REDIS_IMAGE} in Docker", ContainerHost(container))
 
@@ -197,7 +209,11 @@ def wait_until(true: Callable[[], bool], what: str, timeout_s: float = START_TIM
         time.sleep(POLL_S)
 
 
-def _on_loopback(container: DockerContainer, inside: int, outside: int) -> DockerContainer:
+def _on_loopback(
+    container: DockerContainer, inside: int, outside: int, *, proxied: bool
+) -> DockerContainer:
+    if not proxied:
+        return container.with_kwargs(network_mode="host")
     ports: dict[str, Any] = container.ports  # docker-py takes an address, testcontainers' type not
     ports[f"{inside}/tcp"] = (LOOPBACK, outside)
     return container

@@ -201,7 +201,7 @@ async def test_records_of_another_epoch_or_spec_are_refused(
     owned = worker_over(spec, a_store(spec, shelf), log)
     await start(owned, log)
     for s in (0, 1):
-        await owned.route(Place(EVENTS, s), log.poll(Place(EVENTS, s), 1000))
+        await owned.route([(Place(EVENTS, s), log.poll(Place(EVENTS, s), 1000))])
     place = Place(UPDATES, 0)
     record = decode_record(log.records[place][0].value or b"")
     header = msgspec.structs.replace(record.header, **changes)
@@ -215,7 +215,7 @@ async def test_a_racing_worker_costs_a_reopen_and_nothing_else(spec: Spec) -> No
     first = worker_over(spec, a_store(spec, shelf), log)
     await start(first, log)
     for s in (0, 1):
-        await first.route(Place(EVENTS, s), log.poll(Place(EVENTS, s), 1000))
+        await first.route([(Place(EVENTS, s), log.poll(Place(EVENTS, s), 1000))])
     second = worker_over(spec, a_store(spec, shelf), log)
     await start(second, log)
     await drain(second, log, rng, most=20)
@@ -267,6 +267,6 @@ async def test_conflicts_without_end_stop_the_worker(spec: Spec) -> None:
     owned = worker_over(spec, store, log)
     await start(owned, log)
     for s in (0, 1):
-        await owned.route(Place(EVENTS, s), log.poll(Place(EVENTS, s), 1000))
+        await owned.route([(Place(EVENTS, s), log.poll(Place(EVENTS, s), 1000))])
     with pytest.raises(StoreConflict, match="in a row"):
         await owned.aggregate([(Place(UPDATES, 0), log.poll(Place(UPDATES, 0), 10))])

@@ -42,7 +42,7 @@ async def test_a_successor_fetches_what_its_predecessor_left(spec: Spec) -> None
     rng, log, shelf = random.Random(3), a_log(random.Random(3)), MemoryShelf()
     first = worker_over(spec, a_store(spec, shelf), log)
     await start(first, log)
-    await first.route(Place(EVENTS, 0), log.poll(Place(EVENTS, 0), 1000))
+    await first.route([(Place(EVENTS, 0), log.poll(Place(EVENTS, 0), 1000))])
     second = worker_over(spec, a_store(spec, shelf), log)
     await start(second, log)  # what the first sent was handed over to nobody
     assert not second.feeds_itself()
@@ -56,14 +56,14 @@ async def test_a_record_of_somebody_else_makes_it_fetch_again(spec: Spec) -> Non
     owned = worker_over(spec, a_store(spec, shelf), log)
     await start(owned, log)
     place = Place(EVENTS, 0)
-    await owned.route(place, log.poll(place, 20))
+    await owned.route([(place, log.poll(place, 20))])
     while log.handed:
         await owned.aggregate(log.handed.pop(0))
     assert owned.feeds_itself()
     for p in range(UPDATES_PARTITIONS):  # a zombie repeats itself
         updates = log.records[Place(UPDATES, p)]
         log.append(Place(UPDATES, p), updates[0].value or b"")
-    await owned.route(place, log.poll(place, 1000))
+    await owned.route([(place, log.poll(place, 1000))])
     while log.handed:
         await owned.aggregate(log.handed.pop(0))
     assert not owned.feeds_itself()
@@ -76,7 +76,7 @@ async def test_what_the_log_holds_and_nobody_handed_over_is_fetched(spec: Spec) 
     rng, log, shelf = random.Random(5), a_log(random.Random(5)), MemoryShelf()
     owned = worker_over(spec, a_store(spec, shelf), log)
     await start(owned, log)
-    await owned.route(Place(EVENTS, 0), log.poll(Place(EVENTS, 0), 1000))
+    await owned.route([(Place(EVENTS, 0), log.poll(Place(EVENTS, 0), 1000))])
     log.handed.clear()  # lost on the way
     assert owned.feeds_itself()
     owned.must_reach({place: len(log.records[place]) for place in PLACES})
