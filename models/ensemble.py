@@ -12,13 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.calibration import IDENTITY, Line, better_line, sigmoid
-from models.lane import Lane, LaneState, Taught, below, lane_shares
+from models.lane import Lane, LaneState, below, lane_shares
 from models.learner import Context, Factory, Learner, Space, Stamp, StateMismatch
 from models.memory import Memory
 from models.observed import Observed
-from models.plan import LANES, Challenger, Member, Plan, PlanMismatch
+from models.plan import LANES, Challenger, Member, Plan, PlanMismatch, factory_of
 from models.rehearsal import Ring
 from models.scaling import Normaliser
+from models.taught import Taught
 from models.weights import LaneRef, MemberRef, Weights
 
 JUDGED_ROWS = 40_960
@@ -46,13 +47,7 @@ class Ensemble:
     def __init__(
         self, space: Space, plan: Plan, seed: int, factories: Mapping[str, Factory]
     ) -> None:
-        """Make every learner of the plan.
-
-        Args:
-            space: Vectors.
-            plan: Who learns.
-            seed: Of every draw.
-            factories: Entry point name → what makes the learner (`models.learners`).
+        """Make every learner of the plan by its entry point (`models.learners`).
 
         Raises:
             ValueError: No entry point has that name, or a learner refuses an option.
@@ -74,19 +69,17 @@ class Ensemble:
         memory = Memory(n, plan.keep_rows, plan.keep_frauds)
 
         def make(one: Member | Challenger) -> Learner:
-            if one.learner not in factories:
-                known = ", ".join(sorted(factories))
-                raise ValueError(f"learner {one.learner!r} of lane {lane}: there are {known}")
-            return factories[one.learner](
-                Context(self._space, lane, seed, memory, self._normaliser.transform, one.options)
+            context = Context(
+                self._space, lane, seed, memory, self._normaliser.transform, one.options
             )
+            return factory_of(one, factories)(context)
 
         return Lane(
             lane,
             {name: make(one) for name, one in plan.lanes.get(lane, {}).items()},
             {
-                f"challenger.{name}": make(one)
-                for name, one in plan.challengers.items()
+                f"challenger.{k}": make(one)
+                for k, one in plan.challengers.items()
                 if one.lane == lane
             },
             memory,
@@ -101,16 +94,9 @@ class Ensemble:
         self._refit_in = REFIT_ROWS
 
     @property
-    def lanes(self) -> tuple[str, ...]:
-        """The lanes in which somebody learns."""
-        return tuple(name for name, lane in self._lanes.items() if lane.learners)
-
-    @property
     def memory_bytes(self) -> int:
         """Bytes that learners, memories and judged rows take at most."""
-        return self._judged.memory_bytes + sum(
-            lane.memory_bytes for lane in self._lanes.values()
-        )
+        return self._judged.memory_bytes + sum(lane.memory_bytes for lane in self._lanes.values())
 
     def observe_many(self, X: NDArray[np.float32], p: NDArray[np.float64]) -> None:
         """See decided vectors, shape (m, n), and the probabilities they were given (NaN: none)."""
@@ -137,7 +123,7 @@ class Ensemble:
         columns = [lane.logit_many(X, z) for lane in self._lanes.values()]
         for name, one in self._plan.challengers.items():
             learner = self._lanes[one.lane].challengers[f"challenger.{name}"]
-            columns.append(learner.predict_many(X, z)[:, None])
+            columns.append(learner.predict_many(X, z)[:, None].astype(np.float64))
         return np.concatenate(columns, axis=1).astype(np.float32)
 
     def predict_many(self, X: NDArray[np.float32]) -> NDArray[np.float64]:
@@ -167,15 +153,15 @@ class Ensemble:
     ) -> None:
         """Hold what was believed when events were decided against what they turned out to be.
 
-        Moves the members' weights, and fits the calibrations anew each `REFIT_ROWS` rows. A row
-        judged again (its label turned after it had matured) takes the place of the first.
+        Moves members' weights, and calibrates anew each `REFIT_ROWS` rows. A row that is judged
+        again, since its label turned late, takes the place of the first.
 
         Args:
             beliefs: Of `predictors`, as `predict_each` gave them; shape (m, k).
             y: What happened, uint8, shape (m,).
             w: Importance, float32, shape (m,).
-            ids: Identity hashes, uint64, shape (m,).
-            at_ms: Event times, int64, shape (m,).
+            ids: Identity hashes; with `at_ms`, event times, as in `models.learner.Rows`.
+            at_ms: See there.
         """
         if not len(y):
             return
@@ -204,9 +190,7 @@ class Ensemble:
             lanes.append(LaneRef(name=name, weight=shares[name], a=line.a, b=line.b))
             for member, part, weight in lane.parts():
                 members.append(
-                    MemberRef(
-                        lane=name, name=member, kind=part.kind, weight=weight, beta=part.beta
-                    )
+                    MemberRef(lane=name, name=member, kind=part.kind, weight=weight, beta=part.beta)
                 )
                 arrays |= {f"{name}.{member}.{n}": array for n, array in part.arrays.items()}
         arrays["probe.logit"] = self._logit_many(self._observed.probe).astype(np.float32)
@@ -225,6 +209,10 @@ class Ensemble:
             members=tuple(members),
             arrays=arrays,
         )
+
+    def figures(self) -> dict[str, float]:
+        """Return what a version's metrics say of its lanes."""
+        return {k: v for lane, _ in self._columns() for k, v in lane.figures().items()}
 
     def state_changes(self) -> dict[str, bytes]:
         """Return the named parts of the state that changed since the last call."""
@@ -262,8 +250,7 @@ class Ensemble:
         space = self._space
         if (core.n_features, core.digest) != (space.n, space.digest):
             raise StateMismatch(
-                f"the checkpoint learned spec {core.digest[:12]}… with {core.n_features} "
-                f"features; in use is {space.digest[:12]}… with {space.n}"
+                f"the checkpoint learned spec {core.digest[:12]}…, in use is {space.digest[:12]}…"
             )
         if core.plan != self._signature:
             raise PlanMismatch(f"the checkpoint was made by {core.plan}, not {self._signature}")

@@ -102,7 +102,7 @@ class Fader:
 
 
 def forest_logit(arrays: Mapping[str, Array], X: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Return what a forest says of vectors, log-odds, shape (m,): `models.weights`' kind `trees`."""
+    """Return what a forest says of vectors: log-odds, shape (m,); kind `trees` of weights."""
     feature, threshold = arrays["feature"], arrays["threshold"]
     left, right, missing_left = arrays["left"], arrays["right"], arrays["missing_left"]
     tree = np.arange(feature.shape[0])

@@ -5,7 +5,6 @@ full step. Challengers learn beside the members and are never published.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
 
 import msgspec
 import numpy as np
@@ -13,8 +12,9 @@ from numpy.typing import NDArray
 
 from models.calibration import IDENTITY, Line, better_line, log_loss
 from models.fading import Fader
-from models.learner import Learner, Normalise, Part, Rows
+from models.learner import Learner, Normalise, Part
 from models.memory import Memory
+from models.taught import Taught
 
 LOSS_HALF_LIFE_ROWS = 20_000
 """Judged rows after which a loss counts half in the weighing of members."""
@@ -24,39 +24,6 @@ PRIOR_JUDGED = 2_000.0
 """Judged rows by which the weights are pulled towards equal ones."""
 
 Floats = NDArray[np.float64]
-
-
-class Taught(NamedTuple):
-    """Labelled vectors on their way into a lane; fields as in `models.learner.Rows`, without z."""
-
-    X: NDArray[np.float32]
-    y: NDArray[np.uint8]
-    w: NDArray[np.float32]
-    ids: NDArray[np.uint64]
-    at_ms: NDArray[np.int64]
-
-    def part(self, chosen: slice | NDArray[np.bool_]) -> "Taught":
-        """Return some of the rows."""
-        return Taught(*(column[chosen] for column in self))
-
-    def beside(self, other: "Taught") -> "Taught":
-        """Return the rows of both, these first."""
-        return Taught(*(np.concatenate(pair) for pair in zip(self, other, strict=True)))
-
-    def normalised(self, normalise: Normalise) -> Rows:
-        """Return them as learners take them."""
-        return Rows(self.X, normalise(self.X), self.y, self.w, self.ids, self.at_ms)
-
-    @staticmethod
-    def none(n_features: int) -> "Taught":
-        """Return no rows."""
-        return Taught(
-            np.zeros((0, n_features), np.float32),
-            np.zeros(0, np.uint8),
-            np.zeros(0, np.float32),
-            np.zeros(0, np.uint64),
-            np.zeros(0, np.int64),
-        )
 
 
 class LaneState(msgspec.Struct):
@@ -185,6 +152,13 @@ class Lane:
         """Fit the lane's line anew on judged rows, oldest first."""
         self.line = better_line(self.line, beliefs @ self.weights, y, w)
 
+    def figures(self) -> dict[str, float]:
+        """Return what a version's metrics say of the lane."""
+        figures = {"frauds": float(self.frauds), "legits": float(self.legits)}
+        for name, weight in zip(self.members, self.weights.tolist(), strict=True):
+            figures[f"weight_{name}"] = weight
+        return {f"{self.name}_{name}": value for name, value in figures.items()}
+
     def parts(self) -> list[tuple[str, Part, float]]:
         """Return the next version's (member name, part, weight), weights summing to 1."""
         found: list[tuple[str, Part, float]] = []
@@ -211,7 +185,7 @@ class Lane:
             *self.line,
             self._memory.rows.total,
             self._memory.frauds.total,
-            [column.tobytes() for column in self._waiting],
+            self._waiting.state(),
             {name: fader.shares for name, fader in self._faders.items() if fader.parts},
         )
 
@@ -240,12 +214,7 @@ class Lane:
         self._losses = np.array(state.losses)
         self._judged = state.judged
         self.line = Line(state.a, state.b)
-        empty = Taught.none(self._n)
-        columns = [
-            np.frombuffer(body, column.dtype).reshape(-1, *column.shape[1:])
-            for body, column in zip(state.waiting, empty, strict=True)
-        ]
-        self._waiting = Taught(*columns)
+        self._waiting = Taught.restored(state.waiting, self._n)
         for name, shares in state.shares.items():
             self._faders[name].restore(below(f"fade/{name}/", parts), shares)
 

@@ -1,4 +1,4 @@
-"""decided events → what they look like: scores' quantiles, and a probe that versions are compared on.
+"""decided events → what they look like: scores' quantiles, and a probe to compare versions on.
 
 Both are seen, not learned from. The probe is a fixed set of real vectors: versions move on it, and
 it moves only when its time is over, so that a difference between versions is the versions' own.
@@ -88,14 +88,12 @@ class Observed:
 
     def state_changes(self) -> dict[str, bytes]:
         """Return the parts that changed since the last call."""
-        made = {
-            "scores": lambda: _Scores(self._scores.tobytes(), self._total),
-            "probe": lambda: _Probe(self.probe.tobytes(), self._real),
-            "drawn": lambda: _Drawn(
-                self._rows.tobytes(), self._hashes.tobytes(), self._since_ms
-            ),
+        made: dict[str, msgspec.Struct] = {
+            "scores": _Scores(self._scores.tobytes(), self._total),
+            "probe": _Probe(self.probe.tobytes(), self._real),
+            "drawn": _Drawn(self._rows.tobytes(), self._hashes.tobytes(), self._since_ms),
         }
-        parts = {name: msgspec.msgpack.encode(made[name]()) for name in sorted(self._changed)}
+        parts = {name: msgspec.msgpack.encode(made[name]) for name in sorted(self._changed)}
         self._changed.clear()
         return parts
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from models.learner import StateMismatch
+from models.learner import Factory, StateMismatch
 from models.memory import KEEP_FRAUDS, KEEP_ROWS
 from models.observed import PROBE_RENEW_MS
 
@@ -81,6 +81,17 @@ class Plan:
         sizes = (self.step_rows, self.keep_rows, self.keep_frauds)
         told = [self.model, seed, lanes, challengers, sizes]
         return msgspec.json.encode(told).decode()
+
+
+def factory_of(one: Member | Challenger, factories: Mapping[str, Factory]) -> Factory:
+    """Return what makes a learner of a plan.
+
+    Raises:
+        ValueError: No entry point has its name.
+    """
+    if one.learner not in factories:
+        raise ValueError(f"learner {one.learner!r}: there are {', '.join(sorted(factories))}")
+    return factories[one.learner]
 
 
 def _told(one: Member | Challenger) -> list[object]:
