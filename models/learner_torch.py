@@ -23,6 +23,7 @@ from models.tables import Table, look_up
 RATE_STEPS = 64
 """Steps for which the memory's fraud rate is taken as unchanged: to count it reads every row."""
 PACE_MAX = 10.0
+FORGET_STEPS_MAX = 8
 
 FLOATS = NDArray[np.float32]
 
@@ -69,16 +70,23 @@ class NetworkLearner:
             self._step(rows.part(slice(start, start + size)) if len(rows) > size else rows)
 
     def forget_many(self, rows: Rows) -> None:
-        """Take a step away from these rows, beside rehearsed ones that hold the rest in place.
+        """Take steps away from these rows, beside rehearsed ones that hold the rest in place.
 
-        The step has the size of one that learns them, so it takes back about the pull of having
-        seen them once, and nothing of what was rehearsed from them since or of how they bent the
-        steps in between; rehearsing the memory, which holds them no longer, wears that off.
+        As many as pulled towards them: the one that learned them, and those expected since then
+        from rehearsing, at most `FORGET_STEPS_MAX`. What they bent in other rows' steps stays;
+        later steps wear it off, since the memory holds the rows no longer.
         """
-        size = self._recipe.batch_rows
+        size, memory = self._recipe.batch_rows, self._context.memory.rows
+        ages = memory.ages(rows.ids).astype(np.float64)
+        ages[ages < 0] = memory.size  # left the memory: rehearsed as often as ever a row is
+        pulls = 1.0 + self._recipe.rehearsed_per_row * ages / max(memory.size, 1)
         for start in range(0, len(rows), size):
             part = rows.part(slice(start, start + size))
-            self._step(part.weighted(-part.w))
+            mine = pulls[start : start + size]
+            steps = min(math.ceil(mine.max()), FORGET_STEPS_MAX)
+            away = part.weighted((-part.w * mine / steps).astype(np.float32))
+            for _ in range(steps):
+                self._step(away)
 
     def advance(self, clock_ms: int) -> None:
         """Do nothing: no work of this learner waits for a time; see the port."""
