@@ -5,7 +5,7 @@ the weight of each member, the calibration of each lane, the probe, the quantile
 of the calls made to it; nothing in it asks a clock or the order of a hash table.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import msgspec
 import numpy as np
@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 
 from models.calibration import IDENTITY, Line, better_line, sigmoid
 from models.lane import Lane, LaneState, below, lane_shares
-from models.learner import Context, Factory, Learner, Space, Stamp, StateMismatch
+from models.learner import Context, Learner, Space, Stamp, StateMismatch
 from models.memory import Memory
 from models.observed import Observed
-from models.plan import LANES, Challenger, Member, Plan, PlanMismatch, factory_of
+from models.plan import LANES, Challenger, Member, Plan, PlanMismatch
 from models.rehearsal import Ring
 from models.scaling import Normaliser
 from models.taught import Taught
@@ -45,9 +45,9 @@ class Ensemble:
     """All learners of a deployment; `pipeline.learn` feeds it."""
 
     def __init__(
-        self, space: Space, plan: Plan, seed: int, factories: Mapping[str, Factory]
+        self, space: Space, plan: Plan, seed: int, make: Callable[[str, Context], Learner]
     ) -> None:
-        """Make every learner of the plan by its entry point (`models.learners`).
+        """Make every learner of the plan by `models.learners.make`, or another.
 
         Raises:
             ValueError: No entry point has that name, or a learner refuses an option.
@@ -57,26 +57,26 @@ class Ensemble:
         self._signature = plan.signature(seed)
         self._normaliser = Normaliser(space.n, [one.column for one in space.categories])
         self._new = self._normaliser.state()
-        self._lanes = {name: self._lane(name, seed, factories) for name in LANES}
+        self._lanes = {name: self._lane(name, seed, make) for name in LANES}
         self.predictors = tuple(
             f"{lane.name}.{name}" for lane in self._lanes.values() for name in lane.members
         ) + tuple(f"challenger.{name}" for name in plan.challengers)
         self._observed = Observed(space, seed, plan.probe_renew_ms)
         self._reset()
 
-    def _lane(self, lane: str, seed: int, factories: Mapping[str, Factory]) -> Lane:
+    def _lane(self, lane: str, seed: int, make: Callable[[str, Context], Learner]) -> Lane:
         plan, n = self._plan, self._space.n
         memory = Memory(n, plan.keep_rows, plan.keep_frauds)
 
-        def make(one: Member | Challenger) -> Learner:
+        def made(one: Member | Challenger) -> Learner:
             context = Context(
                 self._space, lane, seed, memory, self._normaliser.transform, one.options
             )
-            return factory_of(one, factories)(context)
+            return make(one.learner, context)
 
         return Lane(
             lane,
-            {name: make(one) for name, one in plan.lanes.get(lane, {}).items()},
+            {name: made(one) for name, one in plan.lanes.get(lane, {}).items()},
             {
                 f"challenger.{k}": make(one)
                 for k, one in plan.challengers.items()
@@ -127,7 +127,7 @@ class Ensemble:
         return np.concatenate(columns, axis=1).astype(np.float32)
 
     def predict_many(self, X: NDArray[np.float32]) -> NDArray[np.float64]:
-        """Return fraud probabilities, shape (m,), as a snapshot of this moment would."""
+        """Return fraud probabilities, shape (m,), as a version of this moment would."""
         return sigmoid(self._logit_many(X))
 
     def learn_many(self, lane: str, rows: Taught) -> None:
@@ -135,7 +135,7 @@ class Ensemble:
         self._lanes[lane].learn_many(rows)
 
     def forget_many(self, lane: str, rows: Taught) -> None:
-        """Undo rows that a lane was taught, with the label that they were taught with."""
+        """Undo rows that a lane was taught, with the labels of then."""
         self._lanes[lane].forget_many(rows)
 
     def flush(self) -> None:
@@ -249,9 +249,8 @@ class Ensemble:
         core = msgspec.msgpack.decode(parts["core"], type=_Core)
         space = self._space
         if (core.n_features, core.digest) != (space.n, space.digest):
-            raise StateMismatch(
-                f"the checkpoint learned spec {core.digest[:12]}…, in use is {space.digest[:12]}…"
-            )
+            ours, theirs = space.digest[:12], core.digest[:12]
+            raise StateMismatch(f"the checkpoint learned spec {theirs}…, in use is {ours}…")
         if core.plan != self._signature:
             raise PlanMismatch(f"the checkpoint was made by {core.plan}, not {self._signature}")
         self._normaliser.restore(core.normaliser)

@@ -1,11 +1,12 @@
 """settings → who learns in which lane: the plan of an ensemble."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import msgspec
 
-from models.learner import Factory, StateMismatch
+from models.learner import StateMismatch
 from models.memory import KEEP_FRAUDS, KEEP_ROWS
 from models.observed import PROBE_RENEW_MS
 
@@ -13,6 +14,10 @@ LANES = ("feedback", "delayed")
 MODEL = "champion"
 STEP_ROWS = 64
 LANE_FRAUDS_MIN = 50
+
+
+Options = Mapping[str, float | int | str]
+_NAME = re.compile(r"[a-z][a-z0-9_]*")
 
 
 class PlanMismatch(StateMismatch):
@@ -83,15 +88,31 @@ class Plan:
         return msgspec.json.encode(told).decode()
 
 
-def factory_of(one: Member | Challenger, factories: Mapping[str, Factory]) -> Factory:
-    """Return what makes a learner of a plan.
+def member_of(name: str, told: Options) -> Member:
+    """Read a member of a lane: its entry point under `learner`, its options beside it.
 
     Raises:
-        ValueError: No entry point has its name.
+        ValueError: The name is none, or `learner` is missing; says which and where.
     """
-    if one.learner not in factories:
-        raise ValueError(f"learner {one.learner!r}: there are {', '.join(sorted(factories))}")
-    return factories[one.learner]
+    if not _NAME.fullmatch(name.rpartition(".")[2]):
+        raise ValueError(f"{name}: a name is of small letters, digits and _, a letter first")
+    learner = told.get("learner")
+    if not isinstance(learner, str):
+        raise ValueError(f"{name}: `learner` must name an entry point")
+    return Member(learner, {key: value for key, value in told.items() if key != "learner"})
+
+
+def challenger_of(name: str, told: Options) -> Challenger:
+    """Read a challenger: as a member, and the lane that it learns with under `lane`.
+
+    Raises:
+        ValueError: As `member_of`, or there is no such lane.
+    """
+    lane = told.get("lane")
+    if lane not in LANES:
+        raise ValueError(f"{name}: `lane` must be one of {', '.join(LANES)}")
+    member = member_of(name, {key: value for key, value in told.items() if key != "lane"})
+    return Challenger(str(lane), member.learner, member.options)
 
 
 def _told(one: Member | Challenger) -> list[object]:

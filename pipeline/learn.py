@@ -7,7 +7,7 @@ the state, and no clock but event time is asked.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import msgspec
 import numpy as np
@@ -20,13 +20,13 @@ from models.weights import Weights
 from pipeline.decided import PlacedLabel
 from pipeline.join import AGAIN, JoinRow, JoinStore, Statement, merge, source_of, transitions_of
 from pipeline.judge import Judge
+from pipeline.position import POSITION, SENDER, Position, StepCounts
 from pipeline.step_ports import Company
 from pipeline.teach import Teacher, vectors_of
 from pipeline.truth import FEEDBACK, FEEDBACK_SOURCES, settled_net
 
 SWEEP_ROWS_MAX = 4_000
 EXPIRE_EVERY_MS = 3_600_000
-POSITION, SENDER = "position", "sender"
 _LEARNER, _GUARD, _INFLUENCE = "learner/", "guard/", "influence/"
 
 
@@ -50,43 +50,6 @@ class LearnRules:
     sweep_rows_max: int = SWEEP_ROWS_MAX
     sends_labels: bool = True
     feedback_sources: Sequence[str] = FEEDBACK_SOURCES
-
-
-class Position(msgspec.Struct, kw_only=True):
-    """Where the learner stands: the small part of every checkpoint.
-
-    Attributes:
-        offsets: "topic:partition" → next offset.
-        version: Newest version made.
-        sha256: Of its bytes; empty before the first.
-        clock_ms: Largest event time decided.
-        expired_ms: Event time at which the store was last cleared of old rows.
-        labels_learned: Net labels taken in.
-        learned_until_ms: Newest label time among them.
-        judged: Predictions judged so far.
-    """
-
-    offsets: dict[str, int] = {}
-    version: int = 0
-    sha256: str = ""
-    clock_ms: int = 0
-    expired_ms: int = 0
-    labels_learned: int = 0
-    learned_until_ms: int = 0
-    judged: int = 0
-
-
-@dataclass(slots=True)
-class StepCounts:
-    """What became of the records of one step, by outcome."""
-
-    decisions: dict[str, int] = field(default_factory=dict)
-    labels: dict[str, int] = field(default_factory=dict)
-
-    def count(self, kind: dict[str, int], outcome: str, by: int = 1) -> None:
-        """Add to an outcome."""
-        if by:
-            kind[outcome] = kind.get(outcome, 0) + by
 
 
 class LearnStep:

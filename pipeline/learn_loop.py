@@ -25,8 +25,9 @@ from models.signing import Signer
 from models.weights import encode, sha256_of
 from pipeline.decided import PlacedLabel, parse_decided, parse_placed_label
 from pipeline.join import JoinRow, JoinStore, Outgoing, place_of
-from pipeline.learn import LearnStep, StepCounts
+from pipeline.learn import LearnStep
 from pipeline.learn_duty import agree_who_sends_labels
+from pipeline.position import StepCounts
 
 OUTBOX_BATCH = 5_000
 POLL_S = 0.1

@@ -13,7 +13,7 @@ from prometheus_client.core import HistogramMetricFamily
 from features.store import Source
 from pipeline.chunk import Applied
 from pipeline.hot import HotStates
-from pipeline.learn import StepCounts
+from pipeline.position import StepCounts
 
 # 1 ms … 10 s; 60 ms is the promised p99 of freshness, 15 ms its promised mean.
 FRESHNESS_BUCKETS_S = (

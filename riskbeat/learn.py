@@ -10,19 +10,23 @@ import structlog
 
 from features.client_redis import Client
 from features.spec import Spec
+from models.ensemble import Ensemble
 from models.learner import StateMismatch
-from models.learner_torch import TorchLearner
-from models.member_torch import Recipe
+from models.learners import make
+from models.plan import PlanMismatch
 from models.registry import VersionConflict
 from models.registry_redis import RedisWeightsRegistry
 from models.signing import Signer, ensure_keys
+from models.space import space_of
 from pipeline.join import JoinBusy
 from pipeline.join_sqlite import SqliteJoinStore
-from pipeline.learn import LearnRules, LearnStep, StepCounts
+from pipeline.learn import LearnRules, LearnStep
 from pipeline.learn_duty import LabelsTaken, begin_anew
 from pipeline.learn_kafka import KafkaLearnLog, LogMoved
 from pipeline.learn_loop import CheckpointLost, LearnLoop, LoopRules
 from pipeline.metrics import LearnMetrics
+from pipeline.position import StepCounts
+from pipeline.step_ports import Company
 from pipeline.topics_kafka import TopicMismatch, ensure_topics
 from riskbeat.commands_ops import plan_topics, plan_weights
 from riskbeat.settings import Settings
@@ -94,7 +98,7 @@ async def _learn(settings: Settings, anew: bool) -> int:
         settings.kafka_options(), settings.topics, spec.digest, settings.model_name, _now_ms
     )
     try:
-        with closing(SqliteJoinStore(settings.data_dir / "learn" / "join.sqlite")) as store:
+        with closing(_open_store(settings)) as store:
             await ensure_topics(
                 settings.kafka_options(),
                 [*plan_topics(settings), plan_weights(settings, spec)],
@@ -120,6 +124,11 @@ async def _learn(settings: Settings, anew: bool) -> int:
     return 0
 
 
+def _open_store(settings: Settings) -> SqliteJoinStore:
+    path = settings.data_dir / "learn" / "join.sqlite"
+    return SqliteJoinStore(path, bytes_max=settings.join_max_bytes)
+
+
 def _step(settings: Settings, spec: Spec, store: SqliteJoinStore) -> LearnStep:
     step_rules = LearnRules(
         n_features=spec.n_features,
@@ -127,15 +136,12 @@ def _step(settings: Settings, spec: Spec, store: SqliteJoinStore) -> LearnStep:
         legit_after_ms=round(settings.legit_after_s * 1000),
         horizon_ms=round(settings.label_horizon_s * 1000),
         sends_labels=settings.learn_sends_labels,
+        feedback_sources=settings.feedback_sources,
     )
-    learner = TorchLearner(
-        spec.n_features,
-        spec.digest,
-        _recipe(settings),
-        settings.model_name,
-        left_out=tuple(spec.category_columns.values()),
+    ensemble = Ensemble(
+        space_of(spec), settings.plan(settings.model_name), settings.learn_seed, make
     )
-    return LearnStep(step_rules, store, learner)
+    return LearnStep(step_rules, store, ensemble, Company())
 
 
 def _begin_anew(step: LearnStep, store: SqliteJoinStore) -> None:
@@ -143,7 +149,7 @@ def _begin_anew(step: LearnStep, store: SqliteJoinStore) -> None:
     try:
         step.restore()
     except StateMismatch as error:
-        begin_anew(store)
+        begin_anew(store, keep_vectors=isinstance(error, PlanMismatch))
         log.warning("learn.begun_anew", because=str(error))
 
 
@@ -172,17 +178,6 @@ def _loop(
     )
     return LearnLoop(
         loop_rules, journal, store, step, registry, signer, heard, _now_ms, time.monotonic
-    )
-
-
-def _recipe(settings: Settings) -> Recipe:
-    return Recipe(
-        seed=settings.learn_seed,
-        beta=settings.learn_negatives_kept,
-        learning_rate=settings.learn_rate,
-        new_rows=max(1, settings.learn_batch_rows // (1 + settings.learn_replayed_rows)),
-        rehearsed_per_row=settings.learn_replayed_rows,
-        keep_rows=settings.reservoir_rows,
     )
 
 

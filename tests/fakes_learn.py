@@ -12,8 +12,8 @@ from features.update import LabelTransition
 from models.registry import Activation, NoWeights, Progress, Standing, VersionConflict
 from pipeline.join import Outgoing
 from pipeline.join_sqlite import SqliteJoinStore
-from pipeline.learn import StepCounts
 from pipeline.learn_loop import Polled, Taken
+from pipeline.position import StepCounts
 
 
 class Killed(Exception):
