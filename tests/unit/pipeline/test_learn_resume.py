@@ -7,13 +7,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from models.learner_torch import TorchLearner
-from models.member_torch import Recipe
+from models.ensemble import Ensemble
+from models.learner import Context, Learner, Space
+from models.learner_torch import NetworkLearner
+from models.plan import Challenger, Member
 from models.signing import ensure_keys, load_public_keys
 from models.weights import decode_verified, sha256_of
 from pipeline.learn import LearnRules, LearnStep
 from pipeline.learn_duty import begin_anew
 from pipeline.learn_loop import CheckpointLost, LearnLoop, LoopRules
+from pipeline.step_ports import Company
 from tests.builders_learn import DAY, DIGEST, FEATURES, RULES, START, a_decision, a_label
 from tests.fakes_learn import (
     Fuse,
@@ -23,6 +26,7 @@ from tests.fakes_learn import (
     MemoryWeightsRegistry,
     Silence,
 )
+from tests.fakes_learner import SPACE, a_plan, make_in_memory
 
 BATCH = 20
 PLACES = (
@@ -38,6 +42,10 @@ PLACES = (
     "after registry",
     "before progress",
 )
+
+
+def make_any(name: str, context: Context) -> Learner:
+    return NetworkLearner(context) if name == "network" else make_in_memory(name, context)
 
 
 class Deployment:
@@ -57,9 +65,16 @@ class Deployment:
         self.lives += 1
         FusedJoinStore.fuse = self.fuse
         store = FusedJoinStore(self.folder / "join.sqlite")
-        learner = TorchLearner(
-            FEATURES, self.digest, Recipe(beta=0.5, new_rows=8, keep_rows=300, keep_frauds=50)
+        space = Space(self.digest, SPACE.names)
+        network: dict[str, float | int | str] = {"beta": 0.5, "hidden_0": 8, "hidden_1": 4}
+        plan = a_plan(
+            lanes={
+                "feedback": {"network": Member("network", network)},
+                "delayed": {"network": Member("network", network), "forest": Member("forest")},
+            },
+            challengers={"linear": Challenger("delayed", "linear")},
         )
+        ensemble = Ensemble(space, plan, 1, make_any)
         step = LearnStep(
             LearnRules(
                 n_features=FEATURES,
@@ -68,7 +83,8 @@ class Deployment:
                 sends_labels=self.sends_labels,
             ),
             store,
-            learner,
+            ensemble,
+            Company(),
         )
         rules = LoopRules(
             event_rules=RULES,
@@ -113,7 +129,9 @@ def fill(log: MemoryLearnLog) -> None:
         x = draws.lognormal(0, 1, FEATURES).astype(np.float32)
         log.append("decision", a_decision(f"e{index}", START + index * DAY / 16, x, p=x[0] / 99))
         if index % 9 == 0:
-            log.append("label", a_label(f"e{index}", "fraud", START + index * DAY / 16 + DAY))
+            source = "chargeback" if index % 2 else "manual_review"
+            at = START + index * DAY / 16 + DAY
+            log.append("label", a_label(f"e{index}", "fraud", at, source))
         if index % 27 == 9:
             log.append(
                 "label",
