@@ -15,14 +15,8 @@ from pipeline.learn import LearnRules, LearnStep
 from pipeline.learn_duty import begin_anew
 from pipeline.learn_loop import CheckpointLost, LearnLoop, LoopRules
 from tests.builders_learn import DAY, DIGEST, FEATURES, RULES, START, a_decision, a_label
-from tests.fakes_learn import (
-    Fuse,
-    FusedJoinStore,
-    Killed,
-    MemoryLearnLog,
-    MemoryWeightsRegistry,
-    Silence,
-)
+from tests.fakes_learn import FusedJoinStore, MemoryLearnLog, Silence
+from tests.fakes_registry import Fuse, Killed, MemoryWeightsRegistry
 
 BATCH = 20
 PLACES = (
