@@ -209,9 +209,7 @@ class KafkaLearnLog:
                 ended.add(tp)
         return ended
 
-    async def _send_all(
-        self, records: Sequence[Letter]
-    ) -> None:
+    async def _send_all(self, records: Sequence[Letter]) -> None:
         try:
             pending = [
                 await self._producer.send(

@@ -11,8 +11,8 @@ and, when a checkpoint is due:
   6 send version n to the weights topic
   7 compare-and-set the registry from n - 1 to n
   8 report how far the learner has come
-Steps 4 to 8 stand in `pipeline/publish.py`. The offsets are the checkpoint's own; the log keeps none
-for the learner.
+Steps 4 to 8 stand in `pipeline/publish.py`. The offsets are the checkpoint's own; the log keeps
+none for the learner.
 """
 
 import asyncio
@@ -89,6 +89,11 @@ class LearnLoop:
         self._tick_s = tick_s
         self._moved = False
         self._checkpoint_s = float("-inf")
+
+    @property
+    def idle(self) -> bool:
+        """Whether all that was taken is settled and durable."""
+        return not (self._moved or self._step.more_due)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Recover, then turn until `stop` is set; ends with a checkpoint of what was taken."""
@@ -177,9 +182,7 @@ def parse_records(rules: ParseRules, records: Sequence[Taken]) -> Parsed:
                 )
             else:
                 labels.append(
-                    parse_placed_label(
-                        record.body, place, rules.event_rules, record.appended_ms
-                    )
+                    parse_placed_label(record.body, place, rules.event_rules, record.appended_ms)
                 )
         except EventRejected as error:
             rejects.append((record, error))

@@ -93,9 +93,7 @@ class Inspector(Protocol):
     Implementation: `riskbeat.learn` gives the health checks and the bound of a step.
     """
 
-    def inspect(
-        self, candidate: Weights, previous: Weights | None
-    ) -> tuple[Weights, list[str]]:
+    def inspect(self, candidate: Weights, previous: Weights | None) -> tuple[Weights, list[str]]:
         """Return the version to publish instead, and reasons against publishing at all.
 
         A pure function of its state and arguments. A reason is "name: detail".

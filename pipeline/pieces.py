@@ -1,9 +1,9 @@
 """versions ↔ records of the weights topic: large ones in pieces, deltas with what they stand on.
 
-Every record's key is "model:version". A version of more than `PIECE_BYTES` is cut into pieces, each
-a record with the header `chunk` = "i/n"; a whole one has none. A record with the header `cuts` is no
-version but a page of what that version did (`pipeline/cuts.py`). What was sent twice is the same
-bytes twice.
+Every record's key is "model:version". A version of more than `PIECE_BYTES` is cut into pieces,
+each a record with the header `chunk` = "i/n"; a whole one has none. A record with the header `cuts`
+is no version but a page of what that version did (`pipeline/cuts.py`). What was sent twice is the
+same bytes twice.
 """
 
 from collections.abc import Iterator, Mapping, Sequence

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import msgspec
+from models.weights_delta import apply_delta, encode_delta, is_delta
 
 from models.registry import CHAIN_MAX, ChainBroken, Freeze, WeightsRegistry
 from models.signing import Signer
 from models.weights import Weights, decode_verified, encode, sha256_of
-from models.weights_delta import apply_delta, encode_delta, is_delta
 from pipeline.cuts import ANEW, COMMIT, SETTLE, WITHHELD, Line, take_of
 from pipeline.join import JoinStore
 from pipeline.learn import LearnStep

@@ -55,7 +55,7 @@ class KafkaVersions:
         await self._consumer.stop()
 
     async def newest(self, enough: Callable[[dict[int, bytes]], bool]) -> dict[int, bytes]:
-        """Return whole versions from the topic's end back to where they are enough, or to its start.
+        """Return whole versions from the topic's end back to where they suffice, or to its start.
 
         Raises:
             LogSilent: The log did not answer.

@@ -8,10 +8,12 @@ import msgspec
 
 from features.event import EventRejected
 from features.update import LabelTransition
+from models.registry import Freeze
 from pipeline.join import Outgoing
 from pipeline.join_sqlite import SqliteJoinStore
 from pipeline.learn import StepCounts
-from pipeline.learn_loop import Polled, Taken
+from pipeline.learn_ports import Polled, Published, Taken
+from pipeline.pieces import chain_of
 from tests.fakes_registry import Fuse
 
 
@@ -27,6 +29,7 @@ class MemoryLearnLog:
         self.dead: list[tuple[Taken, EventRejected]] = []
         self.transitions: list[Outgoing] = []
         self.weights: list[tuple[int, bytes]] = []
+        self.pages: dict[tuple[int, int], bytes] = {}
 
     def append(
         self, kind: Literal["decision", "label"], body: bytes, partition: int = 0, at_ms: int = 0
@@ -65,11 +68,25 @@ class MemoryLearnLog:
         self.weights.append((version, data))
         self._fuse.burn("after weights")
 
+    async def send_cuts(self, version: int, page: int, body: bytes) -> None:
+        self._fuse.burn("before cuts")
+        self.pages[version, page] = body
+        self._fuse.burn("after cuts")
+
     async def last_weights_version(self) -> int:
         return self.weights[-1][0] if self.weights else 0
 
     async def read_weights(self, first: int, last: int) -> dict[int, bytes]:
-        return {version: data for version, data in self.weights if first <= version <= last}
+        found = dict(self.weights)
+        wanted = [number for number in found if first <= number <= last]
+        return {n: found[n] for number in wanted for n in chain_of(found, number)}
+
+    async def read(self, source: str, first: int, last: int) -> list[Taken]:
+        return [
+            record
+            for record in self._records
+            if f"{record.topic}:{record.partition}" == source and first <= record.offset < last
+        ]
 
     @property
     def done(self) -> bool:
@@ -106,10 +123,14 @@ class Silence:
         self.labels: Counter[str] = Counter()
         self.decisions: Counter[str] = Counter()
         self.versions: list[int] = []
+        self.freezes: list[Freeze | None] = []
 
     def stepped(self, counts: StepCounts, rejects: int, seconds: float) -> None:
         self.labels.update(counts.labels)
         self.decisions.update(counts.decisions)
 
-    def published(self, version: int, created_at_ms: int, figures: dict[str, float]) -> None:
-        self.versions.append(version)
+    def published(self, done: Published) -> None:
+        self.versions.append(done.version)
+
+    def freeze_changed(self, freeze: Freeze | None) -> None:
+        self.freezes.append(freeze)
