@@ -78,7 +78,7 @@ class Ensemble:
             lane,
             {name: made(one) for name, one in plan.lanes.get(lane, {}).items()},
             {
-                f"challenger.{k}": make(one)
+                f"challenger.{k}": made(one)
                 for k, one in plan.challengers.items()
                 if one.lane == lane
             },

@@ -16,6 +16,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from features.topics import Topics
 from riskbeat.settings_files import SecretFiles
 from riskbeat.settings_learners import LearnersSettings
+from riskbeat.settings_publish import PublishSettings
 
 PREFIX = "RISKBEAT_"
 DAY_S = 86_400.0
@@ -130,15 +131,9 @@ class RedisSettings(BaseSettings):
 
 
 class LearnSettings(BaseSettings):
-    """What the learner may take, keep and publish."""
+    """What the learner may take and keep."""
 
     model_name: str = Field("champion", pattern=r"^[a-z][a-z0-9_-]{0,63}$", description="Its name")
-    publish_interval_s: float = Field(
-        1.0, gt=0, le=3600, description="A new version this often, while something was learned"
-    )
-    publish_quiet_s: float = Field(
-        0.2, gt=0, le=3600, description="And at most this often, when all that came was learned"
-    )
     legit_after_s: float = Field(
         7 * DAY_S, ge=0, description="Event time after which silence counts as legit; 0 = never"
     )
@@ -147,15 +142,6 @@ class LearnSettings(BaseSettings):
     )
     learn_sends_labels: bool = Field(
         True, description="Off for a learner beside another one; one must send label transitions"
-    )
-    weights_kept: int = Field(64, ge=2, description="Newest versions that the registry keeps")
-    signing_key_path: Path = Field(
-        Path("data/keys/signing.pem"), description="Ed25519 private key; only the learner reads it"
-    )
-    public_key_paths: tuple[Path, ...] = Field(
-        (Path("data/keys/public.pem"),),
-        min_length=1,
-        description="JSON list of public keys that scorers trust (two while one is rotated)",
     )
 
 
@@ -240,6 +226,7 @@ class Settings(
     FeaturizeSettings,
     LearnSettings,
     LearnersSettings,
+    PublishSettings,
     ServeSettings,
 ):
     """The settings of one process. A value: read once at start, handed out piece by piece."""

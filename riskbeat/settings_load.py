@@ -22,6 +22,7 @@ from riskbeat.settings import (
 )
 from riskbeat.settings_files import SECRETS, SecretUnreadable
 from riskbeat.settings_learners import LearnersSettings
+from riskbeat.settings_publish import PublishSettings
 
 EXIT_CODE = 2
 SECTIONS = (
@@ -30,6 +31,7 @@ SECTIONS = (
     ("Featurize", FeaturizeSettings),
     ("Learn", LearnSettings),
     ("Learners", LearnersSettings),
+    ("Publish", PublishSettings),
     ("Serve", ServeSettings),
     ("Every process", Settings),
 )

@@ -9,8 +9,10 @@ from numpy.typing import NDArray
 
 from models.learner import PRIOR_RATE, Context, Learner, Part, Rows, Space, StateMismatch
 from models.plan import Member, Plan
+from models.weights_kinds import network_shapes
 from tests.builders_learn import DIGEST, FEATURES
 
+TABLE = (5_000, 4)
 SPACE = Space(DIGEST, tuple(f"f{index}" for index in range(FEATURES)))
 
 
@@ -129,9 +131,37 @@ class MemoryForest(MemoryLearner):
             self._values = (values[0], values[1], values[2])
 
 
+class MemoryTable(MemoryLearner):
+    """The same with an embedding, of whose table each learned row moves one entry."""
+
+    def _reset(self) -> None:
+        super()._reset()
+        self._table = np.zeros(TABLE, np.float32)
+
+    def learn_many(self, rows: Rows) -> None:
+        super().learn_many(rows)
+        for name, y in zip(rows.ids.tolist(), rows.y.tolist(), strict=True):
+            self._table[name % TABLE[0]] += np.float32(self._theta[0]) + y
+
+    def snapshot(self) -> Part:
+        shapes = network_shapes(self._n, (2, 2), 1, {0: TABLE})
+        arrays = {name: np.zeros(shape, np.float32) for name, (_, shape) in shapes.items()}
+        theta = self._theta.astype(np.float32)
+        arrays |= {"linear": theta[None, :-1], "b2": theta[-1:], "embed.0": self._table.copy()}
+        return Part("network", arrays)
+
+    def state_changes(self) -> dict[str, bytes]:
+        return super().state_changes() | {"table": self._table.tobytes()}
+
+    def restore(self, parts: Mapping[str, bytes]) -> None:
+        super().restore(parts)
+        if "table" in parts:
+            self._table = np.frombuffer(parts["table"], np.float32).reshape(TABLE).copy()
+
+
 def make_in_memory(name: str, context: Context) -> Learner:
     """What tests give an ensemble in place of `models.learners.make`."""
-    kinds = {"linear": MemoryLearner, "forest": MemoryForest}
+    kinds = {"linear": MemoryLearner, "forest": MemoryForest, "table": MemoryTable}
     if name not in kinds:
         raise ValueError(f"there is no learner {name!r}")
     return kinds[name](context)
