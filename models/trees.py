@@ -22,6 +22,8 @@ LINK_LOGIT = 0
 LINK_CHANCE = 1
 """The probability is bias + Σ value, kept within `P_CLIP` of 0 and 1."""
 P_CLIP = 1e-6
+NODES = ("feature", "threshold", "left", "right", "missing_left", "value")
+"""Arrays of shape (trees, nodes)."""
 _LARGEST = np.finfo(np.float32).max
 
 
@@ -101,6 +103,34 @@ def constant(logit: float) -> dict[str, Array]:
     tree = Nodes()
     tree.add(0.0, 0)
     return packed([tree], logit, LINK_LOGIT)
+
+
+def newest(arrays: Arrays, count: int) -> dict[str, Array]:
+    """Return the last `count` trees, at least none."""
+    first = max(0, len(arrays["feature"]) - count)
+    return {name: x[first:] if name in NODES else x for name, x in arrays.items()}
+
+
+def joined(older: Arrays, newer: Arrays) -> dict[str, Array]:
+    """Return both members' trees as one sum; both have `LINK_LOGIT`, and bias 0 the newer one."""
+    longest = max(older["feature"].shape[1], newer["feature"].shape[1])
+    found: dict[str, Array] = {
+        "bias": older["bias"],
+        "depth": np.maximum(older["depth"], newer["depth"]),
+        "link": older["link"],
+    }
+    for name in NODES:
+        found[name] = np.concatenate([_widened(x[name], name, longest) for x in (older, newer)])
+    return found
+
+
+def _widened(array: Array, name: str, longest: int) -> Array:
+    trees, nodes = array.shape
+    beyond = np.zeros((trees, longest - nodes), array.dtype)
+    if name in {"left", "right"}:
+        beyond[:] = np.arange(nodes, longest)
+    wide: Array = np.concatenate([array, beyond], axis=1)
+    return wide
 
 
 def logits_many(arrays: Arrays, X: NDArray[np.float32]) -> NDArray[np.float64]:
