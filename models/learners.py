@@ -52,9 +52,8 @@ def _loaded(point: EntryPoint) -> Factory:
     try:
         found = point.load()
     except (ImportError, AttributeError) as fault:
-        raise UnknownLearner(
-            f"learner {point.name!r} ({point.value}) does not load: {fault}"
-        ) from (fault)
+        told = f"learner {point.name!r} ({point.value}) does not load: {fault}"
+        raise UnknownLearner(told) from fault
     if not callable(found):
         raise UnknownLearner(f"learner {point.name!r} ({point.value}) cannot be called")
     factory: Factory = found

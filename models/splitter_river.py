@@ -12,10 +12,10 @@ class LeanSplitter(GaussianSplitter):
     sampling only: 2.5 KB for each class of each feature of each leaf, against 0.3 KB for the rest.
     """
 
-    def update(self, att_val: float, target_val: int, w: float) -> None:
+    def update(self, att_val: Any, target_val: Any, w: Any) -> None:
         """Observe a value of a row of class `target_val`."""
         new = target_val not in self._att_dist_per_class
-        super().update(att_val, target_val, w)
+        super().update(att_val, target_val, w)  # type: ignore[no-untyped-call]
         if new:
             gaussian: Any = self._att_dist_per_class[target_val]
             gaussian._rng = None

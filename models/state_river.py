@@ -16,8 +16,8 @@ from random import Random
 from typing import Any, NamedTuple, TypeVar
 
 import msgspec
-import river
 import xxhash
+from river.__version__ import __version__ as RIVER_VERSION
 from river._river_rust.drift import AdaptiveWindowing
 from river._river_rust.vectordict import VectorDict
 from river.drift import ADWIN
@@ -92,7 +92,7 @@ def encode_state(thing: object) -> bytes:
     """
     writer = _Writer()
     root = writer.value(thing)
-    body = msgspec.msgpack.encode(_Document(FORMAT, river.__version__, writer.records, root))
+    body = msgspec.msgpack.encode(_Document(FORMAT, RIVER_VERSION, writer.records, root))
     return xxhash.xxh3_128_digest(body) + body
 
 
@@ -110,10 +110,10 @@ def decode_state(data: bytes, kind: type[_T]) -> _T:
         document = msgspec.msgpack.decode(body, type=_Document)
     except msgspec.DecodeError as fault:
         raise StateMismatch(f"the state of a {kind.__name__} cannot be read: {fault}") from fault
-    if (document.format, document.river) != (FORMAT, river.__version__):
+    if (document.format, document.river) != (FORMAT, RIVER_VERSION):
         raise StateMismatch(
             f"the state of a {kind.__name__} was written by River {document.river} (format "
-            f"{document.format}); in use is River {river.__version__} (format {FORMAT})"
+            f"{document.format}); in use is River {RIVER_VERSION} (format {FORMAT})"
         )
     try:
         found = _Reader(document.records).value(document.root)
@@ -174,7 +174,8 @@ class _Writer:
         name = name_of(type(thing))
         if KINDS.get(name) is not type(thing):
             raise TypeError(f"{name} is not among the classes that can be read back")
-        maker, made_of, *rest = thing.__reduce_ex__(4)
+        reduced: Any = thing.__reduce_ex__(4)
+        maker, made_of, *rest = reduced
         if maker is copyreg.__newobj__:  # type: ignore[attr-defined]  # typeshed hides it
             made_of = made_of[1:]
         state = rest[0] if rest else None
@@ -203,7 +204,7 @@ class _Reader:
         if record.kind in {"list", "set", "dict", "Counter", "defaultdict", "Random"}:
             self._make_container(number, record)
             return
-        kind = KINDS.get(record.kind)
+        kind: Any = KINDS.get(record.kind)
         if kind is None:
             raise TypeError(f"{record.kind} is not among the classes that can be read back")
         made_of = [self.value(part) for part in record.made_of]
