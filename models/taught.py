@@ -1,6 +1,6 @@
 """labelled vectors on their way into a lane, before they are normalised."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +23,13 @@ class Taught(NamedTuple):
 
     def beside(self, other: "Taught") -> "Taught":
         """Return the rows of both, these first."""
-        return Taught._make(map(_joined, self, other))
+        return Taught(
+            np.concatenate([self.X, other.X]),
+            np.concatenate([self.y, other.y]),
+            np.concatenate([self.w, other.w]),
+            np.concatenate([self.ids, other.ids]),
+            np.concatenate([self.at_ms, other.at_ms]),
+        )
 
     def normalised(self, normalise: Normalise) -> Rows:
         """Return them as learners take them."""
@@ -47,11 +53,11 @@ class Taught(NamedTuple):
     @staticmethod
     def restored(state: list[bytes], n_features: int) -> "Taught":
         """Take rows back."""
-        return Taught._make(
-            np.frombuffer(body, column.dtype).reshape(-1, *column.shape[1:])
-            for body, column in zip(state, Taught.none(n_features), strict=True)
+        X, y, w, ids, at_ms = state
+        return Taught(
+            np.frombuffer(X, np.float32).reshape(-1, n_features),
+            np.frombuffer(y, np.uint8),
+            np.frombuffer(w, np.float32),
+            np.frombuffer(ids, np.uint64),
+            np.frombuffer(at_ms, np.int64),
         )
-
-
-def _joined(first: NDArray[Any], second: NDArray[Any]) -> NDArray[Any]:
-    return np.concatenate([first, second])

@@ -8,9 +8,8 @@ same bytes twice.
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from models.weights_delta import is_delta
-
 from models.weights import BadWeights
+from models.weights_delta import is_delta
 
 PIECE_BYTES = 8 * 1024 * 1024
 CHUNK_HEADER, CUTS_HEADER = "chunk", "cuts"

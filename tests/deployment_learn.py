@@ -4,13 +4,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from models.weights_delta import apply_delta, is_delta
 
 from models.ensemble import Ensemble
 from models.learner import Space
 from models.plan import Challenger, Member
 from models.signing import ensure_keys, load_public_keys
 from models.weights import Weights, decode_verified
+from models.weights_delta import apply_delta, is_delta
 from pipeline.join_sqlite import SqliteJoinStore
 from pipeline.learn import LearnRules, LearnStep
 from pipeline.learn_duty import begin_anew
