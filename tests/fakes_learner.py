@@ -6,7 +6,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from models.learner import Stamp
+from models.learner import Stamp, StateMismatch
 from models.weights import LaneRef, MemberRef, Weights
 from models.weights_kinds import QUANTILES, network_shapes
 
@@ -84,11 +84,14 @@ class MemoryLearner:
 
     def state_changes(self) -> dict[str, bytes]:
         arrays = (self._w, self._table, self._seen)
-        return {"state": msgspec.msgpack.encode([array.tobytes() for array in arrays])}
+        state = [self._digest, *(array.tobytes() for array in arrays)]
+        return {"state": msgspec.msgpack.encode(state)}
 
     def restore(self, parts: Mapping[str, bytes]) -> None:
         if parts:
-            w, table, seen = msgspec.msgpack.decode(parts["state"])
+            digest, w, table, seen = msgspec.msgpack.decode(parts["state"])
+            if digest != self._digest:
+                raise StateMismatch(f"learned with spec {digest[:12]}")
             self._w = np.frombuffer(w, np.float32).copy()
             self._table = np.frombuffer(table, np.float32).reshape(TABLE).copy()
             self._seen = np.frombuffer(seen, np.float32).copy()
