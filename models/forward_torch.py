@@ -91,7 +91,7 @@ class Linear:
 
     def forward(self, x: torch.Tensor, z: torch.Tensor) -> torch.Tensor:
         """Return log-odds; see `Member`."""
-        return torch.addmv(self.bias, z, self.linear)
+        return torch.mv(z, self.linear).add_(self.bias)
 
     def contributions(self, x: torch.Tensor, z: torch.Tensor, steps: int) -> torch.Tensor:
         """Return the terms; see `Member`."""
@@ -133,13 +133,15 @@ class Network:
 
     def forward(self, x: torch.Tensor, z: torch.Tensor) -> torch.Tensor:
         """Return log-odds; see `Member`."""
-        return self._logit(z, self._embedded(x))
+        return self._logit(z, self._embedded(x)) if len(x) else z.new_zeros(0)
 
     def contributions(self, x: torch.Tensor, z: torch.Tensor, steps: int) -> torch.Tensor:
         """Return integrated gradients; see `Member`."""
+        if not len(x):
+            return torch.zeros_like(z)
         with torch.inference_mode():
             size = max(1, ROWS_AT_ONCE // steps)
-            cuts = [slice(start, start + size) for start in range(0, max(len(x), 1), size)]
+            cuts = [slice(start, start + size) for start in range(0, len(x), size)]
             return torch.cat([self._integrated(x[cut], z[cut], steps) for cut in cuts])
 
     def _integrated(self, x: torch.Tensor, z: torch.Tensor, steps: int) -> torch.Tensor:
