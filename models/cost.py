@@ -35,6 +35,9 @@ class Costs:
         assert self.review >= 0
 
 
+ASSUMED = Costs()
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class CostCurve:
     """What alerting from a threshold upwards would have cost.
