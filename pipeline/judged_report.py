@@ -22,6 +22,7 @@ from pipeline.judged_parquet import columns_of_frame
 
 CURVE_POINTS = 400
 ROLLING_POINTS = 60
+LEAST_P = 1e-6
 ROLLING_ROWS_MIN = 500
 ROLLING_FIGURES = ("average_precision", "recall_at_half_percent_fpr", "brier")
 DELAY_SHARES = (0.5, 0.9, 0.99)
@@ -128,7 +129,7 @@ def _belief(
     known = seen.part(said)
     ranking = ranking_of(known.y, known.p, known.w, known.amount)
     curve = cost_curve(ranking, costs)
-    chosen = _thin(len(curve.threshold))
+    chosen = _thin_by(-np.log10(np.clip(curve.threshold, LEAST_P, 1.0)))
     per_event = 1.0 / (ranking.total or 1.0)
     return Belief(
         name=name,
@@ -218,10 +219,6 @@ def _delays(frame: pl.DataFrame) -> dict[str, NDArray[np.float64]]:
 def _histogram(hours: NDArray[np.float64]) -> Curve:
     counts, edges = np.histogram(np.maximum(hours, 0) / 24, bins=40)
     return Curve(edges.tolist(), [float(count) for count in counts])
-
-
-def _thin(size: int) -> NDArray[np.intp]:
-    return np.unique(np.linspace(0, size - 1, min(size, CURVE_POINTS)).astype(np.intp))
 
 
 def _thin_by(x: NDArray[np.float64]) -> NDArray[np.intp]:

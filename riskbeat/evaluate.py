@@ -138,7 +138,8 @@ def _tell(evaluation: Evaluation) -> None:
             f"{counts.passed_through:,} were let through by chance; "
             f"{counts.passed_through_frauds:,} of them were fraud"
         )
-    table = Table("predictor", "judged", *(head for _, head, _ in SHOWN), box=box.SIMPLE)
+    table = Table("predictor", *(head for _, head, _ in SHOWN), box=box.SIMPLE_HEAD, padding=0)
+    table.columns[0].no_wrap = True
     for column in table.columns[1:]:
         column.justify = "right"
     for one in evaluation.predictors:
@@ -147,5 +148,6 @@ def _tell(evaluation: Evaluation) -> None:
             f"{figures[name]:.{digits}f}" if name in figures else "-" for name, _, digits in SHOWN
         ]
         style = "bold" if one.name == CHAMPION else ""
-        table.add_row(one.name, f"{figures['judged']:,.0f}", *cells, style=style)
-    Console().print(table)
+        table.add_row(one.name, *cells, style=style)
+    console = Console()
+    console.print(table, soft_wrap=not console.is_terminal)

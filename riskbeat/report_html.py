@@ -10,23 +10,34 @@ from pipeline.judged_columns import CHAMPION
 
 DAYS_SHOWN: Final = 62
 MARKS_SHOWN: Final = 100
+CHAMPION_CELL: Final = ' class="champion"'
 NONE = TO = "\u2013"
-COLUMNS: Final = (
-    ("average_precision", "AP", "average precision", 3),
-    ("roc_auc", "AUC", "chance that a fraud scores above an honest payment", 3),
-    ("card_precision_at_100", "CP@100", "compromised cards among the 100 highest, mean of days", 3),
-    ("recall_at_tenth_percent_fpr", "R@0.1%", "recall at a false positive rate of 0.1 %", 3),
-    ("recall_at_half_percent_fpr", "R@0.5%", "recall at a false positive rate of 0.5 %", 3),
-    ("recall_at_one_percent_fpr", "R@1%", "recall at a false positive rate of 1 %", 3),
-    ("recall_at_half_percent_alerted", "R, 0.5% alerted", "recall when 0.5 % are alerted", 3),
-    ("recall_at_one_percent_alerted", "R, 1% alerted", "recall when 1 % are alerted", 3),
-    ("value_detection_at_half_percent", "value", "fraud money found when 0.5 % are alerted", 3),
-    ("false_positives_per_fraud_at_half_percent", "FP/fraud", "when 0.5 % are alerted", 2),
-    ("brier", "Brier", "mean squared distance of probability and truth", 5),
-    ("calibration_error", "cal. error", "mean distance of belief and share, by bins", 4),
-    ("cost_at_half_percent", "cost", "minor units per event when 0.5 % are alerted", 2),
-    ("lowest_cost", "least cost", "minor units per event at the best threshold, afterwards", 2),
-    ("lowest_cost_threshold", "at", "that threshold", 4),
+ROWS: Final = (
+    ("judged", "predictions judged", 0),
+    ("average_precision", "average precision (AP)", 3),
+    ("roc_auc", "AUC: a fraud scores above an honest payment", 3),
+    ("card_precision_at_100", "compromised cards among the day's 100 highest (CP@100)", 3),
+    ("recall_at_tenth_percent_fpr", "recall at 0.1 % false positives", 3),
+    ("recall_at_half_percent_fpr", "recall at 0.5 % false positives", 3),
+    ("recall_at_one_percent_fpr", "recall at 1 % false positives", 3),
+    ("recall_at_half_percent_alerted", "recall when 0.5 % are alerted", 3),
+    ("recall_at_one_percent_alerted", "recall when 1 % are alerted", 3),
+    ("value_detection_at_half_percent", "fraud money found when 0.5 % are alerted", 3),
+    ("value_detection_at_one_percent", "fraud money found when 1 % are alerted", 3),
+    ("false_positives_per_fraud_at_half_percent", "false alarms per fraud, 0.5 % alerted", 2),
+    ("brier", "Brier score", 5),
+    ("calibration_error", "calibration error", 4),
+    ("cost_at_half_percent", "cost per event when 0.5 % are alerted", 2),
+    ("lowest_cost", "cost per event from the best probability upwards", 2),
+    ("lowest_cost_threshold", "the best probability, known afterwards", 4),
+)
+DAILY: Final = (
+    ("average_precision", "AP", 3),
+    ("roc_auc", "AUC", 3),
+    ("card_precision_at_100", "CP@100", 3),
+    ("recall_at_half_percent_fpr", "recall at 0.5 % FPR", 3),
+    ("value_detection_at_half_percent", "money found", 3),
+    ("brier", "Brier", 5),
 )
 AGAINST: Final = (
     ("average_precision", "AP"),
@@ -40,7 +51,8 @@ margin:0 auto;padding:2rem 1.5rem 4rem;max-width:1100px}
 h1{font-size:1.6rem;margin:0 0 .2rem}h2{font-size:1.15rem;margin:2.6rem 0 .4rem;
 border-top:1px solid #ddd;padding-top:1rem}
 p.note,caption,footer{color:#555;font-size:.87rem;max-width:75ch}
-.tiles{display:grid;grid-template-columns:repeat(auto-fit,minmax(150px,1fr));gap:.6rem;margin:1.2rem 0}
+.tiles{display:grid;grid-template-columns:repeat(auto-fit,minmax(150px,1fr));gap:.6rem;
+margin:1.2rem 0}
 .tile{border:1px solid #ddd;border-radius:8px;padding:.6rem .8rem}
 .tile b{display:block;font-size:1.35rem;font-weight:600;font-variant-numeric:tabular-nums}
 .tile span{color:#555;font-size:.82rem}
@@ -48,8 +60,7 @@ p.note,caption,footer{color:#555;font-size:.87rem;max-width:75ch}
 th,td{padding:.28rem .6rem;text-align:right;border-bottom:1px solid #eee;white-space:nowrap;
 font-variant-numeric:tabular-nums}
 th{color:#444;font-weight:600}th:first-child,td:first-child{text-align:left}
-tr.champion td{background:#eef4f8;font-weight:600}td.words{text-align:left}
-abbr{text-decoration:none;border-bottom:1px dotted #999;cursor:help}
+td.champion{background:#eef4f8;font-weight:600}th.words,td.words{text-align:left}
 figure{margin:.6rem 0}svg{max-width:100%;height:auto;display:block}
 @media print{h2{break-after:avoid}figure,.tile{break-inside:avoid}}
 """
@@ -72,8 +83,7 @@ def page_of(evaluation: Evaluation, pictures: Mapping[str, str], source: str) ->
         _tiles(evaluation),
         "<h2>Champion and challengers</h2>",
         '<p class="note">The champion is what decided; members and challengers are judged by what '
-        "they believed when the learner took the decision in. Point at a heading for its meaning."
-        "</p>",
+        "they believed when the learner took the decision in. Costs are in minor units.</p>",
         _predictors(evaluation.predictors),
         _against(evaluation.predictors),
         _picture(pictures, "pr"),
@@ -101,7 +111,7 @@ def page_of(evaluation: Evaluation, pictures: Mapping[str, str], source: str) ->
         "<h2>Day by day</h2>",
         _days(evaluation),
         "<footer><p>Rows let through by chance count for 1 / propensity; card precision counts "
-        "cards. Figures whose rows have no fraud do not exist and are shown as \u2013.</p></footer>",
+        f"cards. A figure that does not exist, as without fraud, is shown as {NONE}.</p></footer>",
     ]
     title = f"riskbeat evaluation, {span}"
     head = (
@@ -132,19 +142,16 @@ def _tiles(evaluation: Evaluation) -> str:
 
 
 def _predictors(predictors: Sequence[Belief]) -> str:
-    heads = "".join(
-        f'<th><abbr title="{escape(meaning)}">{escape(head)}</abbr></th>'
-        for _, head, meaning, _ in COLUMNS
-    )
+    heads = "".join(f"<th>{escape(one.name)}</th>" for one in predictors)
     rows = []
-    for one in predictors:
+    for name, words, digits in ROWS:
         cells = "".join(
-            f"<td>{_number(one.figures.get(name), digits)}</td>" for name, _, _, digits in COLUMNS
+            f"<td{CHAMPION_CELL if one.name == CHAMPION else ''}>"
+            f"{_number(one.figures.get(name), digits)}</td>"
+            for one in predictors
         )
-        style = ' class="champion"' if one.name == CHAMPION else ""
-        judged = f"<td>{one.figures.get('judged', 0):,.0f}</td>"
-        rows.append(f"<tr{style}><td>{escape(one.name)}</td>{judged}{cells}</tr>")
-    return _table(f"<th>predictor</th><th>judged</th>{heads}", rows)
+        rows.append(f"<tr><td>{escape(words)}</td>{cells}</tr>")
+    return _table(f"<th>figure</th>{heads}", rows)
 
 
 def _against(predictors: Sequence[Belief]) -> str:
@@ -216,14 +223,14 @@ def _days(evaluation: Evaluation) -> str:
     for day in evaluation.days[-DAYS_SHOWN:]:
         figures = day.figures[CHAMPION]
         cells = "".join(
-            f"<td>{_number(figures.get(name), digits)}</td>" for name, _, _, digits in COLUMNS[:6]
+            f"<td>{_number(figures.get(name), digits)}</td>" for name, _, digits in DAILY
         )
         low, high = day.versions
         rows.append(
             f"<tr><td>{_day(day.day)}</td><td>{day.judged:,}</td><td>{day.frauds:,}</td>"
             f"<td>{day.passed_through:,}</td><td>{low:,}{TO}{high:,}</td>{cells}</tr>"
         )
-    heads = "".join(f"<th>{escape(head)}</th>" for _, head, _, _ in COLUMNS[:6])
+    heads = "".join(f"<th>{escape(head)}</th>" for _, head, _ in DAILY)
     more = len(evaluation.days) - len(rows)
     note = (
         f'<p class="note">{more} earlier days are not listed; --from and --to choose others.</p>'

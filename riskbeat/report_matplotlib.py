@@ -2,6 +2,7 @@
 
 import io
 import math
+import re
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -22,6 +23,7 @@ MARK_INK: Final = {"drift": "#c1121f", "freeze": "#3a86ff", "thaw": "#3a86ff"}
 OUTCOME_INK: Final = {"decline": "#c1121f", "challenge": "#e07a1f", "review": "#8a6d00"}
 VERSIONS_SHOWN: Final = 6
 LEAST_P: Final = 1e-4
+_GROUP: Final = re.compile(r'<g id="[^"]*"')  # names that nothing refers to, alike in each picture
 FALL_IN_COST: Final = 3.0
 
 
@@ -53,7 +55,7 @@ def _svg(
         buffer = io.StringIO()
         figure.savefig(buffer, format="svg", metadata={"Date": None}, transparent=True)
     text = buffer.getvalue()
-    return text[text.index("<svg") :]
+    return _GROUP.sub("<g", text[text.index("<svg") :])
 
 
 def _inks(evaluation: Evaluation) -> dict[str, str]:
@@ -160,7 +162,7 @@ def _draw_time(figure: Figure, evaluation: Evaluation) -> None:
         axes.set_ylim(bottom=0)
         _mark(axes, evaluation)
         _tidy(axes)
-    _legend(axes_of[0], "lower right")
+    _legend_outside(figure, axes_of[0], "outside upper right", 4)
     _versions(axes_of[0], evaluation)
     _dates(axes_of[-1])
 
@@ -197,9 +199,9 @@ def _draw_cost(figure: Figure, evaluation: Evaluation) -> None:
     lowest = evaluation.predictors[0].figures.get("lowest_cost", 0.0) * 1000
     best = evaluation.predictors[0].figures.get("lowest_cost_threshold")
     if best is not None:
-        axes.plot([best], [lowest], marker="v", color=OTHERS[1], markersize=10, zorder=5)
-        text = f"{CHAMPION} costs least at {best:.3g}"
-        axes.axvline(best, color=OTHERS[1], linewidth=1.2, label=text)
+        axes.plot([best], [lowest], marker="v", color=CHAMPION_INK, markersize=10, zorder=5)
+        text = f"{CHAMPION} costs least from {best:.3g}"
+        axes.axvline(best, color=CHAMPION_INK, linewidth=1, label=text)
     for bound in evaluation.bounds:
         ink = OUTCOME_INK.get(bound.outcome, QUIET)
         text = f"policy: {bound.outcome} from {bound.threshold:.3g}"
@@ -209,7 +211,7 @@ def _draw_cost(figure: Figure, evaluation: Evaluation) -> None:
     axes.set(ylabel="minor units per 1,000 events", title="What each threshold would have cost")
     axes.xaxis.set_major_formatter(FuncFormatter(_share))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:,.0f}"))
-    _legend(axes, "upper right")
+    _legend_outside(figure, axes, "outside right upper", 1)
     _tidy(axes)
 
 
@@ -264,6 +266,11 @@ def _legend(axes: Any, place: str) -> None:
     handles, labels = axes.get_legend_handles_labels()
     if handles:
         axes.legend(handles[::-1], labels[::-1], loc=place)
+
+
+def _legend_outside(figure: Figure, axes: Any, place: str, columns: int) -> None:
+    handles, labels = axes.get_legend_handles_labels()
+    figure.legend(handles[::-1], labels[::-1], loc=place, ncols=columns)
 
 
 def _dates(axes: Any) -> None:
