@@ -22,6 +22,8 @@ from riskbeat.settings import (
 )
 from riskbeat.settings_files import SECRETS, SecretUnreadable
 from riskbeat.settings_judge import JudgeSettings
+from riskbeat.settings_learners import LearnersSettings
+from riskbeat.settings_publish import PublishSettings
 
 EXIT_CODE = 2
 SECTIONS = (
@@ -29,6 +31,8 @@ SECTIONS = (
     ("Redis", RedisSettings),
     ("Featurize", FeaturizeSettings),
     ("Learn", LearnSettings),
+    ("Learners", LearnersSettings),
+    ("Publish", PublishSettings),
     ("Judge", JudgeSettings),
     ("Serve", ServeSettings),
     ("Every process", Settings),
@@ -141,6 +145,8 @@ def _default(field: FieldInfo) -> str:
         return "none"
     if isinstance(value, tuple):
         return f"`{json.dumps([str(item) for item in value])}`"
+    if isinstance(value, dict):
+        return f"`{json.dumps(value)}`"
     if isinstance(value, float):
         return f"`{value:g}`"
     return f"`{value}`"

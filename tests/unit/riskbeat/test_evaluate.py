@@ -1,4 +1,4 @@
-"""`riskbeat evaluate`: one page that needs nothing else, the same figures as JSON, plain refusals."""
+"""`riskbeat evaluate`: one page that needs nothing else, its figures as JSON, plain refusals."""
 
 import html.parser
 import json
