@@ -14,8 +14,6 @@ import msgspec
 
 KEEP_VERSIONS = 300
 HISTORY_MAX = 1000
-CHAIN_MAX = 64
-"""Deltas that follow a full version at most."""
 
 
 class NoWeights(LookupError):

@@ -40,7 +40,7 @@ class Line(msgspec.Struct, kw_only=True):
     Attributes:
         full: The version at which the chain of the newest one begins; 0 before the first.
         base: Of the newest version: 0 if it is full.
-        owed: A version is due although nothing was learned.
+        owed: A version is due, whatever is learned from now on.
         cuts: Since the newest version, those of pages left out.
         pages: Pages made since the newest version.
         page: The newest of them; it may not have been sent yet.
@@ -54,6 +54,11 @@ class Line(msgspec.Struct, kw_only=True):
     page: bytes = b""
 
     @property
+    def taken(self) -> int:
+        """How many cuts there are since the newest version, those of pages included."""
+        return self.pages * CUTS_MAX + len(self.cuts)
+
+    @property
     def full_up(self) -> bool:
         """Whether there is no room for another cut."""
         return len(self.cuts) >= CUTS_MAX
@@ -63,10 +68,10 @@ class Line(msgspec.Struct, kw_only=True):
         return [[PAGES, self.pages], *self.cuts] if self.pages else list(self.cuts)
 
     def turn_page(self) -> None:
-        """Put the cuts into a page of their own."""
-        self.page = msgspec.json.encode(self.cuts)
+        """Put the first cuts into a page of their own."""
+        self.page = msgspec.json.encode(self.cuts[:CUTS_MAX])
         self.pages += 1
-        self.cuts = []
+        self.cuts = self.cuts[CUTS_MAX:]
 
     def begin(self, version: int, base: int) -> None:
         """A version was made: its cuts are its own, and a new list begins."""

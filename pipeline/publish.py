@@ -11,12 +11,14 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import msgspec
-from models.weights_delta import apply_delta, encode_delta, is_delta
 
-from models.registry import CHAIN_MAX, ChainBroken, Freeze, WeightsRegistry
+from models.registry import Freeze, WeightsRegistry
 from models.signing import Signer
-from models.weights import Weights, decode_verified, encode, sha256_of
+from models.weights import Weights, sha256_of
+from models.weights_chain import Links, assemble
+from models.weights_delta import DELTA_CHAIN_MAX, encode_next, is_delta
 from pipeline.cuts import ANEW, COMMIT, SETTLE, WITHHELD, Line, take_of
+from pipeline.give_back import give_back
 from pipeline.join import JoinStore
 from pipeline.learn import LearnStep
 from pipeline.learn_duty import agree_who_sends_labels
@@ -24,7 +26,6 @@ from pipeline.learn_ports import Inspector, LearnLog, LearnWatch, Published
 from pipeline.tenure import Tenure
 
 OUTBOX_BATCH = 5_000
-DELTA_SHARE_MAX = 0.5  # a larger delta is not worth the reading of its chain
 LABEL_WAITS_MAX = 20_000
 LINE, CHAIN = "publish/line", "publish/chain/"
 CHECKS = "learner"
@@ -47,7 +48,7 @@ class PublishRules:
 
     code_version: str
     keep_versions: int = 300
-    full_every: int = CHAIN_MAX
+    full_every: int = DELTA_CHAIN_MAX
     sends_labels: bool = True
 
 
@@ -76,7 +77,7 @@ class Publisher:
         after_commit: Callable[[], None] = lambda: None,
     ) -> None:
         """Take the ports; `after_commit` hears of every checkpoint that has become durable."""
-        assert 1 <= rules.full_every <= CHAIN_MAX
+        assert 1 <= rules.full_every <= DELTA_CHAIN_MAX
         self._rules = rules
         self._log = log
         self._store = store
@@ -124,9 +125,8 @@ class Publisher:
         """
         position = self._step.position
         parts = self._store.parts()
-        standing = await self._registry.standing()
         in_topic = await self._log.last_weights_version()
-        known = max(standing.latest, in_topic)
+        known = max(await self._registry.latest_version(), in_topic)
         if LINE in parts:
             self._line = msgspec.msgpack.decode(parts[LINE], type=Line)
         elif position.version == 0 and position.offsets:
@@ -147,10 +147,11 @@ class Publisher:
         if not self._line.full:
             return False
         chain = _chain_of(parts, self._line.full, position.version)
-        self._parent = self._read(chain)
+        self._parent = assemble(Links(None, chain), (self._signer.public_key,)).weights
         if self._line.page:
             await self._send_page()
-        await self._give_back(chain, standing.latest, in_topic)
+        keep = self._rules.keep_versions
+        await give_back(self._log, self._registry, chain, position.version, keep)
         await self._registry.report_progress(position.offsets, position.version)
         return True
 
@@ -227,13 +228,10 @@ class Publisher:
 
     def _encode(self, weights: Weights) -> tuple[bytes, int]:
         """Return the bytes and their base: a delta where it is small, else a full version."""
-        parent, full = self._parent, self._line.full
-        if parent is not None and weights.version - full < self._rules.full_every:
-            delta = encode_delta(parent, weights, self._signer)
-            whole = sum(array.nbytes for array in weights.arrays.values())
-            if len(delta) <= DELTA_SHARE_MAX * whole:
-                return delta, parent.version
-        return encode(weights, self._signer), 0
+        chain = weights.version - self._line.full
+        parent = self._parent if chain < self._rules.full_every else None
+        data = encode_next(parent, weights, self._signer, chain)
+        return data, is_delta(data)
 
     def _chained(self, made: _Made) -> dict[str, bytes]:
         """Take a version as the newest; return what a checkpoint must hold of it."""
@@ -244,7 +242,8 @@ class Publisher:
 
     def _held_back(self) -> dict[str, bytes]:
         """Return what a checkpoint without a version must hold."""
-        if self._step.learned_since_publish or self._line.owed:
+        self._line.owed |= self._step.learned_since_publish  # the next life does not know
+        if self._line.owed:
             self._line.cuts.append([COMMIT])
         if self._line.full_up:
             self._line.turn_page()
@@ -274,28 +273,6 @@ class Publisher:
         line = self._line
         await self._log.send_cuts(self._step.position.version + 1, line.pages - 1, line.page)
         line.page = b""
-
-    async def _give_back(self, chain: Sequence[bytes], latest: int, in_topic: int) -> None:
-        """Send and shelve what the topic and the registry lack."""
-        newest = self._step.position.version
-        if in_topic < newest:
-            await self._log.send_weights(newest, chain[-1])
-        first = max(latest + 1, newest - self._rules.keep_versions + 1)
-        found = await self._log.read_weights(first, newest - 1)
-        found |= {self._line.full + place: data for place, data in enumerate(chain)}
-        for version in sorted(found):
-            try:
-                base = is_delta(found[version])
-                await self._registry.restore(version, found[version], base)
-            except ChainBroken:
-                continue  # the topic no longer holds what it stands on: as good as gone
-
-    def _read(self, chain: Sequence[bytes]) -> Weights:
-        keys = (self._signer.public_key,)
-        weights = decode_verified(chain[0], keys)
-        for data in chain[1:]:
-            weights = apply_delta(weights, data, keys, weights.schema_digest)
-        return weights
 
 
 def _chain_of(parts: dict[str, bytes], full: int, newest: int) -> list[bytes]:

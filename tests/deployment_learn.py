@@ -109,6 +109,7 @@ class Deployment:
         loop = self.loop(store)
         try:
             await loop.recover()
+            await loop.turn()
             while not (self.log.done and loop.idle):
                 await loop.turn()
         except Killed:
