@@ -91,7 +91,7 @@ class JudgeSink(Protocol):
     """Who is handed judged predictions."""
 
     def restore(self) -> None:
-        """Take up what the store and the files hold; once, before the first row."""
+        """Take up what the store and the files hold; before the first row."""
 
     def add_many(self, rows: Sequence[Judged]) -> None:
         """Take rows, inside the store's open transaction."""
@@ -161,6 +161,7 @@ class JudgeLog:
 
     def restore(self) -> None:
         """Fill the window with the newest rows on disk."""
+        self._window = JudgedWindow(self._rules.window_rows, self._rules.predictors)
         tail = self._store.judged(0, _FOREVER)
         held = self._files.newest(self._rules.window_rows, tail[0][0] if tail else _FOREVER)
         self._take(held)

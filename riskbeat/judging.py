@@ -9,7 +9,7 @@ from models.cost import Costs
 from pipeline.judged import JudgedStore, JudgeLog, JudgeRules
 from pipeline.judged_metrics import JudgeMetrics
 from pipeline.judged_parquet import ParquetJudged
-from pipeline.metrics import LearnMetrics
+from pipeline.learn_metrics import LearnMetrics
 from riskbeat.settings import Settings
 
 EVALUATION_FOLDER: Final = "evaluation"

@@ -270,7 +270,8 @@ def _legend(axes: Any, place: str) -> None:
 
 def _legend_outside(figure: Figure, axes: Any, place: str, columns: int) -> None:
     handles, labels = axes.get_legend_handles_labels()
-    figure.legend(handles[::-1], labels[::-1], loc=place, ncols=columns)
+    legend: Any = figure.legend
+    legend(handles[::-1], labels[::-1], loc=place, ncols=columns)
 
 
 def _dates(axes: Any) -> None:

@@ -1,5 +1,6 @@
 """Judged rows stand in files exactly once, whatever dies; figures are those of the newest rows."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 
 from models.cost import Costs
 from models.evaluation import figures_of
+from pipeline.join_sqlite import SqliteJoinStore
 from pipeline.judged import JudgeLog, JudgeRules
 from pipeline.judged_columns import CHAMPION, Judged, JudgedWindow, columns_of
 from pipeline.judged_parquet import (
@@ -23,6 +25,30 @@ from tests.fakes_judged import DAY_0, DAY_MS, MemoryJudgedStore, MemoryJudgeWatc
 NAMES = ("delayed.network", "challenger.logistic")
 
 
+class SqliteJudgedStore:
+    """The join store's part of it, with `commit` and `crash` as the fake has them."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._store = SqliteJoinStore(path)
+
+    def keep_judged(self, rows: Sequence[bytes]) -> None:
+        self._store.keep_judged(rows)
+
+    def judged(self, after_seq: int, limit: int) -> list[tuple[int, bytes]]:
+        return self._store.judged(after_seq, limit)
+
+    def drop_judged(self, upto_seq: int) -> None:
+        self._store.drop_judged(upto_seq)
+
+    def commit(self) -> None:
+        self._store.commit({})
+
+    def crash(self) -> None:
+        self._store.close()
+        self._store = SqliteJoinStore(self._path)
+
+
 class Bench:
     """A log of judgements over a store that can crash, with a clock that a test moves."""
 
@@ -32,7 +58,7 @@ class Bench:
             predictors=NAMES,
             **{"file_rows": 40, "window_rows": 100, **rules},  # type: ignore[arg-type]
         )
-        self.store = MemoryJudgedStore()
+        self.store: MemoryJudgedStore | SqliteJudgedStore = MemoryJudgedStore()
         self.now_s = 0.0
         self.start()
 
@@ -106,6 +132,25 @@ def test_a_crash_after_writing_and_before_dropping_leaves_each_row_in_one_file_o
         for key in pl.read_parquet(path)["key"].to_list()
     ]
     assert sorted(every) == [number - 500 for number in range(rows_before + rows_after)]
+
+
+def test_the_join_store_keeps_them_as_the_fake_does(tmp_path: Path) -> None:
+    bench = Bench(tmp_path / "evaluation")
+    bench.store = SqliteJudgedStore(tmp_path / "join.sqlite")
+    bench.start()
+    bench.take(some(0, 95))
+    bench.take(some(9_000, 9_007), commit=False)
+    bench.store.crash()
+    bench.start()
+    bench.take(some(95, 130))
+    bench.take([])
+    bench.store.crash()
+    bench.start()
+    bench.take(some(130, 131))
+    files = bench.folder.glob("judged/day=*/*.parquet")
+    every = [key for path in files for key in pl.read_parquet(path)["key"].to_list()]
+    assert sorted(every) == [number - 500 for number in range(131)]
+    assert [seq for seq, _ in bench.store.judged(0, 1000)] == list(range(121, 132))
 
 
 def test_a_growing_file_is_written_again_only_when_it_is_due(tmp_path: Path) -> None:
