@@ -4,6 +4,7 @@ Of a decision only the event's name, time, entities and amount, the vector and t
 decoded: the record holds far more (`models.decision.DecisionRecord`).
 """
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import msgspec
@@ -19,11 +20,14 @@ from features.event import (
     parse_label,
     to_ms,
 )
+from features.spec_values import Currency
+from features.update import base_value
 from pipeline.join import JoinRow, Statement, Subject, signed, statement_of
 
 
 class _Amount(msgspec.Struct, gc=False):
     value: int = 0
+    currency: str = ""
 
 
 class _Event(msgspec.Struct, gc=False):
@@ -75,12 +79,14 @@ def parse_decided(
     spec_digest: str,
     n_features: int,
     rules: EventRules | None = None,
+    currencies: Mapping[str, Currency] | None = None,
 ) -> JoinRow:
     """Read a record of `decisions.v1` as a row of the join store.
 
     Vector and prediction are None when they were made by another spec, or it is no vector at all:
     such an event is joined, for its label's sake, but neither learned nor judged by. By the rules
-    the card is known: the hash of the event type's primary entity.
+    the card is known: the hash of the event type's primary entity. By the currencies the amount is
+    in minor units of the base currency: amounts of several are never summed.
 
     Raises:
         EventRejected: The bytes are no decision.
@@ -105,7 +111,7 @@ def parse_decided(
         x=record.vector if ours else None,
         subject=_subjects.encode(subject),
         p=record.score.value if ours else None,
-        amount=event.amount.value if event.amount is not None else 0,
+        amount=_amount_of(event.amount, currencies or {}),
         outcome=record.outcome,
         propensity=record.propensity,
         weights_version=record.weights.version if record.weights is not None else 0,
@@ -127,3 +133,10 @@ def _card_of(event: _Event, tenant: str, rules: EventRules | None) -> int:
     kind = rules.event_types.get(event.event_type) if rules is not None else None
     entity = event.entities.get(kind.primary) if kind is not None else None
     return key_of(f"{tenant}{SEPARATOR}{entity}") if entity is not None else 0
+
+
+def _amount_of(amount: _Amount | None, currencies: Mapping[str, Currency]) -> int:
+    if amount is None:
+        return 0
+    rate = currencies.get(amount.currency)
+    return amount.value if rate is None else base_value(amount.value, rate)

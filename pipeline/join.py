@@ -67,7 +67,7 @@ class JoinRow:
         place: Of its decision in the log; of two decisions on one event the lowest counts.
         x: Vector as little-endian float32; None when it cannot be learned from.
         p: Probability that it was given; None when no model answered.
-        amount: Minor units of the event's currency; 0 without.
+        amount: Minor units of the base currency; 0 without.
         statements: Newest of each source.
         net: Net label; None = not known yet.
         turns: Transitions made so far; numbers them.

@@ -14,7 +14,8 @@ from models.ensemble import Ensemble
 from models.evaluation import average_precision, brier, recall_at_fpr, roc_auc, value_detection_rate
 from models.rehearsal import Ring
 from pipeline.join import JoinRow
-from pipeline.step_ports import Company, Judged
+from pipeline.judged_columns import Judged
+from pipeline.step_ports import Company
 from pipeline.teach import Change, ids_of
 from pipeline.truth import DELAYED, FEEDBACK, importance_of
 

@@ -16,10 +16,11 @@ none for the learner.
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from features.event import EventRejected, EventRules
+from features.spec_values import Currency
 from pipeline.cuts import in_order
 from pipeline.decided import PlacedLabel, parse_decided, parse_placed_label
 from pipeline.join import JoinRow, place_of
@@ -36,11 +37,12 @@ Parsed = tuple[list[JoinRow], list[PlacedLabel], list[tuple[Taken, EventRejected
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ParseRules:
-    """What records are read by."""
+    """What records are read by; `currencies` lead to the base currency."""
 
     event_rules: EventRules
     spec_digest: str
     n_features: int
+    currencies: Mapping[str, Currency] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -180,7 +182,12 @@ def parse_records(rules: ParseRules, records: Sequence[Taken]) -> Parsed:
             if record.kind == "decision":
                 decisions.append(
                     parse_decided(
-                        record.body, place, rules.spec_digest, rules.n_features, rules.event_rules
+                        record.body,
+                        place,
+                        rules.spec_digest,
+                        rules.n_features,
+                        rules.event_rules,
+                        rules.currencies,
                     )
                 )
             else:

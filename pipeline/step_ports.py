@@ -2,59 +2,16 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from models.weights import Weights
+from pipeline.judged import JudgeSink
 
 Limit = Callable[[Weights | None, Weights], Weights]
 """(published last, candidate) → what may be published; `models.slew.bounded`."""
-
-
-class Judged(NamedTuple):
-    """A prediction, and what its event turned out to be.
-
-    Attributes:
-        key: Identity hash as a signed 64-bit integer.
-        name: Identity.
-        event_ms: Event time.
-        judged_ms: Event time at which it was judged.
-        y: 1 fraud, 0 legit.
-        p: Probability that it was given.
-        amount: Minor units.
-        card: Hash of the primary entity; 0 without.
-        outcome: What was decided.
-        propensity: Chance with which that was drawn; 1 where it was not.
-        weights_version: Of the model that scored; 0 without.
-        lane_source: Source that the net label rests on.
-        beliefs: Log-odds of the predictors, little-endian float32; empty without.
-    """
-
-    key: int
-    name: str
-    event_ms: int
-    judged_ms: int
-    y: int
-    p: float
-    amount: int
-    card: int
-    outcome: str
-    propensity: float
-    weights_version: int
-    lane_source: str
-    beliefs: bytes
-
-
-class JudgeSink(Protocol):
-    """Who is handed judged predictions, inside the step's transaction."""
-
-    def restore(self) -> None:
-        """Take up what the store holds; once, before the first row."""
-
-    def add_many(self, rows: Sequence[Judged]) -> None:
-        """Take rows; durable with the next commit."""
 
 
 class Guard(Protocol):

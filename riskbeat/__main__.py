@@ -9,6 +9,7 @@ from features.spec import SpecError
 from models.policy import PolicyError
 from riskbeat import (
     commands_data,
+    commands_evaluate,
     commands_features,
     commands_offline,
     commands_ops,
@@ -34,6 +35,7 @@ HOUSES = (
     commands_data,
     commands_features,
     commands_offline,
+    commands_evaluate,
     commands_ops,
     commands_store,
     doctor,

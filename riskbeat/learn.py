@@ -4,6 +4,7 @@ import asyncio
 import importlib.metadata
 import signal
 import time
+from collections.abc import Callable
 from contextlib import closing, suppress
 
 import structlog
@@ -32,6 +33,7 @@ from pipeline.tenure import LeaseHeld, LeaseLost, Tenure
 from pipeline.topics_kafka import TopicMismatch, ensure_topics
 from riskbeat.commands_ops import plan_topics, plan_weights
 from riskbeat.enter import Stopped, enter, owner_of
+from riskbeat.judging import judge_log
 from riskbeat.settings import Settings
 from riskbeat.store import redis_client
 
@@ -132,11 +134,15 @@ async def _learn(settings: Settings, anew: bool, standby: bool) -> int:
         await journal.start()
         store = await enter(path, registry, tenure, ttl_s, stop, standby=standby)
         with closing(store):
-            step = make_step(settings, spec, store)
+            ensemble = make_ensemble(settings, spec)
+            sink = judge_log(settings, store, ensemble.predictors, metrics)
+            step = make_step(settings, spec, store, ensemble, Company(sink=sink))
             if anew:
                 _begin_anew(step, store)
             heard = Heard(metrics)
-            publisher = _publisher(settings, signer, journal, store, step, registry, tenure, heard)
+            publisher = _publisher(
+                settings, signer, journal, store, step, registry, tenure, heard, sink.committed
+            )
             rules = loop_rules(settings, spec)
             loop = LearnLoop(rules, journal, step, publisher, tenure, heard, time.monotonic)
             log.info("learn.started", spec=spec.digest[:12], features=spec.n_features)
@@ -159,7 +165,15 @@ async def _learn(settings: Settings, anew: bool, standby: bool) -> int:
     return 0
 
 
-def make_step(settings: Settings, spec: Spec, store: SqliteJoinStore) -> LearnStep:
+def make_ensemble(settings: Settings, spec: Spec) -> Ensemble:
+    """Return the ensemble of these settings, as it is before it learned."""
+    plan = settings.plan(settings.model_name)
+    return Ensemble(space_of(spec), plan, settings.learn_seed, make)
+
+
+def make_step(
+    settings: Settings, spec: Spec, store: SqliteJoinStore, ensemble: Ensemble, company: Company
+) -> LearnStep:
     """Return the learning step of these settings, on a join store."""
     step_rules = LearnRules(
         n_features=spec.n_features,
@@ -169,10 +183,7 @@ def make_step(settings: Settings, spec: Spec, store: SqliteJoinStore) -> LearnSt
         sends_labels=settings.learn_sends_labels,
         feedback_sources=settings.feedback_sources,
     )
-    ensemble = Ensemble(
-        space_of(spec), settings.plan(settings.model_name), settings.learn_seed, make
-    )
-    return LearnStep(step_rules, store, ensemble, Company())
+    return LearnStep(step_rules, store, ensemble, company)
 
 
 def _begin_anew(step: LearnStep, store: SqliteJoinStore) -> None:
@@ -188,7 +199,10 @@ def loop_rules(settings: Settings, spec: Spec) -> LoopRules:
     """Return what the loop is told."""
     return LoopRules(
         parse=ParseRules(
-            event_rules=spec.event_rules, spec_digest=spec.digest, n_features=spec.n_features
+            event_rules=spec.event_rules,
+            spec_digest=spec.digest,
+            n_features=spec.n_features,
+            currencies=spec.currencies,
         ),
         publish_interval_s=settings.publish_interval_s,
         quiet_interval_s=min(settings.publish_quiet_s, settings.publish_interval_s),
@@ -204,6 +218,7 @@ def _publisher(
     registry: RedisWeightsRegistry,
     tenure: Tenure,
     heard: Heard,
+    after_commit: Callable[[], None],
 ) -> Publisher:
     rules = PublishRules(
         code_version=importlib.metadata.version("riskbeat"),
@@ -222,6 +237,7 @@ def _publisher(
         heard,
         _now_ms,
         time.monotonic,
+        after_commit=after_commit,
     )
 
 
