@@ -13,11 +13,12 @@ A member's arrays are named "{lane}.{member}.{array}". Kinds, with n features:
 import math
 import re
 from collections.abc import Collection, Iterator, Mapping
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-Array = NDArray[np.float32] | NDArray[np.int32]
+Array = NDArray[Any]
 Arrays = Mapping[str, Array]
 Shapes = dict[str, tuple[str, tuple[int, ...]]]
 
