@@ -61,6 +61,14 @@ class Guard:
         self._space = space
         self._make_detector = make_detector
         self._events: list[GuardEvent] = []
+        self._state: _State
+        self._psi: Psi
+        self._rates: LabelRates
+        self._health: Health
+        self._watched: dict[str, Watched]
+        self._scores: NDArray[np.float64]
+        self._noted_norms: bool
+        self._standing: set[str]
         self._reset()
 
     def observe_decided(
@@ -105,12 +113,12 @@ class Guard:
             return float("inf")
         return float(np.quantile(self._scores, 1 - self._rules.alert_share))
 
-    def reaction(self) -> float:
-        """Return the learning pace: 1 as usual, more after a drift, wearing off."""
+    def reaction(self, clock_ms: int) -> float:
+        """Return the learning pace at an event time: 1 as usual, more after drift, wearing off."""
         state, rules = self._state, self._rules
         if state.drift_ms is None:
             return 1.0
-        age_ms = max(0, state.clock_ms - state.drift_ms)
+        age_ms = max(0, clock_ms - state.drift_ms)
         return float(1.0 + (rules.drift_pace - 1.0) * 0.5 ** (age_ms / rules.drift_half_life_ms))
 
     def hear_frozen(self, frozen: bool) -> None:
@@ -166,7 +174,7 @@ class Guard:
     def figures(self) -> dict[str, float]:
         """Return what a version's metrics say of drift."""
         found = sum(watched.found for watched in self._watched.values())
-        figures = {"drift_pace": self.reaction(), "drifts": float(found)}
+        figures = {"drift_pace": self.reaction(self._state.clock_ms), "drifts": float(found)}
         known = self._psi.values[~np.isnan(self._psi.values)]
         if len(known):
             figures["psi_max"] = float(known.max())
@@ -179,7 +187,7 @@ class Guard:
             drifts={name: watched.found for name, watched in self._watched.items()},
             means={name: watched.mean for name, watched in self._watched.items()},
             widths={name: watched.width for name, watched in self._watched.items()},
-            pace=self.reaction(),
+            pace=self.reaction(self._state.clock_ms),
             causes={kind: kind in self._standing for kind in KINDS},
         )
 
@@ -220,7 +228,7 @@ class Guard:
         rules = self._rules
         self._state = _State({})
         self._noted_norms = False
-        self._standing: set[str] = set()
+        self._standing = set()
         self._scores = np.zeros(0)
         self._psi = Psi(self._space.n)
         self._rates, self._health = LabelRates(rules.rates), Health(rules.health)

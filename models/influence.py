@@ -15,6 +15,8 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from models.label_rates import SILENT
+
 BUCKETS = 4_096
 """Entities are counted by hash; two that share a bucket share a cap."""
 SOURCES_MAX = 64
@@ -63,20 +65,21 @@ class Influence:
         """Begin with empty books; `seed` decides which rows of a key are left out."""
         self._rules = rules
         self._seed = seed
+        self._names: dict[str, int]
         self._reset()
 
     def admit(
         self,
         sources: Sequence[str],
-        cards: NDArray[np.uint64],
+        cards: NDArray[np.int64],
         w: NDArray[np.float32],
         ids: NDArray[np.uint64],
     ) -> NDArray[np.bool_]:
         """Return which rows may be learned, shape (m,), and book those.
 
         Args:
-            sources: Who labelled; "" for silence.
-            cards: Hash of the primary entity; 0 for none.
+            sources: Who labelled; those of `SILENT` are nobody.
+            cards: Hash of the primary entity, any int64; 0 for none.
             w: Importance.
             ids: Identity hashes.
         """
@@ -84,9 +87,7 @@ class Influence:
             return np.ones(0, np.bool_)
         weight = w.astype(np.float64)
         places = np.array([self._place_of(source) for source in sources])
-        buckets = np.where(cards == 0, 0, cards % np.uint64(BUCKETS - 1) + np.uint64(1)).astype(
-            np.int64
-        )
+        buckets = np.where(cards == 0, 0, cards % (BUCKETS - 1) + 1)
         rules = self._rules
         share = np.full(BUCKETS, rules.entity_share)
         by_card = self._kept_shares(self._cards, buckets, weight, share, rules.entity_free)
@@ -99,7 +100,7 @@ class Influence:
         kept = kept_by_card & (_draw(ids, self._seed + 1) < by_source[places])
         self.left_out_by_source += int(kept_by_card.sum() - kept.sum())
         self._book(buckets, places, weight, kept)
-        return kept
+        return np.asarray(kept)
 
     def close_version(self) -> None:
         """Begin the next version's books; the long ones fade beyond `memory_rows`."""
@@ -116,7 +117,7 @@ class Influence:
     def state_changes(self) -> dict[str, bytes]:
         """Return the whole state, by name."""
         state = _State(
-            list(self._names),
+            [name for name in self._names if name not in SILENT],
             self._usual.tolist(),
             self._offered,
             self._learned,
@@ -135,7 +136,7 @@ class Influence:
         if "core" not in parts:
             return
         state = msgspec.msgpack.decode(parts["core"], type=_State)
-        self._names = {name: place for place, name in enumerate(state.sources)}
+        self._names |= {name: place for place, name in enumerate(state.sources, 1)}
         self._usual = np.array(state.usual)
         self._offered, self._learned = state.offered, state.learned
         self.left_out_by_entity, self.left_out_by_source = state.left_out
@@ -146,7 +147,7 @@ class Influence:
         self._cards[:, held] = np.frombuffer(body, np.float64, offset=8 * count).reshape(2, count)
 
     def _reset(self) -> None:
-        self._names: dict[str, int] = {"": 0}
+        self._names = dict.fromkeys(SILENT, 0)
         self._usual = np.zeros(SOURCES_MAX)
         self._offered = self._learned = 0.0
         self._cards = np.zeros((2, BUCKETS))  # the version's, the long ones
@@ -155,7 +156,7 @@ class Influence:
 
     def _place_of(self, source: str) -> int:
         if source not in self._names and len(self._names) < SOURCES_MAX:
-            self._names[source] = len(self._names)
+            self._names[source] = len(self._names) - len(SILENT) + 1
         return self._names.get(source, SOURCES_MAX - 1)
 
     def _source_shares(self) -> NDArray[np.float64]:

@@ -16,6 +16,8 @@ from dataclasses import dataclass
 import msgspec
 
 HOUR_MS = 3_600_000
+SILENT = ("", "silence")
+"""Names of no source: what was learned because nobody said a word."""
 SOURCES_MAX = 64
 """Further sources are not watched: the step limiter and the caps hold for them."""
 
@@ -98,13 +100,13 @@ class LabelRates:
         """Take labels that came in.
 
         Args:
-            counts: Source → labels; "" (silence) is not watched.
+            counts: Source → labels; `SILENT` ones are not watched.
             frauds: Source → those that said fraud.
             clock_ms: Largest event time decided; it only grows.
         """
         self._end_hours(clock_ms // HOUR_MS)
         for source, count in counts.items():
-            if not source:
+            if source in SILENT:
                 continue
             held = self._state.sources.get(source)
             if held is None:
