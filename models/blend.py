@@ -177,6 +177,8 @@ def mixed(start: Array, end: Array, alpha: float) -> Array:
     """Return start + alpha·(end - start), float32; entries that are equal stay so, bit for bit."""
     if start is end or end.dtype != np.float32 or alpha == 1:
         return end
+    if alpha == 0:  # not by the formula: what is not finite at the end would be so here
+        return start
     out = end - start
     out *= np.float32(alpha)
     out += start

@@ -11,7 +11,7 @@ class DriftFound(NamedTuple):
 
     Attributes:
         before: Mean that held until then.
-        after: Mean of the newest values that were taken together.
+        after: The value that gave it away.
     """
 
     before: float
@@ -24,8 +24,8 @@ class DriftDetector(Protocol):
     Implementation: `drift_river.Adwin`.
     """
 
-    def update_many(self, values: Sequence[float]) -> DriftFound | None:
-        """Take values in [0, 1], in order; return the last finding among them."""
+    def update_many(self, values: Sequence[float]) -> list[DriftFound]:
+        """Take values in [0, 1], in order; return what was found, in order."""
 
     @property
     def mean(self) -> float:
@@ -80,13 +80,13 @@ class Watched:
         """Rows that still count."""
         return self._detector.width * self._block_rows
 
-    def update_many(self, values: Sequence[float]) -> DriftFound | None:
-        """Take values in [0, 1]; return the last finding among them."""
+    def update_many(self, values: Sequence[float]) -> list[DriftFound]:
+        """Take values in [0, 1], in order; return what was found, in order."""
         if self._block_rows > 1:
             values = self._blocks_of(values)
-        finding = self._detector.update_many(values) if len(values) else None
-        self.found += finding is not None
-        return finding
+        findings = self._detector.update_many(values)
+        self.found += len(findings)
+        return findings
 
     def state(self) -> BlockState:
         """Return all that it knows."""

@@ -49,15 +49,15 @@ class Adwin:
         """Values in the window."""
         return int(self._adwin.width)
 
-    def update_many(self, values: Sequence[float]) -> DriftFound | None:
-        """Take values in [0, 1], in order; return the last finding among them."""
-        found = None
+    def update_many(self, values: Sequence[float]) -> list[DriftFound]:
+        """Take values in [0, 1], in order; return what was found, in order."""
+        found = []
         adwin = self._adwin
         for value in values:
             before = adwin.estimation
             adwin.update(value)
             if adwin.drift_detected:
-                found = DriftFound(float(before), float(adwin.estimation))
+                found.append(DriftFound(float(before), value))
         return found
 
     def dumps(self) -> bytes:

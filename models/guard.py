@@ -239,9 +239,9 @@ class Guard:
         }
 
     def _watch(self, name: str, values: list[float]) -> None:
-        finding = self._watched[name].update_many(values)
-        if finding is not None and self._state.rows >= self._rules.drift_after_rows:
-            self._react(name, finding)
+        findings = self._watched[name].update_many(values)
+        if findings and self._state.rows >= self._rules.drift_after_rows:
+            self._react(name, findings[-1])
 
     def _react(self, name: str, finding: DriftFound) -> None:
         self._state.drift_ms = self._state.clock_ms

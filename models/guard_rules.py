@@ -28,7 +28,7 @@ class GuardRules:
     """
 
     significance: float = 0.002
-    score_block_rows: int = 64
+    score_block_rows: int = 8
     drift_after_rows: int = 20_000
     drift_pace: float = 3.0
     drift_half_life_ms: float = 6 * 3_600_000.0

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import msgspec
 import numpy as np
 
+from models.slew import ALPHA
 from models.weights import Weights
 from models.weights_kinds import arrays_of, is_finite
 
@@ -87,10 +88,8 @@ class Health:
         for name, array in candidate.arrays.items():
             if name != "probe.x" and array.dtype == np.float32 and not is_finite(array):
                 found[f"finite:{name}"] = (np.inf, f"{name} holds a number that is not finite")
-        numbers = [x for lane in candidate.lanes for x in (lane.weight, lane.a, lane.b)]
-        numbers += [member.weight for member in candidate.members]
-        if not np.isfinite(numbers).all():
-            found["finite:shares"] = (np.inf, "a share or a calibration is not finite")
+        if candidate.metrics.get(ALPHA) == 0.0:
+            found["finite:way"] = (np.inf, "no step towards it, however short, is within bounds")
         return found
 
     def _norms(self, candidate: Weights, warm: bool) -> dict[str, Cause]:

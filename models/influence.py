@@ -1,8 +1,9 @@
 """labelled rows, by source and entity → which of them may be learned: no key fills a version.
 
-Shares are held over two spans: the version under way, and the newest `memory_rows` of learned
-weight, so that neither a flood nor a trickle in quiet hours carries more than its share. What
-silence says has no source, and rows without an entity have none: they are never capped.
+Shares of an entity are held over two spans: the version under way, and the newest `memory_rows` of
+learned weight, so that neither a flood nor a trickle in quiet hours carries more than its share.
+Those of a source are held over the second only: a version of a second often has one source alone.
+What silence says has no source, and rows without an entity have none: they are never capped.
 
 Rows are left out whole, by a hash of their identity, and not weighted down: a step of Adam is as
 long for a batch of light rows as for one of heavy ones.
@@ -34,7 +35,7 @@ class InfluenceRules:
         entity_free: Weight that any entity may carry in each span, however small the rest is.
         source_share: Largest share of a label source that is new or usually small.
         source_growth: A source may carry so many times its usual share, if that is more.
-        source_free: Weight that any source may carry in each span.
+        source_free: Weight that any source may carry of the newest `memory_rows`.
         memory_rows: Learned weight that shares are held over, beside the version's own.
         usual_rows: Offered weight over which a source's usual share is averaged.
         warm_rows: Learned weight before sources are capped: first their shares must be known.
@@ -90,12 +91,19 @@ class Influence:
         buckets = np.where(cards == 0, 0, cards % (BUCKETS - 1) + 1)
         rules = self._rules
         share = np.full(BUCKETS, rules.entity_share)
-        by_card = self._kept_shares(self._cards, buckets, weight, share, rules.entity_free)
+        by_card = self._kept_shares(
+            self._cards, buckets, weight, share, rules.entity_free, slice(0, 2)
+        )
         drawn = _draw(ids, self._seed)
         kept_by_card = drawn < by_card[buckets]
         self.left_out_by_entity += int((~kept_by_card).sum())
         by_source = self._kept_shares(
-            self._sources, places, weight * kept_by_card, self._source_shares(), rules.source_free
+            self._sources,
+            places,
+            weight * kept_by_card,
+            self._source_shares(),
+            rules.source_free,
+            slice(1, 2),
         )
         kept = kept_by_card & (_draw(ids, self._seed + 1) < by_source[places])
         self.left_out_by_source += int(kept_by_card.sum() - kept.sum())
@@ -174,11 +182,12 @@ class Influence:
         weight: NDArray[np.float64],
         share: NDArray[np.float64],
         free: float,
+        spans: slice,
     ) -> NDArray[np.float64]:
         """Return per key the share of its new weight that may be learned; key 0 is never capped."""
         new = np.bincount(keys, weight, minlength=books.shape[1])
         kept = np.ones(books.shape[1])
-        for book in books:
+        for book in books[spans]:
             allowed = np.maximum(level_of(book + new, share, free) - book, 0.0)
             kept = np.minimum(kept, np.divide(allowed, new, out=np.ones_like(new), where=new > 0))
         return kept
@@ -210,12 +219,15 @@ def level_of(
     total = float(offered.sum())
     carried = offered
     for _ in range(ROUNDS_MAX):
-        carried = np.minimum(offered, np.maximum(free, np.where(share < 1, share * total, np.inf)))
+        capped = np.where(share < 1, share * total, np.inf)
+        carried = np.minimum(offered, np.maximum(free, capped))
         carried[0] = offered[0]
-        less = float(carried.sum())
-        if total - less <= 1e-9 * total:
+        excess = total - float(carried.sum())
+        if abs(excess) <= 1e-9 * total:
             break
-        total = less
+        # those at their share shrink with the total: follow them down at once (Newton)
+        slope = float(share[1:][(capped < offered)[1:] & (capped > free)[1:]].sum())
+        total -= excess / (1 - slope) if slope < 1 and excess > 0 else excess
     return carried
 
 

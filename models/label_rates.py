@@ -78,8 +78,8 @@ class _Source(msgspec.Struct):
     labels: _Series
     frauds: _Series
     known_hours: int = 0
-    block: list[float] = [0.0, 0.0]  # labels, frauds of the block under way
-    usual: list[float] = [0.0, 0.0]  # faded, over blocks
+    block: tuple[float, float] = (0.0, 0.0)  # labels, frauds of the block under way
+    usual: tuple[float, float] = (0.0, 0.0)  # faded, over blocks
     shift: float = 0.0  # of the newest whole block; 0 = nothing out of the ordinary
 
 
@@ -165,9 +165,8 @@ class LabelRates:
 
     def _count_share(self, held: _Source, count: int, fraud: int) -> None:
         rules = self._rules
-        held.block[0] += count
-        held.block[1] += fraud
-        labels, frauds = held.block
+        labels, frauds = held.block[0] + count, held.block[1] + fraud
+        held.block = (labels, frauds)
         if labels < rules.share_rows:
             return
         share = frauds / labels
@@ -178,8 +177,8 @@ class LabelRates:
         held.shift = apart if known and apart > max(rules.z * error, rules.share_shift) else 0.0
         weight = 0.1 if held.shift else 1.0  # becomes usual slowly
         fade = 1 - 1 / 50  # about the last 50 blocks
-        held.usual = [
+        held.usual = (
             held.usual[0] * fade + weight * labels,
             held.usual[1] * fade + weight * frauds,
-        ]
-        held.block = [0.0, 0.0]
+        )
+        held.block = (0.0, 0.0)
