@@ -179,9 +179,7 @@ class Learner(Protocol):
     def pace(self, factor: float) -> None:
         """Learn faster (factor above 1, after drift) or at the usual pace (1) from now on."""
 
-    def predict_many(
-        self, X: NDArray[np.float32], z: NDArray[np.float32]
-    ) -> NDArray[np.float32]:
+    def predict_many(self, X: NDArray[np.float32], z: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return log-odds, float32, shape (m,), corrected for undersampling."""
 
     def snapshot(self) -> Part:

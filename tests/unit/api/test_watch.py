@@ -11,7 +11,7 @@ from models.registry import NoWeights, RegistryUnavailable
 from models.scorer_torch import TorchScorer
 from models.signing import Signer, ensure_keys
 from models.weights import Weights, encode, sha256_of
-from tests.fakes_serving import some_weights, with_arrays
+from tests.builders_weights import some_weights, with_arrays
 
 DIGEST = "d" * 64
 N = 9
@@ -110,7 +110,9 @@ def a_faulty(gate: str) -> Weights:
     if gate == "golden":
         return with_arrays(good, probe__logit=good.arrays["probe.logit"] + 1)
     if gate == "content":
-        return with_arrays(good, m0__b0=good.arrays["m0.b0"] * float("inf"))
+        return with_arrays(
+            good, delayed__network__b0=good.arrays["delayed.network.b0"] * float("inf")
+        )
     return good
 
 

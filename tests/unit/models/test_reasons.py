@@ -5,7 +5,8 @@ import pytest
 
 from models.reasons import CONTRIBUTION_MIN, code_of, explain_many
 from models.scorer_torch import TorchScorer
-from tests.fakes_serving import logit_of, some_weights
+from tests.builders_weights import some_weights
+from tests.oracle_forward import logit_of
 
 DIGEST = "d" * 64
 N = 12
@@ -21,7 +22,6 @@ def test_the_largest_contributions_come_first_with_their_sign_and_baseline() -> 
         reasons = explain_many(snapshot, X, NAMES, 5, 128)
     mean = weights.arrays["scaler.mean"].astype(np.float64)
     usual = np.sign(mean) * np.expm1(np.abs(mean))
-    arrays = dict(weights.arrays)
     for x, why in zip(X, reasons, strict=True):
         assert len(why) == 5
         assert [abs(r.contribution) for r in why] == sorted(
@@ -33,7 +33,7 @@ def test_the_largest_contributions_come_first_with_their_sign_and_baseline() -> 
         assert strongest.baseline == pytest.approx(usual[i], abs=1e-5)
         without = x.copy()
         without[i] = usual[i]  # taking it back to usual moves the score the other way
-        moved = logit_of(arrays, x[None], 0.5)[0] - logit_of(arrays, without[None], 0.5)[0]
+        moved = logit_of(weights, x[None])[0] - logit_of(weights, without[None])[0]
         assert np.sign(moved) == np.sign(strongest.contribution)
 
 
