@@ -7,6 +7,7 @@ the base rate, where today's defaults begin, it loses .08 of average precision o
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import xgboost
@@ -28,10 +29,19 @@ SETTINGS = {
 
 @dataclass(frozen=True)
 class Nightly:
-    """Log-odds by row (0 where no day was asked), and what learning and predicting took."""
+    """What the nightly fits gave.
+
+    Attributes:
+        logit: Log-odds by row; 0 where no day was asked.
+        cpu_s: Learning and predicting.
+        days: How many nights.
+        note: How it was measured.
+    """
 
     logit: NDArray[np.float32]
     cpu_s: float
+    days: int
+    note: str
 
 
 def fit_daily(log: Log, days: Sequence[int]) -> Nightly:
@@ -48,4 +58,18 @@ def fit_daily(log: Log, days: Sequence[int]) -> Nightly:
         scored = model.predict(xgboost.DMatrix(today, nthread=1), output_margin=True)
         cpu_s += time.process_time() - start
         logit[log.rows(day, day + 1)] = scored
-    return Nightly(logit, cpu_s)
+    note = f"{len(days)} nights, {TREES} trees, {HISTORY_DAYS} days each, one thread"
+    return Nightly(logit, cpu_s, len(days), note)
+
+
+def nightly(log: Log, days: Sequence[int], kept: Path) -> Nightly:
+    """Return the nightly fits, from `kept` where they are those of the same rows and settings."""
+    made_of = f"{SETTINGS} {TREES} {HISTORY_DAYS} {log.names} {list(days)} {log.X.shape}"
+    if kept.exists():
+        with np.load(kept) as found:
+            if str(found["made_of"]) == made_of:
+                cpu_s, told = float(found["cpu_s"]), f"{found['note']}, of an earlier run"
+                return Nightly(found["logit"], cpu_s, len(days), told)
+    made = fit_daily(log, days)
+    np.savez(kept, made_of=made_of, logit=made.logit, cpu_s=made.cpu_s, note=made.note)
+    return made
