@@ -94,7 +94,10 @@ class NetworkLearner:
         """Do nothing: no work of this learner waits for a time; see the port."""
 
     def pace(self, factor: float) -> None:
-        """Multiply the learning rate from now on, by at most `PACE_MAX`; see the port."""
+        """Multiply the learning rate from now on, by at most `PACE_MAX`; see the port.
+
+        Averages reach back so many times less, so that what is published follows as fast.
+        """
         self._pace = min(max(factor, 1.0 / PACE_MAX), PACE_MAX)
 
     def predict_many(self, X: FLOATS, z: FLOATS) -> FLOATS:
@@ -175,7 +178,8 @@ class NetworkLearner:
             torch.from_numpy(np.concatenate([z.T, *embedded])),
             torch.from_numpy(y.astype(np.float32)),
             torch.from_numpy(w / np.float32(len(y))),
-            self._recipe.learning_rate * self._pace,
+            self._recipe.learning_rate,
+            self._pace,
         )
         width, rate = self._recipe.embedding_size, self._recipe.embedding_rate * self._pace
         for index, (table, rows) in enumerate(zip(self._tables, looked_up, strict=True)):
