@@ -83,7 +83,7 @@ def read_log(handbook: Path, vectors: Path) -> Log:
     )
 
 
-def test_rows(log: Log, week: int) -> NDArray[np.int64]:
+def judged_rows(log: Log, week: int) -> NDArray[np.int64]:
     """Return the rows of a test week without the cards known to be compromised on each day."""
 
     def defrauded(first: int, last: int) -> set[int]:
@@ -102,7 +102,7 @@ def test_rows(log: Log, week: int) -> NDArray[np.int64]:
 
 def figures_of(log: Log, logit: NDArray[np.float32], week: int) -> tuple[float, float, float]:
     """Return `FIGURES` of a test week."""
-    rows = test_rows(log, week)
+    rows = judged_rows(log, week)
     y, score = log.y[rows], logit[rows].astype(np.float64)
     return (
         average_precision(y, score),

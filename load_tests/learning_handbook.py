@@ -1,10 +1,9 @@
 """`python -m load_tests.learning_handbook`: one pass over the Handbook's log, and nightly batch.
 
-The shipped ensemble goes once over recorded vectors, from the first day on. It scores six hours of
-events, sees them, and at a day's end is told the labels of the day seven days before: so day T is
-scored by what was known of the days up to T-8. Nothing it scores has been learned. The same
-vectors are given to XGBoost, fitted anew each night. Figures are those of the book's four test
-weeks, and differences are paired by week.
+The shipped ensemble goes once over recorded vectors, from the first day on, day T scored by labels
+of the days up to T-8 (`load_tests/learning_pass.py`). The same vectors are given to XGBoost,
+fitted anew each night (`load_tests/learning_peers.py`; the extra `peers`). Figures are those of
+the book's four test weeks, and differences are paired by week.
 
 `RISKBEAT_HANDBOOK` names the log. `RISKBEAT_VECTORS` names a Parquet file with its vectors, by
 `riskbeat backfill` or recorded from decisions; without it they are backfilled first. Beside it the
@@ -17,99 +16,29 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Sequence
-from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from load_tests.handbook_weeks import (
     FIGURES,
-    LAST_LABELS,
     TEST_WEEKS,
     WEEK,
     Log,
     figures_of,
     read_log,
 )
+from load_tests.learning_pass import Pass, one_pass
 from load_tests.learning_peers import Nightly, nightly
 from load_tests.report import ROOT, Row, main
-from models.ensemble import Ensemble
-from models.learner import Space
-from models.learners import make
-from models.plan import Member, Plan
-from models.taught import Taught
 
 SEEDS = (1, 2, 3, 4, 5)
 QUICK_WEEKS = (28, 35)
-SLICE_MS = 6 * 3_600_000
-DAY_MS = 86_400_000
 MUST = {"average precision": 0.69, "AUC": 0.876, "card precision@100": 0.305}
 AIM = {"average precision": 0.73, "AUC": None, "card precision@100": 0.312}
 CPU_SHARE_MUST = 0.2
-PLAN = Plan(lanes={"delayed": {"network": Member("network"), "boosted": Member("boosted")}})
-"""All labels are late here, so it is the delayed lane that learns; the other has no say."""
-
-
-@dataclass(frozen=True)
-class Pass:
-    """Log-odds of every row as they were when it came, and what that took.
-
-    Attributes:
-        logit: Of the ensemble.
-        each: Of its predictors, shape (rows, predictors).
-        predictors: Their names.
-        cpu_s: Seeing, scoring, learning, judging, and making a version a day.
-    """
-
-    logit: NDArray[np.float32]
-    each: NDArray[np.float32]
-    predictors: tuple[str, ...]
-    cpu_s: float
-
-
-def taught(log: Log, place: slice) -> Taught:
-    """Return rows with their labels, each standing for itself."""
-    ones = np.ones(place.stop - place.start, np.float32)
-    return Taught(log.X[place], log.y[place], ones, log.ids[place], log.at_ms[place])
-
-
-def slices(log: Log, day: int) -> list[slice]:
-    """Cut a day into pieces of `SLICE_MS`."""
-    place = log.rows(day, day + 1)
-    first_ms = log.at_ms[place.start] // DAY_MS * DAY_MS
-    ends = first_ms + np.arange(0, DAY_MS + 1, SLICE_MS)
-    cuts = place.start + np.searchsorted(log.at_ms[place], ends)
-    return [slice(int(a), int(b)) for a, b in pairwise(cuts) if b > a]
-
-
-def one_pass(log: Log, seed: int, days: int, plan: Plan = PLAN) -> Pass:
-    """Go over the first days once."""
-    torch.set_num_threads(1)
-    start = time.process_time()
-    ensemble = Ensemble(Space("0" * 64, log.names), plan, seed, make)
-    logit = np.zeros(len(log.y), np.float32)
-    each = np.zeros((len(log.y), len(ensemble.predictors)), np.float32)
-    for day in range(days):
-        for place in slices(log, day):
-            X = log.X[place]
-            p = ensemble.predict_many(X)
-            logit[place] = np.log(p) - np.log1p(-p)
-            each[place] = ensemble.predict_each(X)
-            ensemble.observe_many(X, p)
-            ensemble.advance(int(log.at_ms[place.stop - 1]))
-        known = day - LAST_LABELS + 1
-        if known >= 0:
-            place = log.rows(known, known + 1)
-            rows = taught(log, place)
-            ensemble.judge_many(each[place], rows.y, rows.w, rows.ids, rows.at_ms)
-            ensemble.learn_many("delayed", rows)
-            ensemble.flush()
-    return Pass(logit, each, ensemble.predictors, time.process_time() - start)
 
 
 def weekly(log: Log, logit: NDArray[np.float32], weeks: Sequence[int]) -> NDArray[np.float64]:

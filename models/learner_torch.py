@@ -76,7 +76,8 @@ class NetworkLearner:
 
         As many as pulled towards them: the one that learned them, and those expected since then
         from rehearsing, at most `FORGET_STEPS_MAX`. What they bent in other rows' steps stays;
-        later steps wear it off, since the memory holds the rows no longer.
+        later steps wear it off, since the memory holds the rows no longer. Averages are moved as
+        far as they had taken the rows in.
         """
         size, memory = self._recipe.batch_rows, self._context.memory.rows
         ages = memory.ages(rows.ids).astype(np.float64)
@@ -87,8 +88,10 @@ class NetworkLearner:
             mine = pulls[start : start + size]
             steps = min(math.ceil(mine.max()), FORGET_STEPS_MAX)
             away = part.weighted((-part.w * mine / steps).astype(np.float32))
+            before = self._stack.flat.clone()
             for _ in range(steps):
                 self._step(away)
+            self._stack.follow(before, float(ages[start : start + size].mean()) / size)
 
     def advance(self, clock_ms: int) -> None:
         """Do nothing: no work of this learner waits for a time; see the port."""

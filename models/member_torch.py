@@ -114,6 +114,15 @@ class Stack:
         logit += torch.bmm(w2.view(k, 1, h1), second)[:, 0]
         return logit.mean(0)
 
+    def follow(self, before: torch.Tensor, steps: float) -> None:
+        """Move averages as parameters moved from `before`, by the share they hold of a change.
+
+        `steps` is how long ago what is being undone was learned.
+        """
+        if self._recipe.averaging:
+            share = 1.0 - math.exp(-steps / self._recipe.averaging)
+            self.averaged.add_(self.flat - before, alpha=share)
+
     def arrays(self) -> dict[str, NDArray[np.float32]]:
         """Return copies of the published parameters, by the names of `ARRAYS`."""
         views = self._views(self.averaged)

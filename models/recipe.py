@@ -31,16 +31,16 @@ class Recipe:
         slope_max: Largest norm of a slope, per network; beyond it is scaled down.
     """
 
-    networks: int = 1
-    hidden_0: int = 64
-    hidden_1: int = 32
+    networks: int = 3
+    hidden_0: int = 96
+    hidden_1: int = 64
     embedding_size: int = 8
     beta: float = 1.0
     optimizer: str = "adam"
-    learning_rate: float = 1e-3
+    learning_rate: float = 2e-3
     embedding_rate: float = 0.05
     weight_decay: float = 0.0
-    averaging: int = 0
+    averaging: int = 300
     batch_rows: int = 64
     rehearsed_per_row: int = 3
     rehearsed_min: int = 64

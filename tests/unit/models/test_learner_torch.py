@@ -64,7 +64,9 @@ def by_hand(part: Part, X: NDArray[np.float32], z: NDArray[np.float32]) -> NDArr
 
 
 def test_the_slope_written_by_hand_is_the_one_of_a_tape() -> None:
-    recipe = Recipe(networks=3, hidden_0=5, hidden_1=4, optimizer="adagrad", slope_max=1e6)
+    recipe = Recipe(
+        networks=3, hidden_0=5, hidden_1=4, optimizer="adagrad", averaging=0, slope_max=1e6
+    )
     stack = Stack(N, 2, recipe, seed=3)
     draws = torch.Generator().manual_seed(1)
     stack.flat.copy_(torch.randn(stack.flat.shape, generator=draws))
@@ -95,7 +97,9 @@ def test_the_slope_written_by_hand_is_the_one_of_a_tape() -> None:
 @pytest.mark.parametrize("optimizer", ["adam", "adagrad"])
 def test_an_optimizers_steps_are_those_of_torch(optimizer: str) -> None:
     rate = 0.01
-    recipe = Recipe(hidden_0=4, hidden_1=3, optimizer=optimizer, slope_max=1e6)
+    recipe = Recipe(
+        networks=1, hidden_0=4, hidden_1=3, optimizer=optimizer, averaging=0, slope_max=1e6
+    )
     stack = Stack(N, 0, recipe, seed=3)
     flat = stack.flat.clone().requires_grad_()
     theirs: torch.optim.Optimizer = (
@@ -229,7 +233,7 @@ def test_anothers_state_is_refused(other: dict[str, object]) -> None:
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"hiden": 3}, "network: there is no option 'hiden'; there are averaging=0, batch_rows="),
+        ({"hiden": 3}, "network: there is no option 'hiden'; there are averaging=300, batch_rows="),
         ({"networks": 0}, "network: networks must lie within 1 and 16, not 0"),
         ({"networks": 1.5}, "network: networks must be int, not 1.5"),
         ({"learning_rate": "fast"}, "network: learning_rate must be float, not 'fast'"),
@@ -265,7 +269,8 @@ def test_networks_of_a_stack_differ_and_a_stack_beats_its_part_in_noise() -> Non
 
 
 def test_thinning_is_corrected_and_keeps_every_fraud() -> None:
-    whole, thinned = (taught(LaneOf(options={"beta": b}), 12_000) for b in (1.0, 0.2))
+    plain = {"networks": 1, "averaging": 0, "learning_rate": 1e-3}
+    whole, thinned = (taught(LaneOf(options=plain | {"beta": b}), 12_000) for b in (1.0, 0.2))
     probe = some_rows(4000, 9)
     p = [1 / (1 + np.exp(-le.predict_many(probe.X, probe.z))) for le in (whole, thinned)]
     assert p[0].mean() == pytest.approx(probe.y.mean(), rel=0.1)
@@ -315,16 +320,22 @@ def test_rehearsal_expects_what_the_memory_holds() -> None:
     assert (weights * held["y"]).sum() / weights.sum() == pytest.approx(rate, rel=0.12)
 
 
-def test_what_is_forgotten_is_rehearsed_no_more_and_its_pull_is_taken_back() -> None:
-    """Held against a learner that never saw the lies: most of the distance is undone, not all."""
+@pytest.mark.parametrize(("averaging", "left"), [(0, 0.5), (20, 0.6)])
+def test_what_is_forgotten_is_rehearsed_no_more_and_its_pull_is_taken_back(
+    averaging: int, left: float
+) -> None:
+    """Held against a learner that never saw the lies: much of the distance is undone, not all.
+
+    With averages (over 20 steps, as many as come after) the published score lags a little more.
+    """
 
     def scores(*, lied: bool, forget: str) -> NDArray[np.float32]:
-        lane = LaneOf()
+        lane = LaneOf(options={"averaging": averaging, "networks": 1, "learning_rate": 1e-3})
         learner = taught(lane, 6400)
         lies = some_rows(200, 5).part(slice(0, 100))
         lies = lies.part(lies.y == 0)
-        others = some_rows(len(lies), 77)
-        teach(lane, learner, replace(lies, y=np.ones(len(lies), np.uint8)) if lied else others)
+        lies = replace(lies, y=np.ones(len(lies), np.uint8))
+        teach(lane, learner, lies if lied else some_rows(len(lies), 77))
         teach(lane, learner, some_rows(320, 6))
         if forget:
             lane.memory.forget(lies.ids)
@@ -339,8 +350,8 @@ def test_what_is_forgotten_is_rehearsed_no_more_and_its_pull_is_taken_back() -> 
         how: float(np.abs(scores(lied=True, forget=how) - never).mean())
         for how in ("", "memory", "undo")
     }
-    assert apart["undo"] < 0.6 * apart[""]
-    assert apart["undo"] < 0.8 * apart["memory"] < apart[""]
+    assert apart["undo"] < left * apart[""]
+    assert apart["undo"] < 0.7 * apart["memory"]
 
 
 def test_a_pace_scales_a_step_and_has_bounds() -> None:
