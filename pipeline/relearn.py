@@ -5,7 +5,7 @@ and the checkpoint of an earlier version, or begins with nothing, can do the sam
 arrive at the same numbers, bit for bit, on the same build.
 """
 
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -116,7 +116,7 @@ class Relearner:
         self._parent = parent
         return self._step.position.version
 
-    async def compare_many(self, shown: Sequence[Shown]) -> AsyncIterator[Compared]:
+    async def compare_many(self, shown: Iterable[Shown]) -> AsyncIterator[Compared]:
         """Learn each version again, in order, and compare.
 
         Raises:

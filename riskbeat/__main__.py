@@ -10,6 +10,7 @@ from models.policy import PolicyError
 from riskbeat import (
     commands_data,
     commands_features,
+    commands_model,
     commands_offline,
     commands_ops,
     commands_run,
@@ -33,6 +34,7 @@ HOUSES = (
     commands_run,
     commands_data,
     commands_features,
+    commands_model,
     commands_offline,
     commands_ops,
     commands_store,
