@@ -109,7 +109,14 @@ class Timings(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 class Decision(msgspec.Struct, frozen=True, kw_only=True):
-    """The answer to one event (design 4.7)."""
+    """The answer to one event (design 4.7).
+
+    Attributes:
+        propensity: Chance in (0, 1] with which the policy drew this outcome; 1 where it does not
+            draw. A truth that comes back stands for 1 / propensity events like it.
+        passed_through: The event was let through by chance, to learn what becomes of it.
+        would_be: The outcome that it would have had; None unless it was passed through.
+    """
 
     decision_id: str
     event_id: str
@@ -124,6 +131,9 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
     features: FeaturesRef
     degraded: list[Degraded]
     timings_ms: Timings
+    propensity: float = 1.0
+    passed_through: bool = False
+    would_be: Outcome | None = None
 
 
 class WeightsRef(msgspec.Struct, frozen=True, kw_only=True, gc=False):

@@ -1,4 +1,4 @@
-"""labelled rows of a lane → what its learners may learn again: the newest rows, and a ring of frauds.
+"""labelled rows of a lane → what its learners may learn again: the newest, and frauds.
 
 One memory serves all learners of a lane. Its owner appends a batch after every learner has learned
 it, and keeps it in the checkpoint; learners only read.

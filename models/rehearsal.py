@@ -94,6 +94,15 @@ class Ring:
         """Return copies of whole rows by place: fields id, at_ms, w, y, live, x."""
         return self._rows[slots]
 
+    def ages(self, ids: NDArray[np.uint64]) -> NDArray[np.int64]:
+        """Return how many rows were appended after each of these; -1 for one that is not held."""
+        order = np.argsort(self._rows["id"][: self.size], kind="stable")
+        held = self._rows["id"][order]
+        place = np.searchsorted(held, ids, side="right") - 1
+        slot = order[np.maximum(place, 0)] if self.size else np.zeros(len(ids), np.int64)
+        found = (place >= 0) & (self._rows["id"][slot] == ids)
+        return np.where(found, (self.total - 1 - slot) % len(self._rows), -1)
+
     def slots(self, first: int, last: int) -> NDArray[np.int64]:
         """Return the places of the rows numbered [first, last) since the start, oldest first.
 

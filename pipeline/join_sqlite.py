@@ -8,57 +8,46 @@ from typing import Any
 import msgspec
 
 from features.update import LabelTransition
-from pipeline.join import Expired, JoinBusy, JoinRow, Net, Outgoing, Statement
+from pipeline.join import AGAIN, Expired, JoinBusy, JoinRow, Outgoing, Statement
+from pipeline.join_tables import (
+    ADD,
+    COLUMNS,
+    DUE_AGAIN,
+    LAYOUT,
+    SETTLE,
+    from_columns,
+    lay_out,
+    to_columns,
+    to_settled,
+)
 
 ROWS_MAX = 5_000_000
 HELD_MAX = 200_000
 CACHE_KIB = 65_536
-LAYOUT = 1
+BYTES_MAX = 16 * 1024**3
 _CHUNK = 900  # bound variables of one statement
+_KEPT_PARTS = ("position", "sender", "weights")  # of an older layout's checkpoint
 
-_TABLES = """
-CREATE TABLE IF NOT EXISTS decided (
-  key INTEGER PRIMARY KEY, name TEXT NOT NULL, event_ms INTEGER NOT NULL, place INTEGER NOT NULL,
-  x BLOB, subject BLOB NOT NULL, p REAL, amount INTEGER NOT NULL,
-  statements BLOB, fraud INTEGER, net_ms INTEGER, turns INTEGER NOT NULL, matured INTEGER NOT NULL
-) STRICT;
-CREATE INDEX IF NOT EXISTS decided_age ON decided (event_ms);
-CREATE INDEX IF NOT EXISTS decided_due ON decided (event_ms, key) WHERE matured = 0;
-CREATE TABLE IF NOT EXISTS held (
-  key INTEGER NOT NULL, place INTEGER NOT NULL, time_ms INTEGER NOT NULL, statement BLOB NOT NULL,
-  PRIMARY KEY (key, place)
-) STRICT, WITHOUT ROWID;
-CREATE INDEX IF NOT EXISTS held_age ON held (time_ms);
-CREATE TABLE IF NOT EXISTS outbox (
-  target INTEGER NOT NULL, seq INTEGER NOT NULL, key BLOB NOT NULL, body BLOB NOT NULL,
-  PRIMARY KEY (target, seq)
-) STRICT, WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS numbers (target INTEGER PRIMARY KEY, seq INTEGER NOT NULL) STRICT;
-CREATE TABLE IF NOT EXISTS parts (name TEXT PRIMARY KEY, body BLOB NOT NULL) STRICT;
-"""
-_COLUMNS = "key,name,event_ms,place,x,subject,p,amount,statements,fraud,net_ms,turns,matured"
-_ADD = f"""
-INSERT INTO decided ({_COLUMNS}) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?)
-ON CONFLICT (key) DO UPDATE SET event_ms = excluded.event_ms, place = excluded.place,
-  x = excluded.x, subject = excluded.subject, p = excluded.p, amount = excluded.amount
-WHERE excluded.place < decided.place AND decided.fraud IS NULL
-"""
-_SETTLE = "UPDATE decided SET statements=?,fraud=?,net_ms=?,turns=?,matured=? WHERE key=?"
-
-_statements = msgspec.msgpack.Decoder(tuple[Statement, ...])
 _statement = msgspec.msgpack.Decoder(Statement)
 
 
 class SqliteJoinStore:
     """`join.JoinStore` in a file."""
 
-    def __init__(self, path: Path, rows_max: int = ROWS_MAX, held_max: int = HELD_MAX) -> None:
+    def __init__(
+        self,
+        path: Path,
+        rows_max: int = ROWS_MAX,
+        held_max: int = HELD_MAX,
+        bytes_max: int = BYTES_MAX,
+    ) -> None:
         """Open the file, or make it; nobody else can while we hold it.
 
         Args:
             path: Beside it stand SQLite's own `-wal` file.
             rows_max: Decided events kept; the oldest leave.
             held_max: Labels kept that wait for their decision; the oldest leave.
+            bytes_max: Of all but the learner's own checkpoint; the oldest events leave.
 
         Raises:
             JoinBusy: Another process has it open.
@@ -75,16 +64,16 @@ class SqliteJoinStore:
             self._db.close()
             raise JoinBusy(f"{path} is in use by another learner: {error}") from error
         layout = self._one("PRAGMA user_version")
-        if layout not in {0, LAYOUT}:
+        if layout > LAYOUT:
             self._db.close()
             raise JoinBusy(f"{path} has layout {layout}; this code writes {LAYOUT}")
-        for statement in _TABLES.split(";"):
-            self._db.execute(statement)
-        self._db.execute(f"PRAGMA user_version={LAYOUT}")
+        if lay_out(self._db, layout):
+            self._learn_again()
         self._db.execute("COMMIT")
         self._db.execute("BEGIN")
         self._rows_max = rows_max
         self._held_max = held_max
+        self._bytes_max = bytes_max
         self._rows = self._one("SELECT count(*) FROM decided")
         self._held = self._one("SELECT count(*) FROM held")
         self._numbers: dict[int, int] = dict(self._db.execute("SELECT target, seq FROM numbers"))
@@ -99,6 +88,13 @@ class SqliteJoinStore:
         """Labels that wait for their decision."""
         return self._held
 
+    @property
+    def used_bytes(self) -> int:
+        """Bytes in use, without the learner's checkpoint."""
+        pages = self._one("PRAGMA page_count") - self._one("PRAGMA freelist_count")
+        parts = self._one("SELECT coalesce(sum(length(body)), 0) FROM parts")
+        return pages * self._one("PRAGMA page_size") - parts
+
     def close(self) -> None:
         """Leave the file as the last commit left it."""
         self._db.close()
@@ -111,27 +107,27 @@ class SqliteJoinStore:
             if row.key not in known:
                 known.add(row.key)
                 new.append(row)
-        self._db.executemany(_ADD, map(_to_columns, rows))
+        self._db.executemany(ADD, map(to_columns, rows))
         self._rows += len(new)
         return new
 
     def find_many(self, keys: Sequence[int]) -> dict[int, JoinRow]:
         """Return the rows that exist, by key."""
-        found = self._by_keys(f"SELECT {_COLUMNS} FROM decided", keys)
-        return {columns[0]: _from_columns(columns) for columns in found}
+        found = self._by_keys(f"SELECT {COLUMNS} FROM decided", keys)
+        return {columns[0]: from_columns(columns) for columns in found}
 
     def settle_many(self, rows: Sequence[JoinRow]) -> None:
         """Keep statements, net label, turns and maturity of known rows."""
-        self._db.executemany(_SETTLE, ((*_to_columns(row)[8:], row.key) for row in rows))
+        self._db.executemany(SETTLE, map(to_settled, rows))
 
     def due_rows(self, until_ms: int, limit: int) -> list[JoinRow]:
         """Return rows that have not matured, oldest first."""
         found = self._db.execute(
-            f"SELECT {_COLUMNS} FROM decided WHERE matured = 0 AND event_ms <= ? "
+            f"SELECT {COLUMNS} FROM decided WHERE matured = 0 AND event_ms <= ? "
             "ORDER BY event_ms, key LIMIT ?",
             (until_ms, limit),
         )
-        return [_from_columns(columns) for columns in found]
+        return [from_columns(columns) for columns in found]
 
     def hold_many(self, labels: Sequence[tuple[int, Statement]]) -> None:
         """Keep labels whose decision has not come yet."""
@@ -171,7 +167,7 @@ class SqliteJoinStore:
 
     def expire(self, before_ms: int) -> Expired:
         """Drop what is older than that, and the oldest beyond the store's room."""
-        rows = self._drop("decided", "event_ms", before_ms, self._rows - self._rows_max)
+        rows = self._drop("decided", "event_ms", before_ms, self._beyond())
         self._rows -= rows
         held = self._drop("held", "time_ms", before_ms, self._held - self._held_max)
         self._held -= held
@@ -184,15 +180,49 @@ class SqliteJoinStore:
         self._db.execute("COMMIT")
         self._db.execute("BEGIN")
 
-    def forget_learned(self, parts: Mapping[str, bytes]) -> None:
-        """Drop vectors, predictions and all parts but these; see the port."""
-        self._db.execute("UPDATE decided SET x = NULL, p = NULL")
+    def forget_learned(self, parts: Mapping[str, bytes], *, keep_vectors: bool = False) -> None:
+        """Drop all parts but these, and what was learned of the rows; see the port."""
+        if keep_vectors:
+            self._db.execute(DUE_AGAIN)
+        else:
+            self._db.execute("UPDATE decided SET x=NULL,p=NULL,beliefs=NULL,taught=NULL")
         self._db.execute("DELETE FROM parts")
         self.commit(parts)
+
+    def keep_judged(self, rows: Sequence[bytes]) -> None:
+        """Append judged rows; see the port."""
+        self._db.executemany("INSERT INTO judged (body) VALUES (?)", [(body,) for body in rows])
+
+    def judged(self, after_seq: int, limit: int) -> list[tuple[int, bytes]]:
+        """Return the oldest judged rows numbered above `after_seq`, by number."""
+        return list(
+            self._db.execute(
+                "SELECT seq, body FROM judged WHERE seq > ? ORDER BY seq LIMIT ?",
+                (after_seq, limit),
+            )
+        )
+
+    def drop_judged(self, upto_seq: int) -> None:
+        """Drop judged rows numbered up to this one."""
+        self._db.execute("DELETE FROM judged WHERE seq <= ?", (upto_seq,))
 
     def parts(self) -> dict[str, bytes]:
         """Return the newest of every part ever committed."""
         return dict(self._db.execute("SELECT name, body FROM parts"))
+
+    def _learn_again(self) -> None:
+        """Make an older layout's rows due again, and keep only what is no learner's own."""
+        marks = ",".join("?" * len(_KEPT_PARTS))
+        self._db.execute(f"DELETE FROM parts WHERE name NOT IN ({marks})", _KEPT_PARTS)
+        self._db.execute(DUE_AGAIN)
+        if self._one("SELECT count(*) FROM parts"):
+            self._db.execute("INSERT INTO parts VALUES (?, ?)", (AGAIN, b"1"))
+
+    def _beyond(self) -> int:
+        """Return how many rows are too many, by their number or by their share of the bytes."""
+        used = self.used_bytes
+        heavy = -(-self._rows * (used - self._bytes_max) // used) if used > self._bytes_max else 0
+        return max(self._rows - self._rows_max, heavy)
 
     def _drop(self, table: str, column: str, before_ms: int, beyond: int) -> int:
         """Delete by age, then the oldest beyond the room; return how many went."""
@@ -213,32 +243,3 @@ class SqliteJoinStore:
 
     def _one(self, query: str) -> int:
         return int(self._db.execute(query).fetchone()[0])
-
-
-def _to_columns(row: JoinRow) -> tuple[Any, ...]:
-    net = row.net
-    return (
-        row.key,
-        row.name,
-        row.event_ms,
-        row.place,
-        row.x,
-        row.subject,
-        row.p,
-        row.amount,
-        msgspec.msgpack.encode(row.statements) if row.statements else None,
-        None if net is None else int(net.fraud),
-        None if net is None else net.time_ms,
-        row.turns,
-        int(row.matured),
-    )
-
-
-def _from_columns(columns: tuple[Any, ...]) -> JoinRow:
-    statements, fraud, net_ms, turns, matured = columns[8:]
-    row = JoinRow(*columns[:8])
-    row.statements = _statements.decode(statements) if statements else ()
-    row.net = None if fraud is None else Net(bool(fraud), net_ms)
-    row.turns = turns
-    row.matured = bool(matured)
-    return row

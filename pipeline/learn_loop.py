@@ -16,15 +16,17 @@ none for the learner.
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from features.event import EventRejected, EventRules
+from features.spec_values import Currency
 from pipeline.cuts import in_order
 from pipeline.decided import PlacedLabel, parse_decided, parse_placed_label
 from pipeline.join import JoinRow, place_of
-from pipeline.learn import LearnStep, StepCounts
+from pipeline.learn import LearnStep
 from pipeline.learn_ports import LearnLog, LearnWatch, Polled, Taken
+from pipeline.position import StepCounts
 from pipeline.publish import Publisher
 from pipeline.tenure import Tenure
 
@@ -35,11 +37,12 @@ Parsed = tuple[list[JoinRow], list[PlacedLabel], list[tuple[Taken, EventRejected
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ParseRules:
-    """What records are read by."""
+    """What records are read by; `currencies` lead to the base currency."""
 
     event_rules: EventRules
     spec_digest: str
     n_features: int
+    currencies: Mapping[str, Currency] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -178,7 +181,14 @@ def parse_records(rules: ParseRules, records: Sequence[Taken]) -> Parsed:
         try:
             if record.kind == "decision":
                 decisions.append(
-                    parse_decided(record.body, place, rules.spec_digest, rules.n_features)
+                    parse_decided(
+                        record.body,
+                        place,
+                        rules.spec_digest,
+                        rules.n_features,
+                        rules.event_rules,
+                        rules.currencies,
+                    )
                 )
             else:
                 labels.append(

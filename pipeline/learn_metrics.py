@@ -5,9 +5,9 @@ from collections.abc import Callable
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
 
 from models.registry import Freeze
-from pipeline.learn import StepCounts
 from pipeline.learn_ports import Published
 from pipeline.metrics import STEP_BUCKETS_S, BulkHistogram
+from pipeline.position import StepCounts
 
 # 10 ms … 30 s; 1.5 s is the promised p99 from a label's append to a version that serves it.
 PUBLISH_BUCKETS_S = (

@@ -7,7 +7,7 @@ from features.event import EventRejected
 from models.registry import Freeze
 from models.weights import Weights
 from pipeline.join import Outgoing
-from pipeline.learn import StepCounts
+from pipeline.position import StepCounts
 
 
 class Taken(NamedTuple):

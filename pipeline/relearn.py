@@ -15,9 +15,10 @@ import numpy as np
 from models.weights import Weights
 from pipeline.cuts import ANEW, COMMIT, PAGES, SETTLE, TAKE, WITHHELD, Cut, Line, in_order
 from pipeline.join import JoinStore
-from pipeline.learn import LearnStep, StepCounts
+from pipeline.learn import LearnStep
 from pipeline.learn_loop import ParseRules, parse_records
 from pipeline.learn_ports import Inspector, Taken
+from pipeline.position import StepCounts
 from pipeline.publish import LINE
 
 

@@ -9,6 +9,7 @@ from features.spec import SpecError
 from models.policy import PolicyError
 from riskbeat import (
     commands_data,
+    commands_evaluate,
     commands_features,
     commands_model,
     commands_offline,
@@ -36,6 +37,7 @@ HOUSES = (
     commands_features,
     commands_model,
     commands_offline,
+    commands_evaluate,
     commands_ops,
     commands_store,
     doctor,

@@ -4,30 +4,37 @@ import asyncio
 import importlib.metadata
 import signal
 import time
+from collections.abc import Callable
 from contextlib import closing, suppress
 
 import structlog
 
 from features.spec import Spec
+from models.ensemble import Ensemble
 from models.learner import StateMismatch
-from models.learner_torch import TorchLearner
-from models.member_torch import Recipe
+from models.learners import make
+from models.plan import PlanMismatch
 from models.registry import Freeze, RegistryUnavailable, VersionConflict
 from models.registry_redis import RedisWeightsRegistry
 from models.signing import Signer, ensure_keys
+from models.space import space_of
 from pipeline.join import JoinBusy
 from pipeline.join_sqlite import SqliteJoinStore
-from pipeline.learn import LearnRules, LearnStep, StepCounts
+from pipeline.learn import LearnRules, LearnStep
 from pipeline.learn_duty import LabelsTaken, begin_anew
 from pipeline.learn_kafka import KafkaLearnLog, LogMoved
 from pipeline.learn_loop import LearnLoop, LoopRules, ParseRules
 from pipeline.learn_metrics import LearnMetrics
-from pipeline.learn_ports import Published
+from pipeline.learn_ports import Inspector, Published
+from pipeline.position import StepCounts
 from pipeline.publish import CheckpointLost, Publisher, PublishRules
+from pipeline.step_ports import Company
 from pipeline.tenure import LeaseHeld, LeaseLost, Tenure
 from pipeline.topics_kafka import TopicMismatch, ensure_topics
 from riskbeat.commands_ops import plan_topics, plan_weights
 from riskbeat.enter import Stopped, enter, owner_of
+from riskbeat.guarding import Guarding
+from riskbeat.judging import judge_log
 from riskbeat.settings import Settings
 from riskbeat.store import redis_client
 
@@ -51,13 +58,15 @@ log = structlog.get_logger("learn")
 class Heard:
     """Writes down what the loop does, in the log and in the metrics."""
 
-    def __init__(self, metrics: LearnMetrics) -> None:
-        """Take the metrics."""
+    def __init__(self, metrics: LearnMetrics, tell: Callable[[], None]) -> None:
+        """Take the metrics, and who tells what else was found in a step."""
         self._metrics = metrics
+        self._tell = tell
 
     def stepped(self, counts: StepCounts, rejects: int, seconds: float) -> None:
         """One batch was taken in."""
         self._metrics.stepped(counts, rejects, seconds)
+        self._tell()
         if rejects:
             log.warning("learn.rejected", records=rejects)
 
@@ -128,11 +137,25 @@ async def _learn(settings: Settings, anew: bool, standby: bool) -> int:
         await journal.start()
         store = await enter(path, registry, tenure, ttl_s, stop, standby=standby)
         with closing(store):
-            step = make_step(settings, spec, store)
+            ensemble = make_ensemble(settings, spec)
+            sink = judge_log(settings, store, ensemble.predictors, metrics)
+            guarding = Guarding(settings, space_of(spec), sink)
+            step = make_step(settings, spec, store, ensemble, guarding.company)
             if anew:
                 _begin_anew(step, store)
-            heard = Heard(metrics)
-            publisher = _publisher(settings, signer, journal, store, step, registry, tenure, heard)
+            heard = Heard(metrics, lambda: guarding.tell(step.position.clock_ms))
+            publisher = _publisher(
+                settings,
+                signer,
+                journal,
+                store,
+                step,
+                registry,
+                tenure,
+                heard,
+                sink.committed,
+                guarding,
+            )
             rules = loop_rules(settings, spec)
             loop = LearnLoop(rules, journal, step, publisher, tenure, heard, time.monotonic)
             log.info("learn.started", spec=spec.digest[:12], features=spec.n_features)
@@ -155,7 +178,15 @@ async def _learn(settings: Settings, anew: bool, standby: bool) -> int:
     return 0
 
 
-def make_step(settings: Settings, spec: Spec, store: SqliteJoinStore) -> LearnStep:
+def make_ensemble(settings: Settings, spec: Spec) -> Ensemble:
+    """Return the ensemble of these settings, as it is before it learned."""
+    plan = settings.plan(settings.model_name)
+    return Ensemble(space_of(spec), plan, settings.learn_seed, make)
+
+
+def make_step(
+    settings: Settings, spec: Spec, store: SqliteJoinStore, ensemble: Ensemble, company: Company
+) -> LearnStep:
     """Return the learning step of these settings, on a join store."""
     step_rules = LearnRules(
         n_features=spec.n_features,
@@ -163,15 +194,9 @@ def make_step(settings: Settings, spec: Spec, store: SqliteJoinStore) -> LearnSt
         legit_after_ms=round(settings.legit_after_s * 1000),
         horizon_ms=round(settings.label_horizon_s * 1000),
         sends_labels=settings.learn_sends_labels,
+        feedback_sources=settings.feedback_sources,
     )
-    learner = TorchLearner(
-        spec.n_features,
-        spec.digest,
-        _recipe(settings),
-        settings.model_name,
-        left_out=tuple(spec.category_columns.values()),
-    )
-    return LearnStep(step_rules, store, learner)
+    return LearnStep(step_rules, store, ensemble, company)
 
 
 def _begin_anew(step: LearnStep, store: SqliteJoinStore) -> None:
@@ -179,7 +204,7 @@ def _begin_anew(step: LearnStep, store: SqliteJoinStore) -> None:
     try:
         step.restore()
     except StateMismatch as error:
-        begin_anew(store)
+        begin_anew(store, keep_vectors=isinstance(error, PlanMismatch))
         log.warning("learn.begun_anew", because=str(error))
 
 
@@ -187,7 +212,10 @@ def loop_rules(settings: Settings, spec: Spec) -> LoopRules:
     """Return what the loop is told."""
     return LoopRules(
         parse=ParseRules(
-            event_rules=spec.event_rules, spec_digest=spec.digest, n_features=spec.n_features
+            event_rules=spec.event_rules,
+            spec_digest=spec.digest,
+            n_features=spec.n_features,
+            currencies=spec.currencies,
         ),
         publish_interval_s=settings.publish_interval_s,
         quiet_interval_s=min(settings.publish_quiet_s, settings.publish_interval_s),
@@ -203,6 +231,8 @@ def _publisher(
     registry: RedisWeightsRegistry,
     tenure: Tenure,
     heard: Heard,
+    after_commit: Callable[[], None],
+    inspector: Inspector,
 ) -> Publisher:
     rules = PublishRules(
         code_version=importlib.metadata.version("riskbeat"),
@@ -221,17 +251,8 @@ def _publisher(
         heard,
         _now_ms,
         time.monotonic,
-    )
-
-
-def _recipe(settings: Settings) -> Recipe:
-    return Recipe(
-        seed=settings.learn_seed,
-        beta=settings.learn_negatives_kept,
-        learning_rate=settings.learn_rate,
-        new_rows=max(1, settings.learn_batch_rows // (1 + settings.learn_replayed_rows)),
-        rehearsed_per_row=settings.learn_replayed_rows,
-        keep_rows=settings.reservoir_rows,
+        inspector,
+        after_commit,
     )
 
 

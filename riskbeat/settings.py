@@ -15,6 +15,9 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from features.topics import Topics
 from riskbeat.settings_files import SecretFiles
+from riskbeat.settings_guard import GuardSettings
+from riskbeat.settings_judge import JudgeSettings
+from riskbeat.settings_learners import LearnersSettings
 from riskbeat.settings_publish import PublishSettings
 
 PREFIX = "RISKBEAT_"
@@ -139,16 +142,6 @@ class LearnSettings(BaseSettings):
     label_horizon_s: float = Field(
         60 * DAY_S, gt=0, description="Event time for which a decision waits for its label"
     )
-    learn_batch_rows: int = Field(256, ge=1, le=65_536, description="Rows of one learning step")
-    learn_replayed_rows: int = Field(
-        3, ge=0, le=64, description="Earlier rows learned again beside each new one"
-    )
-    learn_rate: float = Field(0.001, gt=0, le=1, description="Step size of the optimizer")
-    learn_negatives_kept: float = Field(
-        1.0, gt=0, le=1, description="Share β of legit rows learned; scores are corrected for it"
-    )
-    learn_seed: int = Field(1, ge=0, description="Seeds the first weights and every draw")
-    reservoir_rows: int = Field(200_000, ge=1, description="Earlier rows kept for learning again")
     learn_sends_labels: bool = Field(
         True, description="Off for a learner beside another one; one must send label transitions"
     )
@@ -230,7 +223,15 @@ class ServeSettings(BaseSettings):
 
 
 class Settings(
-    KafkaSettings, RedisSettings, FeaturizeSettings, LearnSettings, PublishSettings, ServeSettings
+    KafkaSettings,
+    RedisSettings,
+    FeaturizeSettings,
+    LearnSettings,
+    LearnersSettings,
+    GuardSettings,
+    PublishSettings,
+    JudgeSettings,
+    ServeSettings,
 ):
     """The settings of one process. A value: read once at start, handed out piece by piece."""
 

@@ -5,6 +5,9 @@ from pathlib import Path
 
 import numpy as np
 
+from models.ensemble import Ensemble
+from models.learner import Space
+from models.plan import Challenger, Member
 from models.signing import ensure_keys, load_public_keys
 from models.weights import Weights, decode_verified
 from models.weights_delta import apply_delta, is_delta
@@ -14,10 +17,11 @@ from pipeline.learn_duty import begin_anew
 from pipeline.learn_loop import LearnLoop, LoopRules, ParseRules
 from pipeline.learn_ports import Inspector
 from pipeline.publish import Publisher, PublishRules
+from pipeline.step_ports import Company
 from pipeline.tenure import Tenure
 from tests.builders_learn import DAY, DIGEST, FEATURES, RULES, START, a_decision, a_label
 from tests.fakes_learn import FusedJoinStore, MemoryLearnLog, Silence
-from tests.fakes_learner import MemoryLearner
+from tests.fakes_learner import SPACE, a_plan, make_in_memory
 from tests.fakes_registry import Fuse, Killed, MemoryWeightsRegistry
 
 BATCH = 20
@@ -31,7 +35,19 @@ def a_step(store: SqliteJoinStore, digest: str = DIGEST, sends_labels: bool = Tr
         horizon_ms=20 * 86_400_000,
         sends_labels=sends_labels,
     )
-    return LearnStep(rules, store, MemoryLearner(FEATURES, digest))
+    return LearnStep(rules, store, an_ensemble(digest), Company())
+
+
+def an_ensemble(digest: str) -> Ensemble:
+    """Members of several kinds, one with a table of which each row moves one entry."""
+    plan = a_plan(
+        lanes={
+            "feedback": {"slow": Member("linear")},
+            "delayed": {"table": Member("table"), "boosted": Member("forest")},
+        },
+        challengers={"quick": Challenger("delayed", "linear", {"rate": 0.9})},
+    )
+    return Ensemble(Space(digest, SPACE.names), plan, 1, make_in_memory)
 
 
 def parse_rules(digest: str = DIGEST) -> ParseRules:
@@ -135,7 +151,9 @@ def fill(log: MemoryLearnLog, first: int = 0, last: int = 240) -> None:
         x = draws.lognormal(0, 1, FEATURES).astype(np.float32)
         log.append("decision", a_decision(f"e{index}", START + index * DAY / 16, x, p=x[0] / 99))
         if index % 9 == 0:
-            log.append("label", a_label(f"e{index}", "fraud", START + index * DAY / 16 + DAY))
+            source = "chargeback" if index % 2 else "manual_review"
+            at = START + index * DAY / 16 + DAY
+            log.append("label", a_label(f"e{index}", "fraud", at, source))
         if index % 27 == 9:
             log.append(
                 "label",

@@ -11,9 +11,9 @@ from features.update import LabelTransition
 from models.registry import Freeze
 from pipeline.join import Outgoing
 from pipeline.join_sqlite import SqliteJoinStore
-from pipeline.learn import StepCounts
 from pipeline.learn_ports import Polled, Published, Taken
 from pipeline.pieces import chain_of
+from pipeline.position import StepCounts
 from tests.fakes_registry import Fuse
 
 

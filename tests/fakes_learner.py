@@ -1,97 +1,182 @@
-"""A small learner that is exact, quick, and sensitive to the order and the batches of its rows."""
+"""Learners in memory: small, honest, and laws abiding; and what tests make ensembles of."""
 
+import math
 from collections.abc import Mapping
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from models.learner import Stamp, StateMismatch
-from models.weights import LaneRef, MemberRef, Weights
-from models.weights_kinds import QUANTILES, network_shapes
+from models.learner import PRIOR_RATE, Context, Learner, Part, Rows, Space, StateMismatch
+from models.plan import Member, Plan
+from models.weights_kinds import network_shapes
+from tests.builders_learn import DIGEST, FEATURES
 
-BATCH_ROWS = 8
-TABLE = (5_000, 4)  # of which a row of learning moves one: most of a version stays as it was
+TABLE = (5_000, 4)
+SPACE = Space(DIGEST, tuple(f"f{index}" for index in range(FEATURES)))
 
 
 class MemoryLearner:
-    """A logistic regression by mini-batches, and a table of which each row moves one entry."""
+    """`models.learner.Learner`: logistic regression by AdaGrad, one step per call.
 
-    def __init__(self, n_features: int, digest: str, model: str = "champion") -> None:
-        self._n, self._digest, self._model = n_features, digest, model
-        self._w = np.zeros(n_features, np.float32)
-        self._table = np.zeros(TABLE, np.float32)
-        self._seen = np.zeros(n_features, np.float32)
-        self._waiting: list[tuple[NDArray[np.float32], int, int]] = []
+    It undoes a row by the step that it would have taken from the row, backwards.
+    """
 
-    def observe_many(self, X: NDArray[np.float32], p: NDArray[np.float64]) -> None:
-        for x in np.nan_to_num(X):
-            self._seen = np.float32(0.99) * self._seen + np.float32(0.01) * x
+    def __init__(self, context: Context) -> None:
+        self._n = context.space.n
+        self._made_by = f"{context.lane} {context.space.digest} {sorted(context.options.items())}"
+        self._rate = float(context.options.get("rate", 0.3))
+        self._reset()
 
-    def learn_many(
-        self, X: NDArray[np.float32], y: NDArray[np.uint8], ids: NDArray[np.uint64]
-    ) -> None:
-        for x, truth, name in zip(np.nan_to_num(X), y, ids, strict=True):
-            self._waiting.append((x, int(truth), int(name)))
-            if len(self._waiting) == BATCH_ROWS:
-                self.flush()
+    def _reset(self) -> None:
+        self._theta = np.zeros(self._n + 1)
+        self._theta[-1] = math.log(PRIOR_RATE / (1 - PRIOR_RATE))
+        self._squares = np.full(self._n + 1, 1e-3)
+        self._pace = 1.0
 
-    def forget_many(self, ids: NDArray[np.uint64]) -> None:
-        for name in ids:
-            self._table[int(name) % TABLE[0]] -= 1
+    def learn_many(self, rows: Rows) -> None:
+        slope = self._slope(rows)
+        self._squares += slope**2
+        self._theta -= self._pace * self._rate * slope / np.sqrt(self._squares)
 
-    def flush(self) -> None:
-        if not self._waiting:
-            return
-        X = np.stack([x for x, _, _ in self._waiting])
-        y = np.array([truth for _, truth, _ in self._waiting], np.float32)
-        self._w += np.float32(0.01) * ((y - self.predict_many(X)) @ np.tanh(X)).astype(np.float32)
-        for _, truth, name in self._waiting:
-            self._table[name % TABLE[0]] += self._w[0] + truth
-        self._waiting = []
+    def forget_many(self, rows: Rows) -> None:
+        self._theta += self._pace * self._rate * self._slope(rows) / np.sqrt(self._squares)
 
-    def predict_many(self, X: NDArray[np.float32]) -> NDArray[np.float64]:
-        return np.asarray(1 / (1 + np.exp(-(np.tanh(np.nan_to_num(X)) @ self._w))), np.float64)
+    def _slope(self, rows: Rows) -> NDArray[np.float64]:
+        z = self._columns(rows.z)
+        p = 1 / (1 + np.exp(-(z @ self._theta)))
+        return np.asarray((rows.w * (p - rows.y)) @ z / max(len(rows), 1))
 
-    def snapshot(self, stamp: Stamp) -> Weights:
-        shapes = network_shapes(self._n, (2, 2), 1, {0: TABLE})
-        own = {name: np.zeros(shape, np.float32) for name, (_, shape) in shapes.items()}
-        own["linear"] = self._w[None].copy()
-        own["embed.0"] = self._table.copy()
-        arrays = {
-            "scaler.mean": self._seen.copy(),
-            "scaler.scale": np.ones(self._n, np.float32),
-            "quantiles": np.linspace(0, 1, QUANTILES, dtype=np.float32),
-            "probe.x": np.zeros((4, self._n), np.float32),
-            "probe.logit": np.zeros(4, np.float32),
-        }
-        arrays |= {f"delayed.network.{name}": array for name, array in own.items()}
-        return Weights(
-            model=self._model,
-            version=stamp.version,
-            schema_digest=self._digest,
-            parent_sha256=stamp.parent_sha256,
-            offsets=stamp.offsets,
-            learned_until_ms=stamp.learned_until_ms,
-            labels_learned=stamp.labels_learned,
-            created_at_ms=stamp.created_at_ms,
-            metrics=stamp.metrics,
-            code_version=stamp.code_version,
-            lanes=(LaneRef(name="delayed", weight=1.0),),
-            members=(MemberRef(lane="delayed", name="network", kind="network", weight=1.0),),
-            arrays=arrays,
-        )
+    def _columns(self, z: NDArray[np.float32]) -> NDArray[np.float64]:
+        return np.concatenate([z.astype(np.float64), np.ones((len(z), 1))], axis=1)
+
+    def advance(self, clock_ms: int) -> None:
+        pass
+
+    def pace(self, factor: float) -> None:
+        self._pace = factor
+
+    def predict_many(self, X: NDArray[np.float32], z: NDArray[np.float32]) -> NDArray[np.float32]:
+        return (self._columns(z) @ self._theta).astype(np.float32)
+
+    def snapshot(self) -> Part:
+        theta = self._theta.astype(np.float32)
+        return Part("linear", {"linear": theta[:-1], "bias": theta[-1:]})
 
     def state_changes(self) -> dict[str, bytes]:
-        arrays = (self._w, self._table, self._seen)
-        state = [self._digest, *(array.tobytes() for array in arrays)]
-        return {"state": msgspec.msgpack.encode(state)}
+        arrays = [self._theta.tobytes(), self._squares.tobytes()]
+        return {"core": msgspec.msgpack.encode([self._made_by, self._pace, *arrays])}
 
     def restore(self, parts: Mapping[str, bytes]) -> None:
-        if parts:
-            digest, w, table, seen = msgspec.msgpack.decode(parts["state"])
-            if digest != self._digest:
-                raise StateMismatch(f"learned with spec {digest[:12]}")
-            self._w = np.frombuffer(w, np.float32).copy()
-            self._table = np.frombuffer(table, np.float32).reshape(TABLE).copy()
-            self._seen = np.frombuffer(seen, np.float32).copy()
+        self._reset()
+        if "core" in parts:
+            made_by, self._pace, theta, squares = msgspec.msgpack.decode(parts["core"])
+            if made_by != self._made_by:
+                raise StateMismatch(made_by)
+            self._theta, self._squares = np.frombuffer(theta).copy(), np.frombuffer(squares).copy()
+
+    @property
+    def memory_bytes(self) -> int:
+        return 2 * 8 * (self._n + 1)
+
+
+class MemoryForest(MemoryLearner):
+    """The same, published as one tree of one split; grown anew each `refresh_ms` of event time."""
+
+    def __init__(self, context: Context) -> None:
+        self._refresh_ms = int(context.options.get("refresh_ms", 1000))
+        super().__init__(context)
+
+    def _reset(self) -> None:
+        super()._reset()
+        self._clock_ms = 0
+        self._steady = 0
+        self._values = (float(self._theta[-1]),) * 3
+
+    def advance(self, clock_ms: int) -> None:
+        if clock_ms // self._refresh_ms > self._clock_ms // self._refresh_ms:
+            self._steady += 1
+            step = float(self._theta[0])
+            base = float(self._theta[-1])
+            self._values = (base, base - step, base + step)
+        self._clock_ms = max(clock_ms, self._clock_ms)
+
+    def predict_many(self, X: NDArray[np.float32], z: NDArray[np.float32]) -> NDArray[np.float32]:
+        _, left, right = self._values
+        return np.where(X[:, 0] <= 1.0, left, right).astype(np.float32)
+
+    def snapshot(self) -> Part:
+        one = lambda *values: np.array([values], np.int32)  # noqa: E731
+        arrays: dict[str, NDArray[np.float32] | NDArray[np.int32]] = {
+            "feature": one(0, 0, 0),
+            "threshold": np.array([[1.0, 0.0, 0.0]], np.float32),
+            "left": one(1, 1, 2),
+            "right": one(2, 1, 2),
+            "missing_left": one(0, 0, 0),
+            "value": np.array([self._values], np.float32),
+            "bias": np.zeros(1, np.float32),
+            "depth": np.ones(1, np.int32),
+            "link": np.zeros(1, np.int32),
+        }
+        return Part("trees", arrays, steady=self._steady)
+
+    def state_changes(self) -> dict[str, bytes]:
+        grown = [self._clock_ms, self._steady, *self._values]
+        return super().state_changes() | {"grown": msgspec.msgpack.encode(grown)}
+
+    def restore(self, parts: Mapping[str, bytes]) -> None:
+        super().restore(parts)
+        if "grown" in parts:
+            self._clock_ms, self._steady, *values = msgspec.msgpack.decode(parts["grown"])
+            self._values = (values[0], values[1], values[2])
+
+
+class MemoryTable(MemoryLearner):
+    """The same with an embedding, of whose table each learned row moves one entry."""
+
+    def _reset(self) -> None:
+        super()._reset()
+        self._table = np.zeros(TABLE, np.float32)
+
+    def learn_many(self, rows: Rows) -> None:
+        super().learn_many(rows)
+        for name, y in zip(rows.ids.tolist(), rows.y.tolist(), strict=True):
+            self._table[name % TABLE[0]] += np.float32(self._theta[0]) + y
+
+    def snapshot(self) -> Part:
+        shapes = network_shapes(self._n, (2, 2), 1, {0: TABLE})
+        arrays = {name: np.zeros(shape, np.float32) for name, (_, shape) in shapes.items()}
+        theta = self._theta.astype(np.float32)
+        arrays |= {"linear": theta[None, :-1], "b2": theta[-1:], "embed.0": self._table.copy()}
+        return Part("network", arrays)
+
+    def state_changes(self) -> dict[str, bytes]:
+        return super().state_changes() | {"table": self._table.tobytes()}
+
+    def restore(self, parts: Mapping[str, bytes]) -> None:
+        super().restore(parts)
+        if "table" in parts:
+            self._table = np.frombuffer(parts["table"], np.float32).reshape(TABLE).copy()
+
+
+def make_in_memory(name: str, context: Context) -> Learner:
+    """What tests give an ensemble in place of `models.learners.make`."""
+    kinds = {"linear": MemoryLearner, "forest": MemoryForest, "table": MemoryTable}
+    if name not in kinds:
+        raise ValueError(f"there is no learner {name!r}")
+    return kinds[name](context)
+
+
+def a_plan(**changed: object) -> Plan:
+    """One linear member in each lane, with small memories."""
+    told: dict[str, object] = {
+        "lanes": {
+            "feedback": {"slow": Member("linear", {"rate": 0.1})},
+            "delayed": {"slow": Member("linear", {"rate": 0.1})},
+        },
+        "step_rows": 8,
+        "keep_rows": 256,
+        "keep_frauds": 256,
+        "lane_frauds_min": 5,
+    }
+    return Plan(**(told | changed))  # type: ignore[arg-type]
