@@ -152,7 +152,9 @@ class Relearner:
         elif kind == COMMIT:
             self._store.commit(step.checkpoint_parts(None, ""))
         elif kind == WITHHELD:
-            step.snapshot(0, "")
+            withheld = step.snapshot(0, "")
+            if self._inspector is not None:
+                self._inspector.inspect(withheld, self._parent)
             step.position.version -= 1
         elif kind == ANEW:
             raise CannotRelearn(

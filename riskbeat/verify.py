@@ -8,6 +8,7 @@ from pathlib import Path
 
 from features.spec import Spec
 from models.signing import PublicKey, load_public_keys
+from models.space import space_of
 from models.weights import Weights, decode_verified, sha256_of
 from models.weights_delta import apply_delta, is_delta
 from pipeline.join_sqlite import SqliteJoinStore
@@ -15,7 +16,8 @@ from pipeline.pieces import Pieces, chain_of
 from pipeline.relearn import CannotRelearn, Compared, Relearner, Shown, cuts_of
 from pipeline.relearn_kafka import KafkaLogReader
 from pipeline.versions_kafka import KafkaVersions
-from riskbeat.learn import loop_rules, make_step
+from riskbeat.guarding import Guarding
+from riskbeat.learn import loop_rules, make_ensemble, make_step
 from riskbeat.settings import Settings
 
 
@@ -55,8 +57,11 @@ async def verify(
         path = _copied(checkpoint, Path(folder))
         async with KafkaLogReader(settings.kafka_options(), settings.topics) as reader:
             with closing(SqliteJoinStore(path)) as store:
-                step = make_step(settings, spec, store)
-                relearner = Relearner(loop_rules(settings, spec).parse, reader, store, step)
+                guarding = Guarding(settings, space_of(spec), None)
+                ensemble = make_ensemble(settings, spec)
+                step = make_step(settings, spec, store, ensemble, guarding.company)
+                parse = loop_rules(settings, spec).parse
+                relearner = Relearner(parse, reader, store, step, guarding)
                 begun = relearner.begin(parent)
                 if begun != first:
                     raise CannotRelearn(
