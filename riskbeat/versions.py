@@ -130,7 +130,7 @@ async def number_of(registry: RedisWeightsRegistry, named: str) -> int:
         raise CannotDo(f"{named!r}: expected a version's number, `latest` or `active`")
     numbers = [one.version for one in await registry.shelf()]
     if version not in numbers:
-        held = f"holds {_ranges(numbers)}" if numbers else "is empty"
+        held = f"holds {ranges(numbers)}" if numbers else "is empty"
         raise NoWeights(f"version {named} is not in the registry, which {held}")
     return version
 
@@ -163,7 +163,7 @@ async def _manifest(registry: RedisWeightsRegistry, version: int) -> Manifest:
     return manifest_of(head)
 
 
-def _ranges(numbers: list[int]) -> str:
+def ranges(numbers: list[int]) -> str:
     """Return ascending numbers as people write them: 3, 7-9."""
     parts: list[list[int]] = []
     for number in numbers:
