@@ -185,7 +185,7 @@ class SqliteJoinStore:
         if keep_vectors:
             self._db.execute(DUE_AGAIN)
         else:
-            self._db.execute("UPDATE decided SET x = NULL, p = NULL, beliefs = NULL")
+            self._db.execute("UPDATE decided SET x=NULL,p=NULL,beliefs=NULL,taught=NULL")
         self._db.execute("DELETE FROM parts")
         self.commit(parts)
 

@@ -61,8 +61,6 @@ class LearnStep:
     Attributes:
         position: Where it stands.
         weights: Signed bytes of the newest version made; empty before the first.
-        previous: That version, where it is known: the owner sets it after `restore`, since it
-            takes keys to read the bytes. Steps are limited from there.
         sender: As `learn_duty` keeps it.
         learned_since_publish: Whether another version would say more.
         more_due: Whether `settle_due` has more to do.
@@ -82,7 +80,6 @@ class LearnStep:
         self._judge = Judge(ensemble, company)
         self.position = Position()
         self.weights = b""
-        self.previous: Weights | None = None
         self.sender: bytes | None = None
         self.learned_since_publish = False
         self.more_due = False
@@ -134,7 +131,7 @@ class LearnStep:
         """Cut the next version: learn what waits, freeze, and count it as made."""
         position = self.position
         figures = self.figures() | self._ensemble.figures() | self._company.figures()
-        candidate = self._ensemble.snapshot(
+        weights = self._ensemble.snapshot(
             Stamp(
                 version=position.version + 1,
                 parent_sha256=position.sha256,
@@ -147,8 +144,8 @@ class LearnStep:
             )
         )
         position.version += 1
-        self.previous = self._company.close_version(self.previous, candidate)
-        return self.previous
+        self._company.close_version()
+        return weights
 
     def checkpoint_parts(self, weights: bytes | None, sha256: str) -> dict[str, bytes]:
         """Return what changed since the last checkpoint.

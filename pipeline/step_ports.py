@@ -1,17 +1,13 @@
-"""Who goes along with a learning step: a guard, a cap on influence, a judge's log, a step limit."""
+"""Who goes along with a learning step: a guard, a cap on influence, a log of judgements."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from models.weights import Weights
 from pipeline.judged import JudgeSink
-
-Limit = Callable[[Weights | None, Weights], Weights]
-"""(published last, candidate) → what may be published; `models.slew.bounded`."""
 
 
 class Guard(Protocol):
@@ -74,7 +70,6 @@ class Company:
     guard: Guard | None = None
     influence: Influence | None = None
     sink: JudgeSink | None = None
-    limit: Limit | None = None
 
     def restore(self, guard: Mapping[str, bytes], influence: Mapping[str, bytes]) -> None:
         """Give each its parts of a checkpoint."""
@@ -92,8 +87,7 @@ class Company:
         """Return what a version's metrics say of them."""
         return self.guard.figures() if self.guard is not None else {}
 
-    def close_version(self, previous: Weights | None, candidate: Weights) -> Weights:
-        """Return what of a candidate may be published, and let the next version begin."""
+    def close_version(self) -> None:
+        """Let the next version begin."""
         if self.influence is not None:
             self.influence.close_version()
-        return self.limit(previous, candidate) if self.limit is not None else candidate

@@ -25,7 +25,7 @@ from pipeline.learn_duty import LabelsTaken, begin_anew
 from pipeline.learn_kafka import KafkaLearnLog, LogMoved
 from pipeline.learn_loop import LearnLoop, LoopRules, ParseRules
 from pipeline.learn_metrics import LearnMetrics
-from pipeline.learn_ports import Published
+from pipeline.learn_ports import Inspector, Published
 from pipeline.position import StepCounts
 from pipeline.publish import CheckpointLost, Publisher, PublishRules
 from pipeline.step_ports import Company
@@ -33,6 +33,7 @@ from pipeline.tenure import LeaseHeld, LeaseLost, Tenure
 from pipeline.topics_kafka import TopicMismatch, ensure_topics
 from riskbeat.commands_ops import plan_topics, plan_weights
 from riskbeat.enter import Stopped, enter, owner_of
+from riskbeat.guarding import Guarding
 from riskbeat.judging import judge_log
 from riskbeat.settings import Settings
 from riskbeat.store import redis_client
@@ -57,13 +58,15 @@ log = structlog.get_logger("learn")
 class Heard:
     """Writes down what the loop does, in the log and in the metrics."""
 
-    def __init__(self, metrics: LearnMetrics) -> None:
-        """Take the metrics."""
+    def __init__(self, metrics: LearnMetrics, tell: Callable[[], None]) -> None:
+        """Take the metrics, and who tells what else was found in a step."""
         self._metrics = metrics
+        self._tell = tell
 
     def stepped(self, counts: StepCounts, rejects: int, seconds: float) -> None:
         """One batch was taken in."""
         self._metrics.stepped(counts, rejects, seconds)
+        self._tell()
         if rejects:
             log.warning("learn.rejected", records=rejects)
 
@@ -136,12 +139,22 @@ async def _learn(settings: Settings, anew: bool, standby: bool) -> int:
         with closing(store):
             ensemble = make_ensemble(settings, spec)
             sink = judge_log(settings, store, ensemble.predictors, metrics)
-            step = make_step(settings, spec, store, ensemble, Company(sink=sink))
+            guarding = Guarding(settings, space_of(spec), sink)
+            step = make_step(settings, spec, store, ensemble, guarding.company)
             if anew:
                 _begin_anew(step, store)
-            heard = Heard(metrics)
+            heard = Heard(metrics, lambda: guarding.tell(step.position.clock_ms))
             publisher = _publisher(
-                settings, signer, journal, store, step, registry, tenure, heard, sink.committed
+                settings,
+                signer,
+                journal,
+                store,
+                step,
+                registry,
+                tenure,
+                heard,
+                sink.committed,
+                guarding,
             )
             rules = loop_rules(settings, spec)
             loop = LearnLoop(rules, journal, step, publisher, tenure, heard, time.monotonic)
@@ -219,6 +232,7 @@ def _publisher(
     tenure: Tenure,
     heard: Heard,
     after_commit: Callable[[], None],
+    inspector: Inspector,
 ) -> Publisher:
     rules = PublishRules(
         code_version=importlib.metadata.version("riskbeat"),
@@ -237,7 +251,8 @@ def _publisher(
         heard,
         _now_ms,
         time.monotonic,
-        after_commit=after_commit,
+        inspector,
+        after_commit,
     )
 
 

@@ -21,6 +21,7 @@ from riskbeat.settings import (
     Settings,
 )
 from riskbeat.settings_files import SECRETS, SecretUnreadable
+from riskbeat.settings_guard import GuardSettings
 from riskbeat.settings_judge import JudgeSettings
 from riskbeat.settings_learners import LearnersSettings
 from riskbeat.settings_publish import PublishSettings
@@ -32,6 +33,7 @@ SECTIONS = (
     ("Featurize", FeaturizeSettings),
     ("Learn", LearnSettings),
     ("Learners", LearnersSettings),
+    ("Guard", GuardSettings),
     ("Publish", PublishSettings),
     ("Judge", JudgeSettings),
     ("Serve", ServeSettings),

@@ -249,6 +249,7 @@ def test_a_forest_that_was_grown_anew_is_faded_in() -> None:
     X = some_rows(100, 8).X
     ensemble.snapshot(a_stamp())
     before = ensemble.predict_each(X)[:, 0].astype(np.float64)
+    ensemble.learn_many("delayed", some_rows(400, 5, 5_000))
     ensemble.advance(10_000)
     after = ensemble.predict_each(X)[:, 0].astype(np.float64)
     jump = np.abs(after - before).max()

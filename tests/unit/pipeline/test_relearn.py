@@ -133,12 +133,12 @@ def test_differences_name_fields_and_arrays(tmp_path: Path) -> None:
     one: Weights = a_step(store).snapshot(1, "test")
     store.close()
     assert list(differences(one, one)) == []
-    table = one.arrays["delayed.network.embed.0"].copy()
+    table = one.arrays["delayed.table.embed.0"].copy()
     table[3, 1] += np.float32(0.5)
     other = dataclasses.replace(
-        one, labels_learned=9, arrays={**one.arrays, "delayed.network.embed.0": table}
+        one, labels_learned=9, arrays={**one.arrays, "delayed.table.embed.0": table}
     )
     assert list(differences(one, other)) == [
         "labels_learned: 0 and 9",
-        "delayed.network.embed.0: 1 of 20000 numbers, by up to 0.5",
+        "delayed.table.embed.0: 1 of 20000 numbers, by up to 0.5",
     ]
