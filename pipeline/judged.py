@@ -100,7 +100,10 @@ class JudgeSink(Protocol):
         """Take a mark, likewise."""
 
     def committed(self) -> None:
-        """Hear that all that was taken is durable; right after each commit."""
+        """Hear that all that was taken is durable: after each commit, and while none is due."""
+
+    def close(self) -> None:
+        """Let nothing wait any more; after the last commit."""
 
 
 class JudgeWatch(Protocol):
@@ -201,6 +204,11 @@ class JudgeLog:
         if self._told[name] < self._window.total:
             self._told[name] = self._window.total
             self._tell(name, "rolling", self._window.columns())
+
+    def close(self) -> None:
+        """Write what waits, whether it is due or not."""
+        if self._unwritten:
+            self._write()
 
     def _keep(self, bodies: list[bytes]) -> None:
         self._store.keep_judged(bodies)

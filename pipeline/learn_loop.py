@@ -141,6 +141,8 @@ class LearnLoop:
                 await self._take(polled)
         if self._is_due(caught_up and not self._step.more_due):
             await self.checkpoint()
+        elif self.idle:
+            self._publisher.rest()
 
     async def _take(self, polled: Polled) -> None:
         began_s = self._tick_s()

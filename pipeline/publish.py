@@ -76,7 +76,7 @@ class Publisher:
         inspector: Inspector | None = None,
         after_commit: Callable[[], None] = lambda: None,
     ) -> None:
-        """Take the ports; `after_commit` hears of every checkpoint that has become durable."""
+        """Take the ports; `after_commit` hears whenever all that was taken is durable."""
         assert 1 <= rules.full_every <= DELTA_CHAIN_MAX
         self._rules = rules
         self._log = log
@@ -188,6 +188,10 @@ class Publisher:
         if not step.more_due:
             position = step.position
             await self._registry.report_progress(position.offsets, position.version)  # 8
+
+    def rest(self) -> None:
+        """Let those go on who wait for commits, while there is nothing to commit."""
+        self._after_commit()
 
     async def _publish(self, made: _Made, began_s: float) -> None:
         version = made.weights.version

@@ -162,6 +162,7 @@ async def _learn(settings: Settings, anew: bool, standby: bool) -> int:
             loop = LearnLoop(rules, journal, step, publisher, tenure, heard, time.monotonic)
             log.info("learn.started", spec=spec.digest[:12], features=spec.n_features)
             await loop.run(stop)
+            sink.close()
     except Stopped:
         log.info("learn.stopped")
         return 0

@@ -203,7 +203,7 @@ def _costs(evaluation: Evaluation) -> str:
         if (least := one.figures.get("lowest_cost")) is not None
     ]
     cells = [
-        f"<tr><td>{escape(words)}</td><td>{_number(threshold, 4)}</td>"
+        f"<tr><td>{escape(words)}</td><td>{_threshold(threshold)}</td>"
         f"<td>{1000 * cost:,.0f}</td></tr>"
         for words, threshold, cost in rows
     ]
@@ -252,6 +252,10 @@ def _table(heads: str, rows: Sequence[str]) -> str:
 
 def _number(value: float | None, digits: int) -> str:
     return NONE if value is None else f"{value:,.{digits}f}"
+
+
+def _threshold(value: float | None) -> str:
+    return "alert nothing" if value is not None and value >= 1 else _number(value, 4)
 
 
 def _day(at: datetime) -> str:

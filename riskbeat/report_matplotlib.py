@@ -198,7 +198,7 @@ def _draw_cost(figure: Figure, evaluation: Evaluation) -> None:
     axes.text(LEAST_P * 1.1, nothing, "nothing is alerted", color=QUIET, fontsize=8, va="bottom")
     lowest = evaluation.predictors[0].figures.get("lowest_cost", 0.0) * 1000
     best = evaluation.predictors[0].figures.get("lowest_cost_threshold")
-    if best is not None:
+    if best is not None and best < 1:  # 1: it costs least to alert nothing
         axes.plot([best], [lowest], marker="v", color=CHAMPION_INK, markersize=10, zorder=5)
         text = f"{CHAMPION} costs least from {best:.3g}"
         axes.axvline(best, color=CHAMPION_INK, linewidth=1, label=text)

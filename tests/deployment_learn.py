@@ -12,6 +12,7 @@ from models.signing import ensure_keys, load_public_keys
 from models.weights import Weights, decode_verified
 from models.weights_delta import apply_delta, is_delta
 from pipeline.join_sqlite import SqliteJoinStore
+from pipeline.judged import JudgeSink
 from pipeline.learn import LearnRules, LearnStep
 from pipeline.learn_duty import begin_anew
 from pipeline.learn_loop import LearnLoop, LoopRules, ParseRules
@@ -28,14 +29,19 @@ BATCH = 20
 TTL_S = 3.0
 
 
-def a_step(store: SqliteJoinStore, digest: str = DIGEST, sends_labels: bool = True) -> LearnStep:
+def a_step(
+    store: SqliteJoinStore,
+    digest: str = DIGEST,
+    sends_labels: bool = True,
+    company: Company | None = None,
+) -> LearnStep:
     rules = LearnRules(
         n_features=FEATURES,
         label_partitions=3,
         horizon_ms=20 * 86_400_000,
         sends_labels=sends_labels,
     )
-    return LearnStep(rules, store, an_ensemble(digest), Company())
+    return LearnStep(rules, store, an_ensemble(digest), company or Company())
 
 
 def an_ensemble(digest: str) -> Ensemble:
@@ -73,7 +79,8 @@ class Deployment:
     def loop(self, store: SqliteJoinStore, owner: str = "learner") -> LearnLoop:
         """A learner on this disk."""
         tick: Callable[[], float] = lambda: self.now_s  # noqa: E731
-        step = a_step(store, self.digest, self.sends_labels)
+        sink = self.sink(store)
+        step = a_step(store, self.digest, self.sends_labels, Company(sink=sink))
         tenure = Tenure(self.registry, owner, TTL_S, tick)
         rules = PublishRules(
             code_version="test", full_every=self.full_every, sends_labels=self.sends_labels
@@ -90,11 +97,15 @@ class Deployment:
             lambda: 1,
             tick,
             self.inspector,
+            sink.committed if sink is not None else lambda: None,
         )
         loop_rules = LoopRules(
             parse=parse_rules(self.digest), publish_interval_s=0.0, quiet_interval_s=0.0
         )
         return LearnLoop(loop_rules, self.log, step, publisher, tenure, self.watch, tick)
+
+    def sink(self, store: SqliteJoinStore) -> JudgeSink | None:
+        """Who is handed what is judged; nobody."""
 
     def store(self) -> FusedJoinStore:
         FusedJoinStore.fuse = self.fuse

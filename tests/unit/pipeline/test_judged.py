@@ -175,6 +175,15 @@ def test_another_store_that_begins_at_one_does_not_overwrite_the_files_of_the_fi
     assert sorted(bench.on_disk()["key"].to_list()) == [number - 500 for number in range(20)]
 
 
+def test_what_waits_is_written_at_the_end(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, write_every_s=5000.0)
+    bench.take(some(0, 5))
+    bench.log.close()
+    assert len(bench.on_disk()) == 5
+    bench.log.close()
+    assert len(bench.files()) == 1
+
+
 def test_old_days_leave_the_disk(tmp_path: Path) -> None:
     bench = Bench(tmp_path, keep_days=3)
     for day in range(10):

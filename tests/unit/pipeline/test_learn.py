@@ -10,6 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 from features.event import EventRejected, to_ms
+from features.spec_values import Currency
 from features.update import LabelTransition
 from models.ensemble import Ensemble
 from models.taught import Taught
@@ -238,6 +239,16 @@ def test_predictions_are_judged_when_events_mature(desk: Desk) -> None:
     assert figures["average_precision"] == pytest.approx((1 + 2 / 3) / 2)
     assert figures["roc_auc"] == pytest.approx(0.5)
     assert figures["value_detection_at_half_percent"] == pytest.approx(0.25)
+
+
+def test_amounts_of_other_currencies_are_kept_in_the_base_currency() -> None:
+    body = a_decision("e1", amount=1001)
+    rates = {"EUR": Currency(1, 1), "USD": Currency(1, 2)}
+    assert parse_decided(body, 0, DIGEST, FEATURES, RULES, rates).amount == 1001
+    dollars = body.replace(b'"EUR"', b'"USD"')
+    assert parse_decided(dollars, 0, DIGEST, FEATURES, RULES, rates).amount == 500  # half to even
+    negative = a_decision("e2", amount=-1003).replace(b'"EUR"', b'"USD"')
+    assert parse_decided(negative, 0, DIGEST, FEATURES, RULES, rates).amount == -502
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b"{}", b'{"tenant": 3}', b"\xff", b"[]"])
