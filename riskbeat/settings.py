@@ -15,6 +15,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from features.topics import Topics
 from riskbeat.settings_files import SecretFiles
+from riskbeat.settings_safety import SafetySettings
 
 PREFIX = "RISKBEAT_"
 DAY_S = 86_400.0
@@ -243,7 +244,9 @@ class ServeSettings(BaseSettings):
     )
 
 
-class Settings(KafkaSettings, RedisSettings, FeaturizeSettings, LearnSettings, ServeSettings):
+class Settings(
+    KafkaSettings, RedisSettings, FeaturizeSettings, LearnSettings, SafetySettings, ServeSettings
+):
     """The settings of one process. A value: read once at start, handed out piece by piece."""
 
     model_config = SettingsConfigDict(

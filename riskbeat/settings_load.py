@@ -21,6 +21,7 @@ from riskbeat.settings import (
     Settings,
 )
 from riskbeat.settings_files import SECRETS, SecretUnreadable
+from riskbeat.settings_safety import SafetySettings
 
 EXIT_CODE = 2
 SECTIONS = (
@@ -28,6 +29,7 @@ SECTIONS = (
     ("Redis", RedisSettings),
     ("Featurize", FeaturizeSettings),
     ("Learn", LearnSettings),
+    ("Safety of learning", SafetySettings),
     ("Serve", ServeSettings),
     ("Every process", Settings),
 )
