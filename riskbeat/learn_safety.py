@@ -66,8 +66,8 @@ def make_guard(settings: SafetySettings, space: Space) -> Guard:
     return Guard(rules, space, Adwin)
 
 
-def make_influence(settings: SafetySettings, seed: int) -> Influence:
-    """Return the caps per source and entity; `seed` decides which rows of a key are left out."""
+def make_influence(settings: SafetySettings) -> Influence:
+    """Return the caps per source and entity, with empty books."""
     rules = InfluenceRules(
         entity_share=settings.influence_entity_share,
         entity_free=settings.influence_entity_free,
@@ -77,7 +77,7 @@ def make_influence(settings: SafetySettings, seed: int) -> Influence:
         memory_rows=settings.influence_memory_rows,
         warm_rows=float(settings.step_free_labels),
     )
-    return Influence(rules, seed)
+    return Influence(rules)
 
 
 def step_bounds(settings: SafetySettings) -> StepBounds:

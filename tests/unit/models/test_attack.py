@@ -42,7 +42,6 @@ class Rows(NamedTuple):
     y: NDArray[np.uint8]
     sources: list[str]
     cards: NDArray[np.int64]
-    ids: NDArray[np.uint64]
 
 
 def payments(count: int, seed: int) -> Rows:
@@ -54,7 +53,7 @@ def payments(count: int, seed: int) -> Rows:
     reviewed = rng.uniform(size=count) < 0.15
     sources = np.where(y == 1, "chargeback", np.where(reviewed, "manual_review", "silence"))
     cards = rng.integers(1, CARDS, count)
-    return Rows(X, y, sources.tolist(), cards, rng.integers(0, 2**63, count).astype(np.uint64))
+    return Rows(X, y, sources.tolist(), cards)
 
 
 def flipped(version: int) -> Rows:
@@ -82,7 +81,6 @@ def mixed(honest: Rows, bad: Rows, seed: int) -> Rows:
         np.concatenate([honest.y, bad.y])[order],
         [both[place] for place in order],
         np.concatenate([honest.cards, bad.cards])[order],
-        np.concatenate([honest.ids, bad.ids])[order],
     )
 
 
@@ -128,9 +126,8 @@ class World:
         """Learn the rows of one version, and publish it."""
         kept = np.ones(len(rows.y), np.bool_)
         if self.influence is not None:
-            kept = self.influence.admit(
-                rows.sources, rows.cards, np.ones(len(rows.y), np.float32), rows.ids
-            )
+            w = np.ones(len(rows.y), np.float32)
+            kept = self.influence.admit(rows.sources, rows.cards, w)
             self.influence.close_version()
         self.learner.learn_many(rows.X[kept], rows.y[kept])
         self.labels += len(rows.y)
