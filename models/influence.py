@@ -182,7 +182,10 @@ class Influence:
 
 
 def level_of(
-    offered: NDArray[np.float64], share: NDArray[np.float64], free: float
+    offered: NDArray[np.float64],
+    share: NDArray[np.float64],
+    free: float,
+    rounds: int = ROUNDS_MAX,
 ) -> NDArray[np.float64]:
     """Return what each key may carry of what all may carry together; key 0 carries all it has.
 
@@ -191,7 +194,7 @@ def level_of(
     """
     total = float(offered.sum())
     carried = offered
-    for _ in range(ROUNDS_MAX):
+    for _ in range(rounds):
         capped = np.where(share < 1, share * total, np.inf)
         carried = np.minimum(offered, np.maximum(free, capped))
         carried[0] = offered[0]

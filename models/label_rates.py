@@ -27,8 +27,8 @@ class RateRules:
     """When labels of a source are out of the ordinary; see the module.
 
     Attributes:
-        z: Standard deviations. By Chebyshev an hour of an unchanged source, whatever its
-            distribution, exceeds the limit with a chance of at most 1/(1 + z²).
+        z: Standard deviations. By Cantelli's inequality an hour of an unchanged source, whatever
+            its distribution, exceeds the limit with a chance of at most 1/(1 + z²).
         burst_min: Labels of an hour that are never too many.
         hours_min: Hours that must be known of a source before it is tested.
         memory_hours: Hours after which history has faded to 1/e.
@@ -53,9 +53,7 @@ class _Series(msgspec.Struct):
     squares: float = 0.0
 
     def limit(self, z: float) -> float:
-        """Return the count beyond which an hour stands out."""
-        if not self.hours:
-            return math.inf
+        """Return the count beyond which an hour stands out; some hours must be known."""
         mean = self.total / self.hours
         variance = max(self.squares / self.hours - mean**2, mean, 1.0)
         return mean + z * math.sqrt(variance)

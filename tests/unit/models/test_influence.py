@@ -144,3 +144,20 @@ def test_the_first_rows_of_a_key_are_those_that_fit(rows: list[tuple[int, float]
     for key, w, fits in zip(keys.tolist(), weight.tolist(), kept.tolist(), strict=True):
         taken[key] += w
         assert fits == (taken[key] <= allowed[key] + 1e-6)
+
+
+def test_stopped_early_a_level_is_too_high_and_never_too_low() -> None:
+    offered = np.array([100.0, 5_000.0, 30.0, 4_000.0])
+    share = np.full(4, 0.2)
+    exact = level_of(offered, share, 1.0)
+    assert exact.sum() == pytest.approx(130 / 0.6)
+    early = level_of(offered, share, 1.0, rounds=1)
+    assert (early >= exact).all()
+    assert early.sum() > exact.sum()
+
+
+def test_an_empty_checkpoint_is_a_new_book() -> None:
+    influence = Influence(RULES)
+    admit(influence, "partner", np.full(500, 5))
+    influence.restore({})
+    assert influence.state_changes() == Influence(RULES).state_changes()

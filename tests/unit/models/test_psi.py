@@ -114,6 +114,7 @@ def test_it_goes_on_from_its_state_bit_for_bit_and_writes_only_what_changed() ->
 def test_late_rows_are_left_out_and_days_without_rows_are_no_reference() -> None:
     watch = Psi(N)
     X, at_ms = a_day(1, 500, 1)
+    assert not watch.observe(X[:0], at_ms[:0])
     watch.observe(X, at_ms)
     watch.observe(*a_day(0, 300, 2))
     assert watch.late == 300
