@@ -125,7 +125,7 @@ class LearnLoop:
         Raises:
             LeaseLost: Another learner publishes now.
         """
-        await self._tenure.hold()
+        await self._tenure.renew()
         began_s = self._tick_s()
         if self._step.more_due:
             counts = StepCounts()

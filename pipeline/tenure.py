@@ -5,8 +5,9 @@ join store's file and the compare-and-set of every publication.
 """
 
 from collections.abc import Callable
+from contextlib import suppress
 
-from models.registry import WeightsRegistry
+from models.registry import RegistryUnavailable, WeightsRegistry
 
 RENEWALS_PER_TTL = 3
 
@@ -65,6 +66,15 @@ class Tenure:
                 f"learner {owner} has taken the lease of this one ({self.owner}), which had not "
                 f"renewed it for {self._ttl_s:g} s"
             )
+
+    async def renew(self) -> None:
+        """Do as `hold` does, but let an absent registry pass: only publishing needs certainty.
+
+        Raises:
+            LeaseLost: Another learner has it.
+        """
+        with suppress(RegistryUnavailable):
+            await self.hold()
 
     async def leave(self) -> None:
         """Give the lease back, so that the next learner need not wait for its end."""

@@ -64,48 +64,43 @@ async def enter(
     deadline_s = asyncio.get_running_loop().time() + ttl_s + GRACE_S
     seen = ""
     while not stop.is_set():
-        if standby and (holder := await _holder(registry)):
-            if holder != seen:
-                log.info("learn.standby", behind=holder)
-            seen = holder
-        else:
-            store = _open(path, standby=standby)
-            if store is not None:
-                if await _has_lease(path, tenure):
+        try:
+            holder = await registry.lease_owner() if standby else ""
+            if not holder:
+                store = SqliteJoinStore(path)
+                if await _has_lease(path, tenure, store):
                     return store
-                store.close()
-            if not standby and asyncio.get_running_loop().time() > deadline_s:
-                raise LeaseHeld(
-                    f"learner {await _holder(registry)} publishes for this feature spec: stop it, "
-                    "or start this one with --standby on the same data directory"
-                )
+                holder = await registry.lease_owner()
+        except (JoinBusy, RegistryUnavailable) as error:
+            if not standby:
+                raise
+            holder = str(error)
+        if not standby and asyncio.get_running_loop().time() > deadline_s:
+            raise LeaseHeld(
+                f"learner {holder} publishes for this feature spec: stop it, or start this one "
+                "with --standby on the same data directory"
+            )
+        if standby and holder != seen:
+            log.info("learn.standby", behind=holder)
+            seen = holder
         await asyncio.sleep(WATCH_S)
     raise Stopped
 
 
-async def _has_lease(path: Path, tenure: Tenure) -> bool:
-    """Take the lease; that of a learner that must be dead, since its file lock is ours, too."""
-    holder = await tenure.take()
-    if holder != tenure.owner and holder.startswith(f"{_disk_of(path)}/"):
-        holder = await tenure.take(instead_of=holder)
+async def _has_lease(path: Path, tenure: Tenure, store: SqliteJoinStore) -> bool:
+    """Take the lease; that of a learner that must be dead, since its file lock is ours, too.
+
+    Without the lease the store is closed again.
+    """
+    holder = ""
+    try:
+        holder = await tenure.take()
+        if holder != tenure.owner and holder.startswith(f"{_disk_of(path)}/"):
+            holder = await tenure.take(instead_of=holder)
+    finally:
+        if holder != tenure.owner:
+            store.close()
     return holder == tenure.owner
-
-
-def _open(path: Path, *, standby: bool) -> SqliteJoinStore | None:
-    try:
-        return SqliteJoinStore(path)
-    except JoinBusy:
-        if not standby:
-            raise
-        return None
-
-
-async def _holder(registry: RedisWeightsRegistry) -> str:
-    """Return who holds the lease; someone, while the registry does not answer."""
-    try:
-        return await registry.lease_owner()
-    except RegistryUnavailable:
-        return "unknown: the registry does not answer"
 
 
 def _disk_of(path: Path) -> str:

@@ -9,6 +9,11 @@ from typing import Any
 
 import pytest
 
+from api.watch import WeightsWatcher
+from features.spec import Spec
+from models.scorer_torch import TorchScorer
+from models.signing import load_public_keys
+from models.weights import Weights
 from tests.live.learning import ROOT, Place, caught_up, feed, published, until
 
 pytestmark = pytest.mark.live
@@ -178,3 +183,47 @@ async def test_what_people_see_of_versions(place: Place) -> None:
         assert code == 2
         assert output.startswith("riskbeat: ")
         assert output.count("\n") == 1
+
+
+class Ear:
+    def __init__(self) -> None:
+        self.activated: list[int] = []
+
+    def weights_activated(self, weights: Weights) -> None:
+        self.activated.append(weights.version)
+
+    def weights_refused(self, version: int, gate: str, detail: str) -> None:
+        raise AssertionError(f"{gate} refused {version}: {detail}")
+
+    def registry_failed(self, detail: str) -> None:
+        raise AssertionError(detail)
+
+
+async def test_pin_rollback_and_unpin_reach_a_running_scorer(place: Place) -> None:
+    learner = await place.learner()
+    await until(lambda: published(place, 1))
+    for start in (0, 60, 120):
+        await feed(place, start, start + 60)
+        await until(lambda: caught_up(place))
+    assert await stopped(learner) == 0
+    ear, stopping = Ear(), asyncio.Event()
+    async with place.registry() as registry:
+        latest = await registry.latest_version()
+        spec = Spec.load(ROOT / "features.yaml")
+        scorer = TorchScorer(spec.digest, spec.n_features, "test", "cpu")
+        keys = load_public_keys(place.folder / "public.pem")
+        watcher = WeightsWatcher(registry, scorer, keys, "serve-1", ear, 0.2)
+        running = asyncio.create_task(watcher.run(stopping))
+        await watcher.loaded.wait()
+        for words, version in (
+            (["pin", "2"], 2),
+            (["rollback"], 1),
+            (["unpin"], latest),
+        ):
+            code, output = await riskbeat(place, "model", *words, "--why", "a test")
+            assert code == 0, output
+            assert output.endswith(f"version {version}; 1 of 1 scorers answer with it\n")
+            assert watcher.active == version
+        stopping.set()
+        await running
+    assert ear.activated == [latest, 2, 1, latest]

@@ -2,6 +2,7 @@
 
 import pytest
 
+from models.registry import RegistryUnavailable
 from pipeline.tenure import LeaseLost, Tenure
 from tests.fakes_registry import MemoryWeightsRegistry
 
@@ -38,3 +39,30 @@ async def test_who_lost_it_is_told_who_has_it() -> None:
         await tenure.hold()
     await tenure.leave()
     assert await registry.lease_owner() == "theirs"
+
+
+class Away(MemoryWeightsRegistry):
+    """A registry that answers only while it is there."""
+
+    there = True
+
+    async def take_lease(self, owner: str, ttl_s: float, instead_of: str = "") -> str:
+        if not self.there:
+            raise RegistryUnavailable("nobody listens")
+        return await super().take_lease(owner, ttl_s, instead_of)
+
+
+async def test_an_absent_registry_stops_publishing_and_nothing_else() -> None:
+    clock = Clock()
+    registry = Away(now_s=clock)
+    tenure = Tenure(registry, "mine", 3.0, clock)
+    await tenure.renew()
+    registry.there = False
+    clock.now_s += 1.5
+    await tenure.renew()
+    with pytest.raises(RegistryUnavailable):
+        await tenure.hold()
+    registry.there = True
+    await tenure.renew()
+    clock.now_s += 2.5
+    assert await registry.lease_owner() == "mine"
