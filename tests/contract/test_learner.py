@@ -250,7 +250,7 @@ def test_a_heavier_row_pulls_more(stage: Stage) -> None:
     """Labels are drawn by lot; where a fraud weighs ten times, belief in fraud is higher."""
     heavy = again(stage)
     draws = np.random.default_rng(3)
-    for batch in range(12):
+    for batch in range(40):
         rows = some_rows(100, batch, at_ms=stage.clock_ms)
         y = (draws.random(100) < 0.3).astype(np.uint8)
         stage.take(rows_like(rows, y=y))
