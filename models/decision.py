@@ -43,10 +43,11 @@ class Reason(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One feature that moved the score.
 
     Attributes:
-        code: Readable and stable: the feature's name and the side of usual on which it lies.
+        code: Readable and stable: the feature's name and the side of usual on which it lies, or
+            that it is missing, or a category.
         value: What was scored; None when the feature was missing.
         baseline: The mean that the model has seen, in the feature's own unit.
-        contribution: Signed share of the log-odds (integrated gradients).
+        contribution: Signed share of the log-odds (`models.scorer.Snapshot.explain_many`).
     """
 
     code: str

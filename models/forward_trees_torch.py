@@ -74,20 +74,26 @@ class Trees:
         """Return log-odds; see `forward_torch.Member`."""
         if self.walked is not None:
             found = np.full(len(x), self.bias)
-            walk_many(x.numpy(), *self.walked, self.depth, np.empty(len(x), np.int32), found)
+            walk_many(
+                np.ascontiguousarray(x.numpy()),
+                *self.walked,
+                self.depth,
+                np.empty(len(x), np.int32),
+                found,
+            )
             return self._linked(torch.from_numpy(found)).float()
         rows, sides = len(x), _sides(x)
         node = self.root.repeat(rows)
         for _ in range(self.depth):
             node = self._next(node, sides, rows)
-        total = self.value.index_select(0, node).view(rows, -1).double().sum(1)
+        total = self.value.index_select(0, node).view(rows, len(self.root)).double().sum(1)
         return self._linked(total.add_(self.bias)).float()
 
     def contributions(self, x: torch.Tensor, z: torch.Tensor, steps: int) -> torch.Tensor:
         """Return the moves of the paths by feature; see `forward_torch.Member`."""
         moved = torch.zeros(x.shape, dtype=torch.float64, device=x.device)
         if self.walked is not None:
-            attribute_many(x.numpy(), *self.walked, self.depth, moved.numpy())
+            attribute_many(np.ascontiguousarray(x.numpy()), *self.walked, self.depth, moved.numpy())
         else:
             self._attribute(x, moved)
         if self.link:
@@ -96,15 +102,16 @@ class Trees:
 
     def _attribute(self, x: torch.Tensor, moved: torch.Tensor) -> None:
         rows, sides = len(x), _sides(x)
+        shape = (rows, len(self.root))
         node = self.root.repeat(rows)
         for _ in range(self.depth):
             child = self._next(node, sides, rows)
             move = self.value[child].double() - self.value[node]
-            moved.scatter_add_(1, self.feature[node].view(rows, -1), move.view(rows, -1))
+            moved.scatter_add_(1, self.feature[node].view(shape), move.view(shape))
             node = child
 
     def _next(self, node: torch.Tensor, sides: torch.Tensor, rows: int) -> torch.Tensor:
-        side = self.side.index_select(0, node).view(rows, -1)
+        side = self.side.index_select(0, node).view(rows, len(self.root))
         threshold = self.threshold.index_select(0, node)
         goes_left = sides.gather(1, side).view(-1) <= threshold
         return self.child.index_select(0, torch.add(goes_left, node, alpha=2))
@@ -144,4 +151,4 @@ def _sides(x: torch.Tensor) -> torch.Tensor:
     missing = torch.isnan(x)
     infinity = float("inf")
     pair = (x.masked_fill(missing, infinity), x.masked_fill(missing, -infinity))
-    return torch.stack(pair, 2).view(len(x), -1)
+    return torch.stack(pair, 2).flatten(1)

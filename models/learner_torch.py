@@ -17,8 +17,10 @@ from numpy.typing import NDArray
 
 from models.learner import Context, Part, Rows, StateMismatch
 from models.member_torch import Stack
+from models.options import read_options
 from models.recipe import Recipe
 from models.tables import Table, look_up
+from models.thinning import survives
 
 RATE_STEPS = 64
 """Steps for which the memory's fraud rate is taken as unchanged: to count it reads every row."""
@@ -48,7 +50,7 @@ class NetworkLearner:
             ValueError: An option is unknown or out of its limits.
         """
         torch.set_num_threads(1)
-        self._recipe = Recipe.of(context.options)
+        self._recipe = read_options("network", Recipe, context.options)
         self._context = context
         self._seed = xxhash.xxh3_64_intdigest(context.lane.encode(), context.seed & (2**64 - 1))
         self._reset()
@@ -64,7 +66,7 @@ class NetworkLearner:
     def learn_many(self, rows: Rows) -> None:
         """Thin the legit rows, then learn in steps of at most `batch_rows`; see the port."""
         if self._recipe.beta < 1.0:
-            rows = rows.part((rows.y == 1) | self._survives(rows.ids))
+            rows = rows.part((rows.y == 1) | survives(rows.ids, self._recipe.beta, self._seed))
         size = self._recipe.batch_rows
         for start in range(0, len(rows), size):
             self._step(rows.part(slice(start, start + size)) if len(rows) > size else rows)
@@ -74,7 +76,8 @@ class NetworkLearner:
 
         As many as pulled towards them: the one that learned them, and those expected since then
         from rehearsing, at most `FORGET_STEPS_MAX`. What they bent in other rows' steps stays;
-        later steps wear it off, since the memory holds the rows no longer.
+        later steps wear it off, since the memory holds the rows no longer. Averages are moved as
+        far as they had taken the rows in.
         """
         size, memory = self._recipe.batch_rows, self._context.memory.rows
         ages = memory.ages(rows.ids).astype(np.float64)
@@ -85,14 +88,19 @@ class NetworkLearner:
             mine = pulls[start : start + size]
             steps = min(math.ceil(mine.max()), FORGET_STEPS_MAX)
             away = part.weighted((-part.w * mine / steps).astype(np.float32))
+            before = self._stack.flat.clone()
             for _ in range(steps):
                 self._step(away)
+            self._stack.follow(before, float(ages[start : start + size].mean()) / size)
 
     def advance(self, clock_ms: int) -> None:
         """Do nothing: no work of this learner waits for a time; see the port."""
 
     def pace(self, factor: float) -> None:
-        """Multiply the learning rate from now on, by at most `PACE_MAX`; see the port."""
+        """Multiply the learning rate from now on, by at most `PACE_MAX`; see the port.
+
+        Averages reach back so many times less, so that what is published follows as fast.
+        """
         self._pace = min(max(factor, 1.0 / PACE_MAX), PACE_MAX)
 
     def predict_many(self, X: FLOATS, z: FLOATS) -> FLOATS:
@@ -158,18 +166,6 @@ class NetworkLearner:
             f"{space.n} features, categories {categories}, {self._recipe!r}"
         )
 
-    def _survives(self, ids: NDArray[np.uint64]) -> NDArray[np.bool_]:
-        """Whether a legit row is learned: a hash of (seed, identity), so a replay agrees.
-
-        Source of the mixing: Steele, Lea, Flood, Fast Splittable Pseudorandom Number Generators,
-        OOPSLA 2014 (SplitMix64's finaliser).
-        """
-        h = ids ^ np.uint64(self._seed)
-        h = (h ^ (h >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-        h = (h ^ (h >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-        h ^= h >> np.uint64(31)
-        return np.asarray(h < np.uint64(self._recipe.beta * 2**64))
-
     def _step(self, new: Rows) -> None:
         """Take one optimizer step on new rows and rehearsed ones."""
         X, z, y, w = new.X, new.z, new.y, new.w
@@ -185,7 +181,8 @@ class NetworkLearner:
             torch.from_numpy(np.concatenate([z.T, *embedded])),
             torch.from_numpy(y.astype(np.float32)),
             torch.from_numpy(w / np.float32(len(y))),
-            self._recipe.learning_rate * self._pace,
+            self._recipe.learning_rate,
+            self._pace,
         )
         width, rate = self._recipe.embedding_size, self._recipe.embedding_rate * self._pace
         for index, (table, rows) in enumerate(zip(self._tables, looked_up, strict=True)):

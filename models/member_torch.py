@@ -63,14 +63,17 @@ class Stack:
         """Bytes of parameters, moments, averages and room for a step."""
         return 6 * self.flat.numel() * self.flat.element_size()
 
-    def learn(self, x: torch.Tensor, y: torch.Tensor, w: torch.Tensor, rate: float) -> torch.Tensor:
+    def learn(
+        self, x: torch.Tensor, y: torch.Tensor, w: torch.Tensor, rate: float, pace: float = 1.0
+    ) -> torch.Tensor:
         """Take one step down the mean weighted log loss of each network.
 
         Args:
             x: Scaled features and embeddings, shape (n + embedded, m).
             y: Labels as 0.0 and 1.0, shape (m,).
             w: Weight of each row over the number of rows, shape (m,); negative: away from it.
-            rate: Learning rate of this step.
+            rate: Learning rate of this step, at the usual pace.
+            pace: Factor of the rate; averages reach back so many times less.
 
         Returns:
             Slope of the loss by the embeddings, shape (embedded, m).
@@ -95,7 +98,7 @@ class Stack:
         torch.sum(deep, 1, out=s_b0.view(-1))
         torch.mm(deep, x.T, out=s_w0.view(k * h0, -1))
         of_embedded = flat_w0[:, self._n :].T @ deep
-        self._step(rate)
+        self._step(rate * pace, pace)
         return of_embedded
 
     def logit(self, x: torch.Tensor) -> torch.Tensor:
@@ -110,6 +113,15 @@ class Stack:
         logit = torch.addmm(b2.view(k, 1), linear, x[: self._n])
         logit += torch.bmm(w2.view(k, 1, h1), second)[:, 0]
         return logit.mean(0)
+
+    def follow(self, before: torch.Tensor, steps: float) -> None:
+        """Move averages as parameters moved from `before`, by the share they hold of a change.
+
+        `steps` is how long ago what is being undone was learned.
+        """
+        if self._recipe.averaging:
+            share = 1.0 - math.exp(-steps / self._recipe.averaging)
+            self.averaged.add_(self.flat - before, alpha=share)
 
     def arrays(self) -> dict[str, NDArray[np.float32]]:
         """Return copies of the published parameters, by the names of `ARRAYS`."""
@@ -130,7 +142,7 @@ class Stack:
             tensor.copy_(torch.from_numpy(np.frombuffer(body, np.float32).copy()))
         self.steps = steps
 
-    def _step(self, rate: float) -> None:
+    def _step(self, rate: float, pace: float) -> None:
         recipe, slope = self._recipe, self._slope
         self.steps += 1
         norm = float(slope.norm()) / math.sqrt(self._k)
@@ -150,7 +162,8 @@ class Stack:
         if recipe.weight_decay:
             self.flat.mul_(1.0 - rate * recipe.weight_decay)
         if recipe.averaging:  # shorter at first, so that the first values are soon forgotten
-            self.averaged.lerp_(self.flat, max(1.0 / recipe.averaging, 1.0 / (1 + self.steps)))
+            newest = max(min(1.0, pace / recipe.averaging), 1.0 / (1 + self.steps))
+            self.averaged.lerp_(self.flat, newest)
 
     def _drawn(self, seed: int) -> NDArray[np.float32]:
         draws = np.random.Generator(np.random.Philox(key=np.array([seed, 2**63], np.uint64)))

@@ -67,6 +67,7 @@ class Normaliser:
     def __init__(self, n_features: int, left_out: Sequence[int] = ()) -> None:
         """Start from the prior; `left_out` are columns that are no quantities."""
         self._scaling = Scaling(n_features, left_out)
+        self._left_out = list(left_out)
 
     def observe(self, X: NDArray[np.float32]) -> None:
         """Merge rows, shape (m, n_features)."""
@@ -85,7 +86,9 @@ class Normaliser:
     def transform(self, X: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return z, float32, shape (m, n_features): no NaN, within ±8."""
         z = (np.sign(X) * np.log1p(np.abs(X)) - self.mean) / self.scale
-        return np.clip(np.where(np.isnan(z), np.float32(0), z), -CLAMP, CLAMP).astype(np.float32)
+        z = np.clip(np.where(np.isnan(z), np.float32(0), z), -CLAMP, CLAMP).astype(np.float32)
+        z[:, self._left_out] = 0.0  # and not the denormal that the formula makes of it
+        return z
 
     def state(self) -> bytes:
         """Return all that it knows."""

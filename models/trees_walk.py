@@ -107,3 +107,11 @@ def attribute_many(
                 step = np.float64(value[tree, following]) - np.float64(value[tree, node])
                 moved[row, code >> one] += step
                 node = following
+
+
+def warm_up() -> None:
+    """Compile both walks (or load them from numba's disk cache), so that no caller waits later."""
+    one, leaf = np.zeros((1, 1), np.float32), np.zeros((1, 1), np.int32)
+    child = np.zeros((1, 1, 2), np.int32)
+    walk_many(one, leaf, one, child, one, 0, np.zeros(1, np.int32), np.zeros(1))
+    attribute_many(one, leaf, one, child, one, 0, np.zeros((1, 1)))

@@ -225,10 +225,7 @@ def _faults_of(manifest: Manifest, arrays: Arrays, known: Collection[str]) -> It
     expected = shared_shapes(n, probes)
     for member in manifest.members:
         shapes = expected_of_member(member.prefix, member.kind, arrays, n)
-        if isinstance(shapes, str):
-            yield shapes
-        else:
-            expected |= {member.prefix + name: shape for name, shape in shapes.items()}
+        expected |= {member.prefix + name: shape for name, shape in shapes.items()}
     yield from faults_of_shapes(arrays, expected)
     for name in sorted(arrays.keys() - expected.keys()):
         yield f"{name}: unknown"

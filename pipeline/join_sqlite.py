@@ -1,5 +1,6 @@
 """The join store in one SQLite file: write-ahead log, full sync, one transaction per checkpoint."""
 
+import math
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -15,8 +16,10 @@ from pipeline.join_tables import (
     DUE_AGAIN,
     LAYOUT,
     SETTLE,
+    SIZE,
     from_columns,
     lay_out,
+    size_of,
     to_columns,
     to_settled,
 )
@@ -25,6 +28,9 @@ ROWS_MAX = 5_000_000
 HELD_MAX = 200_000
 CACHE_KIB = 65_536
 BYTES_MAX = 16 * 1024**3
+PAGE_SHARE = 1.5
+"""Bytes of a file by bytes of its rows: a tree filled in random order is two thirds full."""
+_BYTES_TARGET = -1  # the number under which the bytes of rows are kept
 _CHUNK = 900  # bound variables of one statement
 _KEPT_PARTS = ("position", "sender", "weights")  # of an older layout's checkpoint
 
@@ -47,7 +53,7 @@ class SqliteJoinStore:
             path: Beside it stand SQLite's own `-wal` file.
             rows_max: Decided events kept; the oldest leave.
             held_max: Labels kept that wait for their decision; the oldest leave.
-            bytes_max: Of all but the learner's own checkpoint; the oldest events leave.
+            bytes_max: Of decided events; the oldest leave.
 
         Raises:
             JoinBusy: Another process has it open.
@@ -77,6 +83,8 @@ class SqliteJoinStore:
         self._rows = self._one("SELECT count(*) FROM decided")
         self._held = self._one("SELECT count(*) FROM held")
         self._numbers: dict[int, int] = dict(self._db.execute("SELECT target, seq FROM numbers"))
+        known = self._numbers.pop(_BYTES_TARGET, None)
+        self._bytes = self._weigh() if known is None else known
 
     @property
     def rows(self) -> int:
@@ -90,10 +98,8 @@ class SqliteJoinStore:
 
     @property
     def used_bytes(self) -> int:
-        """Bytes in use, without the learner's checkpoint."""
-        pages = self._one("PRAGMA page_count") - self._one("PRAGMA freelist_count")
-        parts = self._one("SELECT coalesce(sum(length(body)), 0) FROM parts")
-        return pages * self._one("PRAGMA page_size") - parts
+        """Bytes of decided events, with the room that their pages leave free."""
+        return round(self._bytes * PAGE_SHARE)
 
     def close(self) -> None:
         """Leave the file as the last commit left it."""
@@ -109,6 +115,7 @@ class SqliteJoinStore:
                 new.append(row)
         self._db.executemany(ADD, map(to_columns, rows))
         self._rows += len(new)
+        self._bytes += sum(map(size_of, new))
         return new
 
     def find_many(self, keys: Sequence[int]) -> dict[int, JoinRow]:
@@ -167,16 +174,18 @@ class SqliteJoinStore:
 
     def expire(self, before_ms: int) -> Expired:
         """Drop what is older than that, and the oldest beyond the store's room."""
-        rows = self._drop("decided", "event_ms", before_ms, self._beyond())
-        self._rows -= rows
+        rows = self._drop("decided", "event_ms", before_ms, self._rows - self._rows_max)
+        while self._rows and self.used_bytes > self._bytes_max:
+            over = 1.0 - self._bytes_max / self.used_bytes
+            rows += self._drop("decided", "event_ms", before_ms, math.ceil(self._rows * over))
         held = self._drop("held", "time_ms", before_ms, self._held - self._held_max)
-        self._held -= held
         return Expired(rows, held)
 
     def commit(self, parts: Mapping[str, bytes]) -> None:
         """Write parts over those of the same name; make all durable; begin anew."""
         self._db.executemany("INSERT OR REPLACE INTO parts VALUES (?,?)", parts.items())
-        self._db.executemany("INSERT OR REPLACE INTO numbers VALUES (?,?)", self._numbers.items())
+        numbers = self._numbers | {_BYTES_TARGET: self._bytes}
+        self._db.executemany("INSERT OR REPLACE INTO numbers VALUES (?,?)", numbers.items())
         self._db.execute("COMMIT")
         self._db.execute("BEGIN")
 
@@ -187,6 +196,7 @@ class SqliteJoinStore:
         else:
             self._db.execute("UPDATE decided SET x=NULL,p=NULL,beliefs=NULL,taught=NULL")
         self._db.execute("DELETE FROM parts")
+        self._bytes = self._weigh()
         self.commit(parts)
 
     def keep_judged(self, rows: Sequence[bytes]) -> None:
@@ -210,6 +220,9 @@ class SqliteJoinStore:
         """Return the newest of every part ever committed."""
         return dict(self._db.execute("SELECT name, body FROM parts"))
 
+    def _weigh(self) -> int:
+        return self._one(f"SELECT coalesce(sum({SIZE}), 0) FROM decided")
+
     def _learn_again(self) -> None:
         """Make an older layout's rows due again, and keep only what is no learner's own."""
         marks = ",".join("?" * len(_KEPT_PARTS))
@@ -218,22 +231,24 @@ class SqliteJoinStore:
         if self._one("SELECT count(*) FROM parts"):
             self._db.execute("INSERT INTO parts VALUES (?, ?)", (AGAIN, b"1"))
 
-    def _beyond(self) -> int:
-        """Return how many rows are too many, by their number or by their share of the bytes."""
-        used = self.used_bytes
-        heavy = -(-self._rows * (used - self._bytes_max) // used) if used > self._bytes_max else 0
-        return max(self._rows - self._rows_max, heavy)
-
     def _drop(self, table: str, column: str, before_ms: int, beyond: int) -> int:
         """Delete by age, then the oldest beyond the room; return how many went."""
-        gone = self._db.execute(f"DELETE FROM {table} WHERE {column} < ?", (before_ms,)).rowcount
+        gone = self._delete(table, f"{column} < ?", before_ms)
         if beyond > gone:
-            gone += self._db.execute(
-                f"DELETE FROM {table} WHERE {column} <= (SELECT {column} FROM {table} "
-                f"ORDER BY {column} LIMIT 1 OFFSET ?)",
-                (beyond - gone - 1,),
-            ).rowcount
+            oldest = f"(SELECT {column} FROM {table} ORDER BY {column} LIMIT 1 OFFSET ?)"
+            gone += self._delete(table, f"{column} <= {oldest}", beyond - gone - 1)
         return gone
+
+    def _delete(self, table: str, where: str, value: int) -> int:
+        if table == "held":
+            gone = self._db.execute(f"DELETE FROM held WHERE {where}", (value,)).rowcount
+            self._held -= gone
+            return gone
+        sizes = self._db.execute(f"DELETE FROM {table} WHERE {where} RETURNING {SIZE}", (value,))
+        found = [size for (size,) in sizes]
+        self._rows -= len(found)
+        self._bytes -= sum(found)
+        return len(found)
 
     def _by_keys(self, select: str, keys: Sequence[int]) -> Iterator[tuple[Any, ...]]:
         for start in range(0, len(keys), _CHUNK):

@@ -60,6 +60,12 @@ SETTLE = (
     "UPDATE decided SET statements=?,fraud=?,net_ms=?,turns=?,matured=?,source=?,taught=? "
     "WHERE key=?"
 )
+ROW_BYTES = 256
+"""Of a row beside name, vector, subject and beliefs: numbers, statements, place in indexes."""
+SIZE = (
+    f"length(CAST(name AS BLOB)) + ifnull(length(x), 0) + length(subject) "
+    f"+ ifnull(length(beliefs), 0) + {ROW_BYTES}"
+)
 DUE_AGAIN = "UPDATE decided SET matured = 0, taught = NULL, beliefs = NULL"
 
 _statements = msgspec.msgpack.Decoder(tuple[Statement, ...])
@@ -79,6 +85,12 @@ def lay_out(db: sqlite3.Connection, layout: int) -> bool:
             db.execute(statement)
     db.execute(f"PRAGMA user_version={LAYOUT}")
     return 0 < layout < LAYOUT
+
+
+def size_of(row: JoinRow) -> int:
+    """Return what `SIZE` says of a row."""
+    vectors = len(row.x or b"") + len(row.beliefs or b"")
+    return len(row.name.encode()) + vectors + len(row.subject) + ROW_BYTES
 
 
 def to_columns(row: JoinRow) -> tuple[Any, ...]:

@@ -88,15 +88,18 @@ class Published(NamedTuple):
 
 
 class Inspector(Protocol):
-    """Who looks at every version before it is made.
+    """Who looks at every version before it is made; `riskbeat.guarding.Guarding`."""
 
-    Implementation: `riskbeat.learn` gives the health checks and the bound of a step.
-    """
+    def hear_frozen(self, frozen: bool) -> None:
+        """Hear whether publishing is frozen now: before every look, and when it was just frozen.
+
+        So it knows when an operator thawed, having seen its reasons.
+        """
 
     def inspect(self, candidate: Weights, previous: Weights | None) -> tuple[Weights, list[str]]:
         """Return the version to publish instead, and reasons against publishing at all.
 
-        A pure function of its state and arguments. A reason is "name: detail".
+        What it returns follows from what was learned: only the reasons may depend on freezes.
         """
 
 

@@ -93,7 +93,6 @@ class Publisher:
         self._line = Line()
         self._parent: Weights | None = None
         self._frozen: Freeze | None = None
-        self._known_reasons: set[str] = set()
         self._label_appends_ms: list[int] = []
 
     @property
@@ -221,9 +220,7 @@ class Publisher:
         weights = dataclasses.replace(weights, cuts=tuple(self._line.all_cuts()))
         if self._inspector is not None:
             weights, reasons = self._inspector.inspect(weights, self._parent)
-            names = {reason.partition(":")[0] for reason in reasons}
-            self._known_reasons &= names  # what was thawed and went away counts again
-            if names - self._known_reasons:
+            if reasons:
                 step.position.version -= 1
                 self._line.cuts.append([WITHHELD])
                 await self._freeze(reasons)
@@ -256,16 +253,17 @@ class Publisher:
     async def _look(self) -> None:
         """Learn whether publishing is frozen, and say so when that changed."""
         found = await self._registry.frozen()
-        if found is None and self._frozen is not None:
-            # who thaws has seen the reasons: they freeze again only once they were gone
-            self._known_reasons |= _names(self._frozen)
+        if self._inspector is not None:
+            self._inspector.hear_frozen(found is not None)
         if found != self._frozen:
             self._watch.freeze_changed(found)
         self._frozen = found
 
     async def _freeze(self, reasons: Sequence[str]) -> None:
+        assert self._inspector is not None
         freeze = Freeze(by=CHECKS, why="; ".join(reasons), at_ms=self._now_ms(), cause="checks")
         self._frozen = await self._registry.freeze(freeze)
+        self._inspector.hear_frozen(True)  # it may be thawed before the next look
         self._watch.freeze_changed(self._frozen)
 
     async def _send_outbox(self) -> None:
@@ -281,9 +279,3 @@ class Publisher:
 
 def _chain_of(parts: dict[str, bytes], full: int, newest: int) -> list[bytes]:
     return [parts[f"{CHAIN}{place}"] for place in range(newest - full + 1)]
-
-
-def _names(freeze: Freeze) -> set[str]:
-    """Return the names of the reasons for which a learner froze."""
-    reasons = freeze.why.split("; ") if freeze.cause == "checks" else []
-    return {reason.partition(":")[0] for reason in reasons}

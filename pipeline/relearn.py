@@ -5,7 +5,7 @@ and the checkpoint of an earlier version, or begins with nothing, can do the sam
 arrive at the same numbers, bit for bit, on the same build.
 """
 
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -117,7 +117,7 @@ class Relearner:
         self._parent = parent
         return self._step.position.version
 
-    async def compare_many(self, shown: Sequence[Shown]) -> AsyncIterator[Compared]:
+    async def compare_many(self, shown: Iterable[Shown]) -> AsyncIterator[Compared]:
         """Learn each version again, in order, and compare.
 
         Raises:
@@ -152,7 +152,9 @@ class Relearner:
         elif kind == COMMIT:
             self._store.commit(step.checkpoint_parts(None, ""))
         elif kind == WITHHELD:
-            step.snapshot(0, "")
+            withheld = step.snapshot(0, "")
+            if self._inspector is not None:
+                self._inspector.inspect(withheld, self._parent)
             step.position.version -= 1
         elif kind == ANEW:
             raise CannotRelearn(

@@ -31,6 +31,10 @@ class Guarding:
             sink=sink,
         )
 
+    def hear_frozen(self, frozen: bool) -> None:
+        """Hear whether publishing is frozen now; see the port."""
+        self._guard.hear_frozen(frozen)
+
     def inspect(self, candidate: Weights, previous: Weights | None) -> tuple[Weights, list[str]]:
         """Return the version within a bounded step, and reasons against it; see the port."""
         reasons = self._guard.inspect(candidate, previous, candidate.metrics, None)

@@ -36,6 +36,7 @@ from riskbeat.enter import Stopped, enter, owner_of
 from riskbeat.guarding import Guarding
 from riskbeat.judging import judge_log
 from riskbeat.settings import Settings
+from riskbeat.settings_load import SettingInvalid
 from riskbeat.store import redis_client
 
 EXIT_FAILED = 1
@@ -47,6 +48,7 @@ REFUSED = (
     LeaseHeld,
     LeaseLost,
     LogMoved,
+    SettingInvalid,
     StateMismatch,
     TopicMismatch,
     VersionConflict,
@@ -180,9 +182,16 @@ async def _learn(settings: Settings, anew: bool, standby: bool) -> int:
 
 
 def make_ensemble(settings: Settings, spec: Spec) -> Ensemble:
-    """Return the ensemble of these settings, as it is before it learned."""
+    """Return the ensemble of these settings, as it is before it learned.
+
+    Raises:
+        SettingInvalid: A learner is not installed, or refuses an option.
+    """
     plan = settings.plan(settings.model_name)
-    return Ensemble(space_of(spec), plan, settings.learn_seed, make)
+    try:
+        return Ensemble(space_of(spec), plan, settings.learn_seed, make)
+    except ValueError as error:  # there is no such learner, or it has no such option
+        raise SettingInvalid("RISKBEAT_LEARNERS or RISKBEAT_CHALLENGERS", str(error)) from error
 
 
 def make_step(

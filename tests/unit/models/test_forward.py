@@ -175,3 +175,11 @@ def test_a_walked_rows_bits_do_not_depend_on_its_company() -> None:
 
 def test_the_walk_is_compiled_unless_compilation_is_off() -> None:
     assert hasattr(trees_walk.walk_many, "py_func") == trees_walk.COMPILED
+
+
+def test_warming_up_changes_no_answer() -> None:
+    arrays, X = some_trees(N), some_rows(9, N)
+    before = expected("trees", arrays, X)
+    trees_walk.warm_up()
+    found = forward("trees", tensors_of(arrays), torch.from_numpy(X), z_of(X))
+    np.testing.assert_allclose(found, before, rtol=1e-5, atol=1e-5)

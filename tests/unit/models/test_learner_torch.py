@@ -1,6 +1,7 @@
 """How a stack of networks learns; laws of every learner stand in tests/contract/test_learner.py."""
 
 import math
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -63,7 +64,9 @@ def by_hand(part: Part, X: NDArray[np.float32], z: NDArray[np.float32]) -> NDArr
 
 
 def test_the_slope_written_by_hand_is_the_one_of_a_tape() -> None:
-    recipe = Recipe(networks=3, hidden_0=5, hidden_1=4, optimizer="adagrad", slope_max=1e6)
+    recipe = Recipe(
+        networks=3, hidden_0=5, hidden_1=4, optimizer="adagrad", averaging=0, slope_max=1e6
+    )
     stack = Stack(N, 2, recipe, seed=3)
     draws = torch.Generator().manual_seed(1)
     stack.flat.copy_(torch.randn(stack.flat.shape, generator=draws))
@@ -94,7 +97,9 @@ def test_the_slope_written_by_hand_is_the_one_of_a_tape() -> None:
 @pytest.mark.parametrize("optimizer", ["adam", "adagrad"])
 def test_an_optimizers_steps_are_those_of_torch(optimizer: str) -> None:
     rate = 0.01
-    recipe = Recipe(hidden_0=4, hidden_1=3, optimizer=optimizer, slope_max=1e6)
+    recipe = Recipe(
+        networks=1, hidden_0=4, hidden_1=3, optimizer=optimizer, averaging=0, slope_max=1e6
+    )
     stack = Stack(N, 0, recipe, seed=3)
     flat = stack.flat.clone().requires_grad_()
     theirs: torch.optim.Optimizer = (
@@ -107,7 +112,9 @@ def test_an_optimizers_steps_are_those_of_torch(optimizer: str) -> None:
         x = torch.from_numpy(rows.z[start : start + 16].T.copy())
         y = torch.from_numpy(rows.y[start : start + 16].astype(np.float32))
         linear, w0, b0, w1, b1, w2, b2 = torch.split(flat, [N, 4 * N, 4, 12, 3, 3, 1])
-        hidden = torch.relu(w1.view(3, 4) @ torch.relu(w0.view(4, N) @ x + b0[:, None]) + b1[:, None])
+        hidden = torch.relu(
+            w1.view(3, 4) @ torch.relu(w0.view(4, N) @ x + b0[:, None]) + b1[:, None]
+        )
         logit = w2 @ hidden + b2 + linear @ x
         theirs.zero_grad()
         torch.nn.functional.binary_cross_entropy_with_logits(logit, y).backward()  # type: ignore[no-untyped-call]
@@ -226,20 +233,23 @@ def test_anothers_state_is_refused(other: dict[str, object]) -> None:
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"hiden": 3}, "no option 'hiden'; there are averaging, batch_rows, beta"),
-        ({"networks": 0}, "networks is 0; expected 1 to 16"),
-        ({"networks": 1.5}, "networks is 1.5; expected a whole number"),
-        ({"learning_rate": "fast"}, "learning_rate is 'fast'; expected a number"),
-        ({"learning_rate": math.nan}, "learning_rate is nan; expected a number"),
-        ({"networks": True}, "networks is True; expected a number"),
-        ({"optimizer": "sgd"}, "optimizer is 'sgd'; expected adam or adagrad"),
-        ({"beta": 0.0}, "beta is 0.0; expected 0.001 to 1"),
+        ({"hiden": 3}, "network: there is no option 'hiden'; there are averaging=300, batch_rows="),
+        ({"networks": 0}, "network: networks must lie within 1 and 16, not 0"),
+        ({"networks": 1.5}, "network: networks must be int, not 1.5"),
+        ({"learning_rate": "fast"}, "network: learning_rate must be float, not 'fast'"),
+        (
+            {"learning_rate": math.nan},
+            "network: learning_rate must lie within 1e-06 and 1, not nan",
+        ),
+        ({"networks": True}, "network: networks must be int, not True"),
+        ({"optimizer": "sgd"}, "network: optimizer must be one of adam, adagrad, not 'sgd'"),
+        ({"beta": 0.0}, "network: beta must lie within 0.001 and 1, not 0"),
     ],
 )
 def test_a_wrong_option_is_refused_by_name(
     options: dict[str, float | int | str], words: str
 ) -> None:
-    with pytest.raises(ValueError, match=words.replace(".", r"\.")):
+    with pytest.raises(ValueError, match=re.escape(words)):
         NetworkLearner(LaneOf(options=options).context)
 
 
@@ -259,7 +269,8 @@ def test_networks_of_a_stack_differ_and_a_stack_beats_its_part_in_noise() -> Non
 
 
 def test_thinning_is_corrected_and_keeps_every_fraud() -> None:
-    whole, thinned = (taught(LaneOf(options={"beta": b}), 12_000) for b in (1.0, 0.2))
+    plain = {"networks": 1, "averaging": 0, "learning_rate": 1e-3}
+    whole, thinned = (taught(LaneOf(options=plain | {"beta": b}), 12_000) for b in (1.0, 0.2))
     probe = some_rows(4000, 9)
     p = [1 / (1 + np.exp(-le.predict_many(probe.X, probe.z))) for le in (whole, thinned)]
     assert p[0].mean() == pytest.approx(probe.y.mean(), rel=0.1)
@@ -267,18 +278,21 @@ def test_thinning_is_corrected_and_keeps_every_fraud() -> None:
     assert thinned.snapshot().beta == 0.2
 
 
-def test_thinning_keeps_its_share_by_identity_and_seed() -> None:
-    rows = some_rows(20_000)
-    legits = replace(rows, y=np.zeros_like(rows.y))
-    options: dict[str, float | int | str] = {"beta": 0.3, "rehearsed_per_row": 0, "batch_rows": 1}
-    steps = []
-    for seed in (1, 1, 2):
-        learner = NetworkLearner(LaneOf(seed=seed, options=options).context)
-        kept = learner._survives(legits.ids)
-        steps.append(kept)
-    assert steps[0].mean() == pytest.approx(0.3, abs=0.01)
-    assert (steps[0] == steps[1]).all()
-    assert (steps[0] & steps[2]).mean() == pytest.approx(0.09, abs=0.01)
+def test_thinned_rows_are_those_of_the_hash_and_teach_nothing() -> None:
+    """A learner that is given only the survivors ends bit for bit where the thinning one does."""
+    options: dict[str, float | int | str] = {"beta": 0.3, "rehearsed_per_row": 0}
+    learners = [NetworkLearner(LaneOf(options=options).context) for _ in range(3)]
+    rows = some_rows(60)
+    legits = rows.part(rows.y == 0)
+    for index in range(len(legits)):
+        one = legits.part(slice(index, index + 1))
+        before = learners[0].state_changes()
+        learners[0].learn_many(one)
+        if learners[0].state_changes() != before:
+            learners[1].learn_many(one)
+    assert 0.15 < learners[1]._stack.steps / len(legits) < 0.45
+    assert learners[0].state_changes() == learners[1].state_changes()
+    assert learners[0].state_changes() != learners[2].state_changes()
 
 
 def test_an_events_weight_counts_as_so_many_events() -> None:
@@ -306,19 +320,22 @@ def test_rehearsal_expects_what_the_memory_holds() -> None:
     assert (weights * held["y"]).sum() / weights.sum() == pytest.approx(rate, rel=0.12)
 
 
-def test_what_is_forgotten_is_rehearsed_no_more_and_its_pull_is_taken_back() -> None:
-    """Held against a learner that never saw the lies: most of the distance is undone, not all."""
+@pytest.mark.parametrize(("averaging", "left"), [(0, 0.5), (20, 0.6)])
+def test_what_is_forgotten_is_rehearsed_no_more_and_its_pull_is_taken_back(
+    averaging: int, left: float
+) -> None:
+    """Held against a learner that never saw the lies: much of the distance is undone, not all.
+
+    With averages (over 20 steps, as many as come after) the published score lags a little more.
+    """
 
     def scores(*, lied: bool, forget: str) -> NDArray[np.float32]:
-        lane = LaneOf()
+        lane = LaneOf(options={"averaging": averaging, "networks": 1, "learning_rate": 1e-3})
         learner = taught(lane, 6400)
         lies = some_rows(200, 5).part(slice(0, 100))
         lies = lies.part(lies.y == 0)
-        if lied:
-            lies = replace(lies, y=np.ones(len(lies), np.uint8))
-        else:
-            lies = some_rows(len(lies), 77)
-        teach(lane, learner, lies)
+        lies = replace(lies, y=np.ones(len(lies), np.uint8))
+        teach(lane, learner, lies if lied else some_rows(len(lies), 77))
         teach(lane, learner, some_rows(320, 6))
         if forget:
             lane.memory.forget(lies.ids)
@@ -333,8 +350,8 @@ def test_what_is_forgotten_is_rehearsed_no_more_and_its_pull_is_taken_back() -> 
         how: float(np.abs(scores(lied=True, forget=how) - never).mean())
         for how in ("", "memory", "undo")
     }
-    assert apart["undo"] < 0.6 * apart[""]
-    assert apart["undo"] < 0.8 * apart["memory"] < apart[""]
+    assert apart["undo"] < left * apart[""]
+    assert apart["undo"] < 0.7 * apart["memory"]
 
 
 def test_a_pace_scales_a_step_and_has_bounds() -> None:

@@ -96,7 +96,7 @@ def versions(base: Weights, names: Sequence[str], seeds: Sequence[int]) -> Weigh
 some_names = st.lists(st.sampled_from(sorted(MEMBERS)), min_size=1, max_size=4, unique=True)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(some_names, some_names, st.data())
 def test_members_that_come_go_change_or_stay(
     before: list[str], after: list[str], data: st.DataObject
@@ -114,7 +114,7 @@ def test_members_that_come_go_change_or_stay(
             assert found.arrays[name] is array, "what did not change is shared, not copied"
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(
     st.lists(st.tuples(st.integers(0, 49), st.integers(0, 2)), max_size=60),
     st.floats(width=32, allow_nan=False, allow_infinity=False),
@@ -185,7 +185,7 @@ CURRENT = following(
 DELTA = encode_delta(PARENT, CURRENT, SIGNER)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(st.integers(0, len(DELTA) - 1), st.integers(0, 7))
 def test_every_flipped_bit_of_a_delta_is_refused(place: int, bit: int) -> None:
     changed = bytearray(DELTA)
@@ -194,7 +194,7 @@ def test_every_flipped_bit_of_a_delta_is_refused(place: int, bit: int) -> None:
         apply_delta(PARENT, bytes(changed), KEYS)
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(
     st.lists(st.tuples(st.integers(0, len(DELTA) - 65), st.integers(0, 255)), max_size=3),
     st.booleans(),

@@ -22,6 +22,10 @@ class Doubts:
     def __init__(self, reasons: dict[int, list[str]], shift: float = 0.0) -> None:
         self._reasons, self._shift = reasons, shift
         self.previous: list[int | None] = []
+        self.heard: list[bool] = []
+
+    def hear_frozen(self, frozen: bool) -> None:
+        self.heard.append(frozen)
 
     def inspect(self, candidate: Weights, previous: Weights | None) -> tuple[Weights, list[str]]:
         self.previous.append(None if previous is None else previous.version)
@@ -101,27 +105,23 @@ async def test_reasons_freeze_and_the_version_is_withheld(tmp_path: Path) -> Non
     assert newest.parent_sha256 == sha256_of(dict(deployment.log.weights)[known.version])
 
 
-async def test_who_thaws_has_seen_the_reasons_until_they_go(tmp_path: Path) -> None:
+async def test_the_inspector_hears_when_its_freeze_is_thawed(tmp_path: Path) -> None:
     deployment = Deployment(tmp_path)
     fill(deployment.log, 0, 60)
     await deployment.live_on()
     known = deployment.versions()[-1]
-    first = known.labels_learned + 1
-    odd = {first: ["rate: 1"], first + 1: ["rate: 2"], first + 3: ["rate: 3"]}
-    deployment.inspector = Doubts(odd)
+    deployment.inspector = doubts = Doubts({known.labels_learned + 1: ["rate: 1"]})
     store = deployment.store()
     loop = deployment.loop(store)
     await loop.recover()
-    frozen = []
-    for index in (5, 6, 7, 8):
-        label(deployment, index)
-        await learn_all(deployment, loop)
-        frozen.append(await deployment.registry.frozen() is not None)
-        if frozen[-1]:
-            await deployment.registry.thaw("ann", "", 1)
-            await loop.turn()
+    label(deployment, 5)
+    await learn_all(deployment, loop)
+    assert doubts.heard[-2:] == [False, True], "before the look, and when it froze"
+    await deployment.registry.thaw("ann", "", 1)
+    await loop.turn()
     store.close()
-    assert frozen == [True, False, False, True]
+    assert doubts.heard[-2:] == [False, True], "it has its reason still, and froze again"
+    assert await deployment.registry.frozen() is not None
 
 
 async def test_what_the_inspector_returns_is_published_and_is_the_next_parent(
