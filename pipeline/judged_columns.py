@@ -31,7 +31,7 @@ class Judged(NamedTuple):
         outcome: What was done.
         propensity: Chance of that, in (0, 1].
         weights_version: That made `p`.
-        lane_source: Whose word the truth is; empty for silence.
+        lane_source: Whose word the truth is (`pipeline.join.SILENCE`: nobody's).
         beliefs: Little-endian float32 log-odds of the predictors, made when the learner took the
             decision in; empty if there are none.
     """

@@ -16,7 +16,7 @@ import polars as pl
 
 from models.evaluation import Scored
 from pipeline.judged import Kept, Mark
-from pipeline.judged_columns import APPROVED, DAY_MS, Columns, scored_rows
+from pipeline.judged_columns import APPROVED, DAY_MS, Columns, Judged, scored_rows
 
 SCHEMA: Final[dict[str, Any]] = {
     "seq": pl.Int64,
@@ -58,7 +58,7 @@ class ParquetJudged:
     def write(self, kept: Kept) -> None:
         """Write a chunk, one file for each event day; see the port."""
         name = f"{kept.first:012d}-{kept.tag}.parquet"
-        for day, frame in _by_day(_frame_of(kept), "event_time"):
+        for day, frame in _by_day(frame_of(kept.rows), "event_time"):
             _write(frame, self._folder / ROWS_FOLDER / _day_name(day) / name)
         marks = pl.DataFrame([(seq, *mark) for seq, mark in kept.marks], MARKS, orient="row")
         for day, frame in _by_day(marks, "time"):
@@ -149,6 +149,20 @@ def read_marks(folder: Path) -> list[Mark]:
     ]
 
 
+def frame_of(rows: Sequence[tuple[int, tuple[str, ...], Judged]]) -> pl.DataFrame:
+    """Return numbered rows, each with the names of its beliefs, as a frame of `SCHEMA`."""
+    base = pl.DataFrame([(seq, *row[:-1]) for seq, _, row in rows], SCHEMA, orient="row")
+    predictors = list(dict.fromkeys(name for _, names, _ in rows for name in names))
+    place = {name: index for index, name in enumerate(predictors)}
+    logits = np.full((len(rows), len(predictors)), np.nan, np.float32)
+    for index, (_, names, row) in enumerate(rows):
+        if names and len(row.beliefs) == 4 * len(names):
+            logits[index, [place[name] for name in names]] = np.frombuffer(row.beliefs, "<f4")
+    return base.with_columns(
+        pl.Series(f"{LOGIT}{name}", logits[:, index]) for name, index in place.items()
+    )
+
+
 def columns_of_frame(frame: pl.DataFrame) -> Columns:
     """Return rows of `SCHEMA` as columns."""
     champion: Scored = scored_rows(
@@ -166,19 +180,6 @@ def columns_of_frame(frame: pl.DataFrame) -> Columns:
         if name.startswith(LOGIT)
     }
     return Columns(champion, logits)
-
-
-def _frame_of(kept: Kept) -> pl.DataFrame:
-    base = pl.DataFrame([(seq, *row[:-1]) for seq, _, row in kept.rows], SCHEMA, orient="row")
-    predictors = list(dict.fromkeys(name for _, names, _ in kept.rows for name in names))
-    place = {name: index for index, name in enumerate(predictors)}
-    logits = np.full((len(kept.rows), len(predictors)), np.nan, np.float32)
-    for index, (_, names, row) in enumerate(kept.rows):
-        if names and len(row.beliefs) == 4 * len(names):
-            logits[index, [place[name] for name in names]] = np.frombuffer(row.beliefs, "<f4")
-    return base.with_columns(
-        pl.Series(f"{LOGIT}{name}", logits[:, index]) for name, index in place.items()
-    )
 
 
 def _by_day(frame: pl.DataFrame, column: str) -> Iterable[tuple[int, pl.DataFrame]]:

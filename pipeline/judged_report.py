@@ -16,6 +16,7 @@ from models.evaluation_ranking import Ranking, ranking_of
 from models.evaluation_reliability import bins_of
 from models.policy import Policy
 from pipeline.evaluation import Against, Belief, Bound, Counts, Curve, Day, Evaluation
+from pipeline.join import SILENCE
 from pipeline.judged import Mark
 from pipeline.judged_columns import APPROVED, CHAMPION, DAY_MS, Columns
 from pipeline.judged_parquet import columns_of_frame
@@ -78,7 +79,7 @@ def _counts(frame: pl.DataFrame) -> Counts:
         first_event=_instant(frame["event_time"].dt.timestamp("ms").to_numpy().min()),
         last_event=_instant(frame["event_time"].dt.timestamp("ms").to_numpy().max()),
         versions=_range(versions),
-        sources={name or "silence": count for name, count in sources.iter_rows()},
+        sources={name: count for name, count in sources.iter_rows()},
     )
 
 
@@ -211,7 +212,7 @@ def _bounds(policy: Policy | None, seen: Scored, costs: Costs) -> list[Bound]:
 def _delays(frame: pl.DataFrame) -> dict[str, NDArray[np.float64]]:
     """Return hours from event to judgement, by the kind of truth."""
     hours = (frame["judged_time"] - frame["event_time"]).dt.total_milliseconds() / 3_600_000
-    silent, fraud = frame["source"] == "", frame["fraud"] == 1
+    silent, fraud = frame["source"] == SILENCE, frame["fraud"] == 1
     kinds = {"fraud": fraud, "legit, stated": ~fraud & ~silent, "legit by silence": ~fraud & silent}
     return {kind: hours.filter(rows).to_numpy() for kind, rows in kinds.items() if rows.any()}
 

@@ -11,9 +11,11 @@ from typing import Annotated, Any
 
 import typer
 
+from features.spec_yaml import read_duration_ms
 from riskbeat.offline_request import EvaluateRequest
 from riskbeat.settings_load import load_settings
 
+EXIT_USER_ERROR = 2
 FOREVER_MS = 2**62
 REPORT = Path("evaluation.html")
 
@@ -43,6 +45,14 @@ def evaluate_predictions(
     as_json: Annotated[
         bool, typer.Option("--json", help="Print JSON; a report only with --out.")
     ] = False,
+    topics: Annotated[
+        bool,
+        typer.Option("--topics", help="Judge the decisions topic anew, by the labels topic."),
+    ] = False,
+    mature_after: Annotated[
+        str | None,
+        typer.Option(help="With --topics: event time until the truth is known; else 7d, as set."),
+    ] = None,
     policy: Annotated[
         Path | None, typer.Option(help="Whose bounds are shown; else RISKBEAT_POLICY_PATH.")
     ] = None,
@@ -57,9 +67,20 @@ def evaluate_predictions(
 
     Each prediction was made when its event was decided, and is judged when its truth is known.
     """
-    settings = load_settings(servers=False)
+    settings = load_settings(servers=topics)
+    mature_ms = round(settings.legit_after_s * 1000)
+    try:
+        mature_ms = read_duration_ms(mature_after) if mature_after is not None else mature_ms
+    except ValueError as error:
+        _refuse(f"--mature-after: {error}")
+    if topics and files:
+        _refuse("--topics: expected no files beside it")
+    if topics and not mature_ms:
+        _refuse("--mature-after: needed with --topics, since RISKBEAT_LEGIT_AFTER_S is 0")
     request = EvaluateRequest(
         files=tuple(files or ()),
+        topics=topics,
+        mature_ms=mature_ms,
         data_dir=data_dir or settings.data_dir,
         since_ms=_ms_of(since, 0),
         until_ms=_ms_of(until, FOREVER_MS),
@@ -70,7 +91,12 @@ def evaluate_predictions(
         review=settings.cost_review if review_cost is None else review_cost,
     )
     house: Any = importlib.import_module("riskbeat.evaluate")
-    sys.exit(house.evaluate_shown(request))
+    sys.exit(house.evaluate_shown(settings, request))
+
+
+def _refuse(words: str) -> None:
+    typer.echo(f"riskbeat: {words}", err=True)
+    sys.exit(EXIT_USER_ERROR)
 
 
 def _ms_of(instant: datetime | None, default_ms: int) -> int:

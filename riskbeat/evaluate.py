@@ -1,5 +1,6 @@
 """a request → judged rows read, worked out, and shown: a table, JSON, an HTML report."""
 
+import asyncio
 import importlib
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -13,16 +14,24 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from features.event import EventRejected
+from features.spec import Spec
 from models.cost import Costs
 from models.policy import load_policy
+from pipeline.decided import PlacedLabel, parse_decided, parse_placed_label
 from pipeline.evaluation import Evaluation
+from pipeline.join import JoinRow, place_of
 from pipeline.judged import Mark
-from pipeline.judged_columns import CHAMPION
+from pipeline.judged_columns import CHAMPION, DAY_MS
+from pipeline.judged_log import judge_log
 from pipeline.judged_parquet import ROWS_FOLDER, JudgedUnreadable, read_marks, read_rows
 from pipeline.judged_report import evaluate
+from pipeline.records_kafka import read_topics
+from pipeline.replay_source import LogUnreadable
 from riskbeat.judging import evaluation_folder
 from riskbeat.offline_request import EvaluateRequest
 from riskbeat.report_html import page_of
+from riskbeat.settings import Settings
 
 EXIT_USER_ERROR: Final = 2
 SHOWN: Final = (
@@ -44,21 +53,22 @@ class ReportMissing(ValueError):
     """The report cannot be drawn here, or not under that name."""
 
 
-def evaluate_shown(request: EvaluateRequest) -> int:
+def evaluate_shown(settings: Settings, request: EvaluateRequest) -> int:
     """Evaluate and show; return the exit code: 0 done, 2 cannot be.
 
     Raises:
         PolicyError: The policy cannot be read.
+        SpecError: The feature spec cannot, which the topics are read by.
     """
     try:
         draw = _drawer(request.out) if request.out is not None else None
-        frame, marks, source = _read(request)
+        frame, marks, source = _read(settings, request)
         policy = load_policy(request.policy) if request.policy is not None else None
         costs = Costs(request.false_alarm, request.review)
         evaluation = evaluate(frame, marks, costs, policy)
         if draw is not None and request.out is not None:
             request.out.write_text(page_of(evaluation, draw(evaluation), source))
-    except (JudgedUnreadable, NothingJudged, ReportMissing, OSError) as error:
+    except (JudgedUnreadable, LogUnreadable, NothingJudged, ReportMissing, OSError) as error:
         typer.echo(f"riskbeat: {error}", err=True)
         return EXIT_USER_ERROR
     if request.as_json:
@@ -70,18 +80,67 @@ def evaluate_shown(request: EvaluateRequest) -> int:
     return 0
 
 
-def _read(request: EvaluateRequest) -> tuple[pl.DataFrame, list[Mark], str]:
+def _read(settings: Settings, request: EvaluateRequest) -> tuple[pl.DataFrame, list[Mark], str]:
     """Return rows, marks, and where they came from.
 
     Raises:
         NothingJudged: There are none.
     """
+    marks: list[Mark] = []
+    if request.topics:
+        frame, source = _judge_topics(settings, request.mature_ms)
+    else:
+        frame, marks, source = _read_files(request)
+    at_ms = pl.col("event_time").dt.timestamp("ms")
+    chosen = frame.filter((at_ms >= request.since_ms) & (at_ms < request.until_ms))
+    if not len(chosen):
+        [first, last] = frame.select(at_ms.min(), at_ms.max().alias("last")).row(0)
+        raise NothingJudged(
+            f"no judged predictions on events of that time: there are some from {_text(first)} "
+            f"to {_text(last)}"
+        )
+    return chosen, marks, source
+
+
+def _judge_topics(settings: Settings, mature_ms: int) -> tuple[pl.DataFrame, str]:
+    spec = Spec.load(settings.spec_path)
+    names = settings.topics
+    records = asyncio.run(read_topics(settings.kafka_options(), [names.decisions, names.labels]))
+    decisions: list[JoinRow] = []
+    labels: list[PlacedLabel] = []
+    rejects = 0
+    rules, currencies = spec.event_rules, spec.currencies
+    for record in records:
+        place = place_of(record.partition, record.offset)
+        try:
+            if record.topic == names.labels:
+                labels.append(parse_placed_label(record.value, place, rules, record.timestamp_ms))
+            else:
+                digest, size = spec.digest, spec.n_features
+                row = parse_decided(record.value, place, digest, size, rules, currencies)
+                decisions.append(row)
+        except EventRejected:
+            rejects += 1
+    frame = judge_log(decisions, labels, mature_ms)
+    days = f"{mature_ms / DAY_MS:g} d"
+    if not len(frame):
+        raise NothingJudged(
+            f"{names.decisions}: none of {len(decisions):,} decisions can be judged: none was "
+            f"scored for this feature spec, or none is {days} older than the newest one "
+            "(--mature-after)"
+        )
+    unread = f" {rejects:,} records could not be read." if rejects else ""
+    return frame, f"From {names.decisions} and {names.labels}, known after {days}.{unread}"
+
+
+def _read_files(request: EvaluateRequest) -> tuple[pl.DataFrame, list[Mark], str]:
     folder = evaluation_folder(request.data_dir)
     if request.files:
         absent = [path for path in request.files if not path.is_file()]
         if absent:
             raise NothingJudged(f"{absent[0]}: no such file")
-        paths, marks = list(request.files), []
+        paths = list(request.files)
+        marks: list[Mark] = []
         source = "From " + ", ".join(path.name for path in paths) + "."
     else:
         paths = sorted((folder / ROWS_FOLDER).glob("day=*/*.parquet"))
@@ -93,17 +152,9 @@ def _read(request: EvaluateRequest) -> tuple[pl.DataFrame, list[Mark], str]:
             )
         marks, source = read_marks(folder), ""
     frame = read_rows(paths)
-    at_ms = pl.col("event_time").dt.timestamp("ms")
-    chosen = frame.filter((at_ms >= request.since_ms) & (at_ms < request.until_ms))
-    if not len(chosen):
-        if not len(frame):
-            raise NothingJudged(f"{paths[0]}: holds no judged predictions")
-        [first, last] = frame.select(at_ms.min(), at_ms.max().alias("last")).row(0)
-        raise NothingJudged(
-            f"no judged predictions on events of that time: there are some from {_text(first)} "
-            f"to {_text(last)}"
-        )
-    return chosen, marks, source
+    if not len(frame):
+        raise NothingJudged(f"{paths[0]}: holds no judged predictions")
+    return frame, marks, source
 
 
 def _text(at_ms: int) -> str:

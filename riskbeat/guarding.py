@@ -49,4 +49,5 @@ class Guarding:
         for event in self._guard.take_events():
             log.warning(event.name, **event.fields)
             if self._sink is not None and event.name.startswith("drift"):
-                self._sink.mark(clock_ms, "drift", str(event.fields.get("where", "")))
+                words = [f"{name} {value}" for name, value in event.fields.items()]
+                self._sink.mark(clock_ms, "drift", ", ".join(words))

@@ -63,6 +63,8 @@ class EvaluateRequest:
 
     Attributes:
         files: Parquet files of judged rows; none reads those of the data directory.
+        topics: Judge the decisions topic by the labels topic instead.
+        mature_ms: Event time after which an event counts as known; of the topics.
         since_ms: First event time that counts.
         until_ms: First event time that does not count any more.
         out: Takes the report as HTML; None: no report.
@@ -73,6 +75,8 @@ class EvaluateRequest:
     """
 
     files: tuple[Path, ...]
+    topics: bool
+    mature_ms: int
     data_dir: Path
     since_ms: int
     until_ms: int

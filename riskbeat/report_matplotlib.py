@@ -76,7 +76,8 @@ def _draw_pr(figure: Figure, evaluation: Evaluation) -> None:
         if ap is None or not one.pr.x:
             continue
         how = {"color": inks[one.name], "linewidth": _width(one.name)}
-        left.plot(one.pr.x, one.pr.y, label=f"{one.name}  AP {ap:.3f}", **how)
+        label = f"{one.name}  AP {ap:.3f}"
+        left.plot(one.pr.x, one.pr.y, label=label, drawstyle="steps-pre", **how)
         if auc is not None:
             right.plot(*_kept(one.roc, LEAST_P), label=f"{one.name}  AUC {auc:.3f}", **how)
     rate = evaluation.predictors[0].figures.get("fraud_rate", 0.0)

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from pipeline.join import SILENCE
 from pipeline.judged import Horizon
 from pipeline.judged_columns import Judged
 
@@ -68,6 +69,6 @@ def a_judged(number: int, *, day: int = DAY_0, k: int = 2, fraud: bool | None = 
         outcome="approve",
         propensity=1.0,
         weights_version=number // 10 + 1,
-        lane_source="chargeback" if y else "",
+        lane_source="chargeback" if y else SILENCE,
         beliefs=rng.normal(size=k).astype("<f4").tobytes(),
     )

@@ -39,6 +39,11 @@ class MemoryLearnLog:
         self._next[f"{topic}:{partition}"] = offset + 1
         self._records.append(Taken(kind, topic, partition, offset, at_ms or 2**42, body))
 
+    @property
+    def records(self) -> list[Taken]:
+        """All that was appended."""
+        return list(self._records)
+
     async def start_at(self, offsets: dict[str, int]) -> None:
         self._at = 0
         while self._at < len(self._records):

@@ -6,12 +6,14 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
+from prometheus_client import CollectorRegistry
 
 from models.cost import Costs
 from models.evaluation import figures_of
 from pipeline.join_sqlite import SqliteJoinStore
 from pipeline.judged import JudgeLog, JudgeRules
 from pipeline.judged_columns import CHAMPION, Judged, JudgedWindow, columns_of
+from pipeline.judged_metrics import JudgeMetrics
 from pipeline.judged_parquet import (
     SCHEMA,
     JudgedUnreadable,
@@ -282,3 +284,22 @@ def test_a_file_of_something_else_is_refused_by_name(
         path.write_bytes(body)
     with pytest.raises(JudgedUnreadable, match=rf"other\.parquet.*{words}"):
         read_rows([path])
+
+
+def test_the_learners_page_tells_each_predictor_and_horizon() -> None:
+    registry = CollectorRegistry()
+    metrics = JudgeMetrics(registry)
+    metrics.judged("delayed.network", "rolling", {"judged": 40.0, "roc_auc": 0.75})
+    metrics.judged("delayed.network", "day", {"judged": 7.0})
+
+    def told(horizon: str, figure: str) -> float:
+        labels = {"predictor": "delayed.network", "horizon": horizon, "figure": figure}
+        value = registry.get_sample_value("riskbeat_predictor_judgement", labels)
+        assert value is not None
+        return value
+
+    assert (told("rolling", "judged"), told("rolling", "roc_auc")) == (40.0, 0.75)
+    assert told("day", "judged") == 7.0
+    assert np.isnan(told("day", "roc_auc"))  # no fraud on that day: the figure of another is gone
+    days = registry.get_sample_value("riskbeat_judged_days_total", {"predictor": "delayed.network"})
+    assert days == 1.0

@@ -8,10 +8,12 @@ import pytest
 
 from pipeline.join_sqlite import SqliteJoinStore
 from pipeline.judged import JudgeLog, JudgeRules, Kept
+from pipeline.judged_log import judge_log
 from pipeline.judged_parquet import ParquetJudged
+from pipeline.learn_loop import parse_records
 from tests.builders_learn import DIGEST
-from tests.deployment_learn import Deployment, an_ensemble, fill
-from tests.fakes_judged import MemoryJudgeWatch
+from tests.deployment_learn import Deployment, an_ensemble, fill, parse_rules
+from tests.fakes_judged import DAY_MS, MemoryJudgeWatch
 from tests.fakes_registry import Fuse
 
 PLACES = (
@@ -70,6 +72,26 @@ def test_what_is_judged_is_what_matured(undisturbed: Judging) -> None:
     logits = rows.select(pl.selectors.starts_with("logit."))
     assert logits.width == len(an_ensemble(DIGEST).predictors)
     assert logits.sum_horizontal().is_finite().all()
+
+
+def test_a_log_judged_anew_says_what_the_learner_said(undisturbed: Judging) -> None:
+    log = undisturbed.log
+    decisions, labels, _ = parse_records(parse_rules(), log.records)
+    again = judge_log(decisions, labels[::-1], 7 * DAY_MS)
+    same = (
+        "key",
+        "identity",
+        "event_time",
+        "fraud",
+        "p",
+        "amount_minor",
+        "card",
+        "outcome",
+        "source",
+    )
+    mine = again.select(same).sort("key")
+    theirs = undisturbed.on_disk().select(same).sort("key")
+    assert mine.equals(theirs)
 
 
 @pytest.mark.parametrize("nth", [1, 2, 5])
