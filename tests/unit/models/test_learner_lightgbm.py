@@ -15,7 +15,12 @@ from models.trees_lightgbm import fit
 from tests.builders_rows import LaneOf, some_rows
 from tests.stage_of_learners import BOOSTED, HOUR_MS, Options, bytes_of, rows_like
 
-LATER: Options = BOOSTED | {"refresh_s": 4 * 3600.0, "adopt_after_s": 2 * 3600.0}
+LATER: Options = BOOSTED | {
+    "refresh_s": 4 * 3600.0,
+    "adopt_after_s": 2 * 3600.0,
+    "wait_limit_s": 30.0,
+    "keep_rows": 8192,
+}
 
 
 class HeldPool:
@@ -151,14 +156,14 @@ def test_restored_while_a_fit_runs_it_adopts_the_same_trees() -> None:
 
 def test_rows_do_not_leave_before_the_fit_that_saw_them_is_done() -> None:
     """With a small ring they would be gone at a restart: the trees are kept instead."""
-    small = LATER | {"keep_rows": 256, "legit_share": 1.0}
+    small = LATER | {"keep_rows": 512, "legit_share": 1.0}
     original = taught(a_learner(small), range(1, 5))
-    assert "settled" in original.state_changes()  # begun: none yet
-    parts = original.state_changes()
-    original.learn_many(at(50, 400))
-    restored = a_learner(small)
+    original.learn_many(at(50, 32))
+    assert not checkpoint_of(original)["settled"]  # room was left for so many
+    original.learn_many(at(51, 32))
     parts = checkpoint_of(original)
     assert parts["settled"]
+    restored = a_learner(small)
     restored.restore(parts)
     for learner in (original, restored):
         learner.advance(6 * HOUR_MS)
