@@ -97,7 +97,7 @@ def test_a_jump_of_the_clock_adopts_and_begins_once() -> None:
 
 
 def test_too_few_frauds_are_not_fitted() -> None:
-    few = LATER | {"frauds_min": 400}
+    few = LATER | {"frauds_min": 4000}
     assert refreshed_at(a_learner(few), range(1, 20)) == []
     frauds = a_learner(LATER | {"adopt_after_s": 0.0})
     rows = at(1)
@@ -189,7 +189,7 @@ def test_it_fits_what_it_holds_within_its_window() -> None:
         learner.learn_many(rows)
     learner.forget_many(hours[4])
     learner.advance(6 * HOUR_MS)
-    held = learner._rows.held(learner._rows.slots(0, 10**6))
+    held = learner._rows.held(learner._rows.slots(0, learner._rows.total))
     young = held[(held["at_ms"] >= 3 * HOUR_MS) & (held["live"] == 1)]
     legit = sum(int((rows.y == 0).sum()) for rows in (hours[2], hours[3], hours[5]))
     assert 0.4 < (young["y"] == 0).sum() / legit < 0.6
@@ -204,7 +204,7 @@ def _of(options: Options) -> BoostedOptions:
     return BoostedOptions(**options)  # type: ignore[arg-type]
 
 
-def test_a_fit_that_fails_is_not_swallowed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_fit_that_fails_is_not_swallowed() -> None:
     pool = HeldPool()
     learner = taught(a_learner(pool=pool), range(1, 5))
     pool.asked[0][0].set_exception(MemoryError("no room"))

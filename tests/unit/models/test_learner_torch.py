@@ -107,9 +107,7 @@ def test_an_optimizers_steps_are_those_of_torch(optimizer: str) -> None:
         x = torch.from_numpy(rows.z[start : start + 16].T.copy())
         y = torch.from_numpy(rows.y[start : start + 16].astype(np.float32))
         linear, w0, b0, w1, b1, w2, b2 = torch.split(flat, [N, 4 * N, 4, 12, 3, 3, 1])
-        hidden = torch.relu(
-            w1.view(3, 4) @ torch.relu(w0.view(4, N) @ x + b0[:, None]) + b1[:, None]
-        )
+        hidden = torch.relu(w1.view(3, 4) @ torch.relu(w0.view(4, N) @ x + b0[:, None]) + b1[:, None])
         logit = w2 @ hidden + b2 + linear @ x
         theirs.zero_grad()
         torch.nn.functional.binary_cross_entropy_with_logits(logit, y).backward()  # type: ignore[no-untyped-call]
