@@ -1,4 +1,4 @@
-"""a member's arrays, vectors → log-odds, all in numpy: the scorers' forward pass for the learner."""
+"""a member's arrays, vectors → log-odds, all numpy: the scorers' forward pass for the learner."""
 
 from collections.abc import Mapping
 

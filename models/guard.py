@@ -121,6 +121,11 @@ class Guard:
         age_ms = max(0, clock_ms - state.drift_ms)
         return float(1.0 + (rules.drift_pace - 1.0) * 0.5 ** (age_ms / rules.drift_half_life_ms))
 
+    @property
+    def asked(self) -> bool:
+        """Whether it gave reasons to freeze, and has not heard of a thaw since."""
+        return self._state.asked
+
     def hear_frozen(self, frozen: bool) -> None:
         """Hear whether the registry is frozen; call it before `inspect`.
 
@@ -143,7 +148,7 @@ class Guard:
         figures: Mapping[str, float],
         reference: Mapping[str, float] | None,
     ) -> list[str]:
-        """Return reasons to freeze publishing; none: healthy.
+        """Return reasons to freeze publishing, each "<cause>: <in words>"; none: healthy.
 
         Args:
             candidate: What the learner would publish, before its step is bounded.
@@ -163,7 +168,7 @@ class Guard:
             name: level for name, (level, _) in found.items() if not name.startswith("finite:")
         }
         open_causes = {
-            name: words
+            name: f"{name.replace(':', ' ')}: {words}"
             for name, (level, words) in found.items()
             if level > WORSE * state.acknowledged.get(name, 0.0)
         }

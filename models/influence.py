@@ -5,8 +5,8 @@ learned weight, so that neither a flood nor a trickle in quiet hours carries mor
 Those of a source are held over the second only: a version of a second often has one source alone.
 What silence says has no source, and rows without an entity have none: they are never capped.
 
-Rows are left out whole, by a hash of their identity, and not weighted down: a step of Adam is as
-long for a batch of light rows as for one of heavy ones.
+Rows are left out whole and not weighted down: a step of Adam is as long for a batch of light rows
+as for one of heavy ones. Those that come first are learned: no draw that a sender could foresee.
 """
 
 from collections.abc import Mapping, Sequence
@@ -23,7 +23,8 @@ BUCKETS = 4_096
 SOURCES_MAX = 64
 """Further sources are counted as one."""
 ROUNDS_MAX = 60
-FINE = 1 << 53
+ROUNDING = 1e-6
+"""Part of a row by which sums of float64 may miss a limit."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,10 +63,9 @@ class _State(msgspec.Struct):
 class Influence:
     """Who carried how much of what was learned; a function of the calls made to it."""
 
-    def __init__(self, rules: InfluenceRules, seed: int = 0) -> None:
-        """Begin with empty books; `seed` decides which rows of a key are left out."""
+    def __init__(self, rules: InfluenceRules) -> None:
+        """Begin with empty books."""
         self._rules = rules
-        self._seed = seed
         self._names: dict[str, int]
         self._reset()
 
@@ -74,7 +74,6 @@ class Influence:
         sources: Sequence[str],
         cards: NDArray[np.int64],
         w: NDArray[np.float32],
-        ids: NDArray[np.uint64],
     ) -> NDArray[np.bool_]:
         """Return which rows may be learned, shape (m,), and book those.
 
@@ -82,7 +81,6 @@ class Influence:
             sources: Who labelled; those of `SILENT` are nobody.
             cards: Hash of the primary entity, any int64; 0 for none.
             w: Importance.
-            ids: Identity hashes.
         """
         if not len(w):
             return np.ones(0, np.bool_)
@@ -91,22 +89,14 @@ class Influence:
         buckets = np.where(cards == 0, 0, cards % (BUCKETS - 1) + 1)
         rules = self._rules
         share = np.full(BUCKETS, rules.entity_share)
-        by_card = self._kept_shares(
-            self._cards, buckets, weight, share, rules.entity_free, slice(0, 2)
-        )
-        drawn = _draw(ids, self._seed)
-        kept_by_card = drawn < by_card[buckets]
-        self.left_out_by_entity += int((~kept_by_card).sum())
-        by_source = self._kept_shares(
-            self._sources,
-            places,
-            weight * kept_by_card,
-            self._source_shares(),
-            rules.source_free,
-            slice(1, 2),
-        )
-        kept = kept_by_card & (_draw(ids, self._seed + 1) < by_source[places])
-        self.left_out_by_source += int(kept_by_card.sum() - kept.sum())
+        allowed = _allowed(self._cards, buckets, weight, share, rules.entity_free)
+        by_card = first_within(buckets, weight, allowed)
+        self.left_out_by_entity += int((~by_card).sum())
+        offered = weight * by_card
+        shares = self._source_shares()
+        allowed = _allowed(self._sources[1:], places, offered, shares, rules.source_free)
+        kept = by_card & first_within(places, offered, allowed)
+        self.left_out_by_source += int(by_card.sum() - kept.sum())
         self._book(buckets, places, weight, kept)
         return np.asarray(kept)
 
@@ -175,23 +165,6 @@ class Influence:
         grown = self._rules.source_growth * self._usual / whole
         return np.minimum(np.maximum(grown, self._rules.source_share), 1.0)
 
-    def _kept_shares(
-        self,
-        books: NDArray[np.float64],
-        keys: NDArray[np.int64],
-        weight: NDArray[np.float64],
-        share: NDArray[np.float64],
-        free: float,
-        spans: slice,
-    ) -> NDArray[np.float64]:
-        """Return per key the share of its new weight that may be learned; key 0 is never capped."""
-        new = np.bincount(keys, weight, minlength=books.shape[1])
-        kept = np.ones(books.shape[1])
-        for book in books[spans]:
-            allowed = np.maximum(level_of(book + new, share, free) - book, 0.0)
-            kept = np.minimum(kept, np.divide(allowed, new, out=np.ones_like(new), where=new > 0))
-        return kept
-
     def _book(
         self,
         buckets: NDArray[np.int64],
@@ -231,11 +204,29 @@ def level_of(
     return carried
 
 
-def _draw(ids: NDArray[np.uint64], seed: int) -> NDArray[np.float64]:
-    """Return a number in [0, 1) per identity, always the same one. SplitMix64's finaliser."""
-    with np.errstate(over="ignore"):
-        z = ids + np.uint64(0x9E3779B97F4A7C15) * np.uint64(seed + 1)
-        z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-        z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-        z ^= z >> np.uint64(31)
-    return np.asarray((z >> np.uint64(11)).astype(np.float64) / FINE)
+def first_within(
+    keys: NDArray[np.int64], weight: NDArray[np.float64], allowed: NDArray[np.float64]
+) -> NDArray[np.bool_]:
+    """Return which rows are the first of their key, in order, that fit into what it is allowed."""
+    order = np.argsort(keys, kind="stable")
+    total = np.cumsum(weight[order])
+    begins = np.flatnonzero(np.diff(keys[order], prepend=-1))
+    before = np.repeat(np.append(0.0, total)[begins], np.diff(np.append(begins, len(keys))))
+    fits = np.empty(len(keys), np.bool_)
+    fits[order] = total - before <= allowed[keys[order]] + ROUNDING
+    return fits
+
+
+def _allowed(
+    books: NDArray[np.float64],
+    keys: NDArray[np.int64],
+    weight: NDArray[np.float64],
+    share: NDArray[np.float64],
+    free: float,
+) -> NDArray[np.float64]:
+    """Return per key the new weight that may be learned by all of the books; key 0 has no limit."""
+    new = np.bincount(keys, weight, minlength=books.shape[1])
+    rest = [level_of(book + new, share, free) - book for book in books]
+    allowed = np.maximum(np.min(rest, axis=0), 0.0)
+    allowed[0] = np.inf
+    return np.asarray(allowed)

@@ -49,7 +49,6 @@ class Influence(Protocol):
         sources: Sequence[str],
         cards: NDArray[np.int64],
         w: NDArray[np.float32],
-        ids: NDArray[np.uint64],
     ) -> NDArray[np.bool_]:
         """Return which rows may be learned; source "" is silence, card 0 none: never refused."""
 

@@ -76,7 +76,7 @@ class Teacher:
         told = self._told(news)
         sources = ["" if row.source == SILENCE else row.source for row, _ in news]
         cards = np.array([row.card for row, _ in news], np.int64)
-        admitted = self._influence.admit(sources, cards, told.w, told.ids)
+        admitted = self._influence.admit(sources, cards, told.w)
         return [one for one, taken in zip(news, admitted.tolist(), strict=True) if taken]
 
     def _told(self, changes: Sequence[Change]) -> Taught:

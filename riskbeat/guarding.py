@@ -2,15 +2,12 @@
 
 import structlog
 
-from models.drift_river import Adwin
-from models.formula_torch import TorchFormula
-from models.guard import Guard
-from models.influence import Influence
 from models.learner import Space
-from models.slew import bounded
 from models.weights import Weights
+from pipeline.guard_metrics import GuardMetrics
 from pipeline.judged import JudgeSink
 from pipeline.step_ports import Company
+from riskbeat.learn_safety import SafePublishing, make_guard, make_influence, step_bounds
 from riskbeat.settings import Settings
 
 log = structlog.get_logger("learn")
@@ -19,17 +16,20 @@ log = structlog.get_logger("learn")
 class Guarding:
     """The guard and its companions of one learner; `pipeline.learn_ports.Inspector`."""
 
-    def __init__(self, settings: Settings, space: Space, sink: JudgeSink | None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        space: Space,
+        sink: JudgeSink | None,
+        metrics: GuardMetrics | None = None,
+    ) -> None:
         """Begin without memory; the learning step restores what its checkpoint holds."""
-        self._guard = Guard(settings.guard_rules(), space, Adwin)
-        self._bounds = settings.step_bounds()
-        self._formula = TorchFormula()
+        self._guard = make_guard(settings, space)
+        self._publishing = SafePublishing(self._guard, step_bounds(settings))
+        self._influence = make_influence(settings)
         self._sink = sink
-        self.company = Company(
-            guard=self._guard,
-            influence=Influence(settings.influence_rules(), settings.learn_seed),
-            sink=sink,
-        )
+        self._metrics = metrics
+        self.company = Company(guard=self._guard, influence=self._influence, sink=sink)
 
     def hear_frozen(self, frozen: bool) -> None:
         """Hear whether publishing is frozen now; see the port."""
@@ -37,8 +37,12 @@ class Guarding:
 
     def inspect(self, candidate: Weights, previous: Weights | None) -> tuple[Weights, list[str]]:
         """Return the version within a bounded step, and reasons against it; see the port."""
-        reasons = self._guard.inspect(candidate, previous, candidate.metrics, None)
-        return bounded(previous, candidate, self._bounds, self._formula), reasons
+        weights, reasons = self._publishing.inspect(candidate, previous)
+        if self._metrics is not None:
+            self._metrics.watched(self._guard.gauges())
+            self._metrics.capped(self._influence.counts())
+            self._metrics.stepped(weights.step, weights.metrics)
+        return weights, reasons
 
     def tell(self, clock_ms: int) -> None:
         """Write down what the guard found since the last call, and mark drifts on the curves."""

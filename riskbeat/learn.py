@@ -18,6 +18,7 @@ from models.registry import Freeze, RegistryUnavailable, VersionConflict
 from models.registry_redis import RedisWeightsRegistry
 from models.signing import Signer, ensure_keys
 from models.space import space_of
+from pipeline.guard_metrics import GuardMetrics
 from pipeline.join import JoinBusy
 from pipeline.join_sqlite import SqliteJoinStore
 from pipeline.learn import LearnRules, LearnStep
@@ -141,7 +142,7 @@ async def _learn(settings: Settings, anew: bool, standby: bool) -> int:
         with closing(store):
             ensemble = make_ensemble(settings, spec)
             sink = judge_log(settings, store, ensemble.predictors, metrics)
-            guarding = Guarding(settings, space_of(spec), sink)
+            guarding = Guarding(settings, space_of(spec), sink, GuardMetrics(metrics.registry))
             step = make_step(settings, spec, store, ensemble, guarding.company)
             if anew:
                 _begin_anew(step, store)

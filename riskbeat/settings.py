@@ -15,10 +15,10 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from features.topics import Topics
 from riskbeat.settings_files import SecretFiles
-from riskbeat.settings_guard import GuardSettings
 from riskbeat.settings_judge import JudgeSettings
 from riskbeat.settings_learners import LearnersSettings
 from riskbeat.settings_publish import PublishSettings
+from riskbeat.settings_safety import SafetySettings
 
 PREFIX = "RISKBEAT_"
 DAY_S = 86_400.0
@@ -228,7 +228,7 @@ class Settings(
     FeaturizeSettings,
     LearnSettings,
     LearnersSettings,
-    GuardSettings,
+    SafetySettings,
     PublishSettings,
     JudgeSettings,
     ServeSettings,

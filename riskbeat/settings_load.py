@@ -21,10 +21,10 @@ from riskbeat.settings import (
     Settings,
 )
 from riskbeat.settings_files import SECRETS, SecretUnreadable
-from riskbeat.settings_guard import GuardSettings
 from riskbeat.settings_judge import JudgeSettings
 from riskbeat.settings_learners import LearnersSettings
 from riskbeat.settings_publish import PublishSettings
+from riskbeat.settings_safety import SafetySettings
 
 EXIT_CODE = 2
 SECTIONS = (
@@ -33,7 +33,7 @@ SECTIONS = (
     ("Featurize", FeaturizeSettings),
     ("Learn", LearnSettings),
     ("Learners", LearnersSettings),
-    ("Guard", GuardSettings),
+    ("Safety", SafetySettings),
     ("Publish", PublishSettings),
     ("Judge", JudgeSettings),
     ("Serve", ServeSettings),

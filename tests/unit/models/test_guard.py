@@ -170,6 +170,7 @@ def test_a_number_that_is_not_finite_cannot_be_acknowledged() -> None:
     for frozen in (False, True, False, True, False):
         guard.hear_frozen(frozen)
         assert guard.inspect(bad, made(), {}, None) == [
+            "finite delayed.logistic.linear: "
             "delayed.logistic.linear holds a number that is not finite"
         ]
     assert guard.gauges().causes["finite"]
@@ -179,7 +180,7 @@ def test_an_explosion_against_the_version_before_is_seen_at_once() -> None:
     guard = a_guard()
     guard.hear_frozen(False)
     (reason,) = inspect(guard, 100.0)
-    assert reason.startswith("norm of delayed.logistic is ")
+    assert reason.startswith("norm delayed.logistic: norm of delayed.logistic is ")
 
 
 def test_it_goes_on_from_its_state_bit_for_bit_freezes_and_thaws_included() -> None:

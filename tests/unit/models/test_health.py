@@ -9,8 +9,8 @@ from models.formula_torch import TorchFormula
 from models.health import Health, HealthRules, norm_of
 from models.label_rates import HOUR_MS
 from models.slew import StepBounds, bounded
-from models.weights import Weights, checksum_of
-from tests.builders_weights import an_ensemble, probed, with_arrays
+from models.weights import Weights
+from tests.builders_weights import an_ensemble, with_arrays
 
 DIGEST = "ab" * 32
 N = 6
@@ -63,7 +63,8 @@ def test_a_missing_feature_of_the_probe_is_no_fault() -> None:
 def test_a_candidate_that_cannot_be_approached_is_a_cause_also_after_bounding() -> None:
     broken = made().arrays["delayed.network.w0"] * np.float32(np.nan)
     out = bounded(made(), with_arrays(made(), delayed__network__w0=broken), BOUNDS, TorchFormula())
-    assert checksum_of(out.arrays) == checksum_of(probed(made()).arrays)
+    for name, array in made().arrays.items():
+        assert name == "probe.logit" or np.array_equal(out.arrays[name], array, equal_nan=True)
     assert causes(Health(RULES), out) == {"finite:way"}
 
 
@@ -74,8 +75,8 @@ def test_a_member_that_explodes_is_named_and_one_that_grows_slowly_is_not() -> N
     exploded = made(delayed__logistic__linear=40)
     assert causes(health, exploded) == {"norm:delayed.logistic"}
     slow = Health(RULES)
-    for step in range(2_000):
-        assert not causes(slow, made(delayed__logistic__linear=1.002**step))
+    for step in range(300):
+        assert not causes(slow, made(delayed__logistic__linear=1.004**step))
 
 
 def test_in_the_warm_up_norms_are_only_noted() -> None:

@@ -225,7 +225,7 @@ class MemoryInfluence:
     def __init__(self, refused: str) -> None:
         self.refused, self.versions = refused, 0
 
-    def admit(self, sources: Any, cards: Any, w: Any, ids: Any) -> NDArray[np.bool_]:
+    def admit(self, sources: Any, cards: Any, w: Any) -> NDArray[np.bool_]:
         return np.array([source != self.refused for source in sources])
 
     def close_version(self) -> None:
