@@ -122,6 +122,7 @@ class JudgeRules:
         window_rows: Newest rows that rolling figures speak of.
         file_rows: Entries of a full file.
         write_every_s: A file that is not full is written again this often while rows come.
+        tell_every_s: Figures of one predictor are worked out this often at most.
         keep_days: Event days that stay on disk.
         costs: What errors cost.
     """
@@ -130,6 +131,7 @@ class JudgeRules:
     window_rows: int = 20_480
     file_rows: int = 20_000
     write_every_s: float = 30.0
+    tell_every_s: float = 0.5
     keep_days: int = 180
     costs: Costs = ASSUMED
 
@@ -156,6 +158,7 @@ class JudgeLog:
         self._waiting = 0
         self._unwritten = False
         self._written_s = tick_s()
+        self._told_s = float("-inf")
         self._newest_day = 0
         self._day_told = 0
         self._day_rows: Columns | None = None
@@ -197,6 +200,8 @@ class JudgeLog:
             self._day_rows = self._files.of_day(self._day_told, DAY_ROWS_MAX)
             self._files.prune(self._newest_day - self._rules.keep_days)
             self._day_to_tell = list(self._told)
+        if self._tick_s() - self._told_s < self._rules.tell_every_s:
+            return
         if self._day_to_tell:
             self._tell(self._day_to_tell.pop(0), "day", self._day_rows)
             return
@@ -222,6 +227,7 @@ class JudgeLog:
         self._newest_day = max(self._newest_day, int(columns.champion.day.max()))
 
     def _tell(self, predictor: str, horizon: Horizon, rows: Columns | None) -> None:
+        self._told_s = self._tick_s()
         if rows is None or predictor not in rows.predictors:
             return
         figures = figures_of(

@@ -58,7 +58,7 @@ class Bench:
         self.folder = folder
         self.rules = JudgeRules(
             predictors=NAMES,
-            **{"file_rows": 40, "window_rows": 100, **rules},  # type: ignore[arg-type]
+            **{"file_rows": 40, "window_rows": 100, "tell_every_s": 0.0, **rules},  # type: ignore[arg-type]
         )
         self.store: MemoryJudgedStore | SqliteJudgedStore = MemoryJudgedStore()
         self.now_s = 0.0
@@ -212,6 +212,19 @@ def test_rolling_figures_are_those_of_the_newest_rows_also_after_a_restart(tmp_p
         bench.log.committed()
     again = bench.watch.figures[NAMES[0], "rolling"]
     assert again == pytest.approx(figures_of(expected.scored(NAMES[0]), Costs(), edges_cut=True))
+
+
+def test_learning_does_not_wait_for_figures_more_often_than_the_rules_say(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, tell_every_s=1.0)
+    bench.take(some(0, 30))  # 1,000 s later
+    assert len(bench.watch.figures) == 1
+    bench.log.committed()
+    bench.now_s += 0.9
+    bench.log.committed()
+    assert len(bench.watch.figures) == 1
+    bench.now_s += 0.2
+    bench.log.committed()
+    assert len(bench.watch.figures) == 2
 
 
 def test_a_day_is_told_when_a_later_one_was_judged(tmp_path: Path) -> None:
