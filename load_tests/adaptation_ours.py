@@ -3,11 +3,12 @@
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
+
 from models.ensemble import Ensemble
 from models.learners import make
 from models.space import space_of
 from models.taught import Taught
-from numpy.typing import NDArray
 from riskbeat.settings_learners import LearnersSettings
 
 if TYPE_CHECKING:
