@@ -16,7 +16,7 @@ from models.learner import Context, Learner, Part, Rows
 from models.learners import make
 from models.memory import Memory
 from models.weights import LaneRef, MemberRef, Weights, decode_verified, encode
-from tests.builders_rows import N, LaneOf, normalised, some_rows
+from tests.builders_rows import LaneOf, N, normalised, some_rows
 from tests.builders_weights import KEYS, SIGNER, some_weights
 
 HOUR_MS = 3_600_000

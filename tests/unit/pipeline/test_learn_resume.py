@@ -4,10 +4,10 @@ import asyncio
 from pathlib import Path
 
 import pytest
-from models.weights_delta import apply_delta, is_delta
 
 from models.signing import load_public_keys
 from models.weights import decode_verified, sha256_of
+from models.weights_delta import apply_delta, is_delta
 from pipeline.publish import CheckpointLost
 from tests.deployment_learn import Deployment, fill
 
