@@ -317,7 +317,7 @@ def make_network(name: str, context: Context) -> Learner:
 
 @pytest.mark.parametrize("seed", [1, 2, 3])
 def test_a_turned_label_is_undone_as_far_as_we_say(seed: int) -> None:
-    """As docs/learning.md says: most of the pull at once, the rest as later rows wear it off."""
+    """As docs/learning.md says: a part of the pull at once, more as later rows wear it off."""
     options: dict[str, float | int | str] = {"hidden_0": 16, "hidden_1": 8, "learning_rate": 3e-3}
     plan = a_plan(
         lanes={"delayed": {"network": Member("network", options)}}, step_rows=32, keep_rows=4_096
@@ -347,10 +347,10 @@ def test_a_turned_label_is_undone_as_far_as_we_say(seed: int) -> None:
     lied = pull(undone)
     assert lied > 0.5
     undone.forget_many("delayed", lie)
-    assert abs(pull(undone)) < 0.4 * lied
+    assert abs(pull(undone)) < 0.75 * lied
     learn([told, rest.part(slice(3_640, 5_000))], undone, kept, never)
-    assert abs(pull(undone)) < 0.7 * pull(kept)
-    assert abs(pull(undone)) < 0.5
+    assert abs(pull(undone)) < 0.5 * pull(kept)
+    assert abs(pull(undone)) < 0.35
 
 
 def logit_of(ensemble: Ensemble, X: FLOATS) -> NDArray[np.float64]:
