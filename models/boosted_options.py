@@ -59,8 +59,9 @@ class BoostedOptions:
         within("keep_rows", self.keep_rows, 256, 10_000_000)
         within("frauds_min", self.frauds_min, 1, self.keep_rows)
         within("trees", self.trees, 1, 4_096)
-        within("grow_trees", self.grow_trees, 1, self.trees)
-        within("grow_share", self.grow_share, 1e-3, 1.0)
+        if self.mode == "grow":
+            within("grow_trees", self.grow_trees, 1, self.trees)
+            within("grow_share", self.grow_share, 1e-3, 1.0)
         within("learning_rate", self.learning_rate, 1e-4, 1.0)
         within("num_leaves", self.num_leaves, 2, 1_024)
         within("max_depth", self.max_depth, 1, 32)

@@ -280,7 +280,7 @@ def _entry(what: str, rows: Rows) -> _Entry:
 
 def _seen(X: NDArray[np.float32]) -> Iterator[dict[int, float]]:
     """Return rows as River takes them, without what is missing."""
-    missing: list[bool] = list(np.isnan(X).any(axis=1))
+    missing = np.asarray(np.isnan(X).any(axis=1))
     for row, lacking in zip(X.tolist(), missing, strict=True):
         if lacking:
             yield {column: value for column, value in enumerate(row) if not math.isnan(value)}

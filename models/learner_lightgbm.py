@@ -22,7 +22,7 @@ from models.arrays import Array, decode_arrays, encode_arrays
 from models.boosted_options import BoostedOptions
 from models.learner import PRIOR_RATE, Context, Part, Rows, StateMismatch
 from models.options import read_options
-from models.rehearsal import Ring
+from models.rehearsal import PAGE_ROWS, Ring
 from models.thinning import survives
 from models.trees import constant, logits_many
 from models.trees_lightgbm import fit
@@ -30,6 +30,8 @@ from models.trees_lightgbm import fit
 FIRST_S = 86_400.0
 """Before the first trees, each of these is an occasion to grow them."""
 PACE_MAX = 10.0
+RESERVED = 16
+"""One row in so many, the oldest ones, sits a fit out: they may leave while it runs."""
 GROW_SALT = 0x5EED
 LIGHTGBM_BYTES = 64 << 20
 """Histograms and the model of a fit, beside the rows; measured 20 MB with 63 leaves."""
@@ -80,6 +82,8 @@ class BoostedLearner:
         """
         self._context = context
         self._options = read_options("boosted", BoostedOptions, context.options)
+        self._capacity = -(-self._options.keep_rows // PAGE_ROWS) * PAGE_ROWS
+        self._reserve = self._capacity // RESERVED
         self._pool = ThreadPoolExecutor(1, "boosted-fit")
         self._running: _Running | None = None
         self._reset()
@@ -209,7 +213,7 @@ class BoostedLearner:
 
     def _begin(self) -> None:
         """Begin a fit on the rows held now, if they hold enough frauds and a legit one."""
-        first, last = self._rows.total - self._rows.size, self._rows.total
+        first, last = max(0, self._rows.total - self._capacity + self._reserve), self._rows.total
         held = self._rows.held(self._rows.slots(first, last))
         oldest_ms = self._clock_ms - int(1000.0 * self._options.window_s)
         chosen = (held["live"] == 1) & (held["at_ms"] >= oldest_ms) & (held["w"] > 0)
@@ -220,7 +224,9 @@ class BoostedLearner:
         frauds = int(held["y"][chosen].sum())
         if frauds < self._options.frauds_min or frauds == int(chosen.sum()):
             return
-        told = _Pending(self._clock_ms, first, last, np.packbits(chosen).tobytes())
+        skipped = int(np.argmax(chosen))  # too old for the window
+        bits = np.packbits(chosen[skipped:]).tobytes()
+        told = _Pending(self._clock_ms, first + skipped, last, bits)
         self._running = _Running(told)
         self._unsaved |= {"pending", "settled"}
         self._start()
@@ -256,10 +262,9 @@ class BoostedLearner:
     def _settle_before(self, rows_total: int) -> None:
         """Wait for a fit before rows that it saw leave the ring: a restart could not repeat it."""
         running = self._running
-        capacity = -(-self._options.keep_rows // 256) * 256
         if running is None or running.trees is not None:
             return
-        if rows_total - capacity > running.told.first:
+        if rows_total - self._capacity > running.told.first:
             running.trees = self._trees_of(running)
             self._unsaved.add("settled")
 

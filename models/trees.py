@@ -8,12 +8,13 @@ adds, and at an inner node what is expected below it, for contributions.
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from features.window_jit import entered
 from models.arrays import Array
+from models.trees_walk import walk_many
 
 Arrays = Mapping[str, Array]
 
@@ -135,20 +136,18 @@ def _widened(array: Array, name: str, longest: int) -> Array:
 
 def logits_many(arrays: Arrays, X: NDArray[np.float32]) -> NDArray[np.float64]:
     """Return log-odds of raw vectors, shape (m,); sums are taken in float64."""
-    total = np.zeros(len(X))
-    rows = np.ascontiguousarray(X, np.float32)
-    children = np.stack([arrays["left"], arrays["right"]], axis=-1)
-    _add_values(
-        rows,
-        np.ascontiguousarray(arrays["feature"], np.int32),
-        np.ascontiguousarray(arrays["threshold"], np.float32),
-        np.ascontiguousarray(children.reshape(len(children), -1), np.int32),
-        np.ascontiguousarray(arrays["missing_left"], np.int32),
-        np.ascontiguousarray(arrays["value"], np.float32),
-        int(arrays["depth"][0]),
+    total = np.full(len(X), float(arrays["bias"][0]))
+    given: dict[str, Any] = dict(arrays)
+    walk_many(
+        np.ascontiguousarray(X, np.float32),
+        2 * given["feature"] + given["missing_left"],
+        given["threshold"],
+        np.stack([given["right"], given["left"]], axis=2),
+        given["value"],
+        int(given["depth"][0]),
+        np.empty(len(X), np.int32),
         total,
     )
-    total += float(arrays["bias"][0])
     if int(arrays["link"][0]) == LINK_CHANCE:
         return logit_of(total)
     return total
@@ -164,26 +163,3 @@ def logit_of_one(p: float) -> float:
     """Return log-odds of one probability, kept within `P_CLIP` of 0 and 1."""
     kept = min(max(p, P_CLIP), 1.0 - P_CLIP)
     return math.log(kept) - math.log1p(-kept)
-
-
-@entered
-def _add_values(  # tree by tree, so that one tree's nodes stay in the cache
-    X: NDArray[np.float32],
-    feature: NDArray[np.int32],
-    threshold: NDArray[np.float32],
-    children: NDArray[np.int32],
-    missing_left: NDArray[np.int32],
-    value: NDArray[np.float32],
-    depth: int,
-    total: NDArray[np.float64],
-) -> None:
-    for tree in range(feature.shape[0]):
-        for row in range(X.shape[0]):
-            node = 0
-            for _ in range(depth):
-                x = X[row, feature[tree, node]]
-                right = int(x > threshold[tree, node])
-                if math.isnan(x):
-                    right = 1 - missing_left[tree, node]
-                node = children[tree, 2 * node + right]
-            total[row] += value[tree, node]

@@ -72,9 +72,9 @@ def boosted(
         "verbosity": -1,
     }
     rows = lightgbm.Dataset(
-        np.ascontiguousarray(X),
-        label=y,
-        weight=w,
+        np.array(X, np.float32),  # columns of a ring's rows lie apart
+        label=np.array(y),
+        weight=np.array(w),
         init_score=None if start is None else logits_many(start, X),
         params=parameters,
     )
