@@ -34,7 +34,10 @@ BOOSTED: Options = {
     "frauds_min": 5,
 }
 LEARNERS: dict[str, tuple[str, Options]] = {  # to join the suite: one line
-    "network": ("network", {"hidden_0": 8, "hidden_1": 4, "beta": 0.5, "learning_rate": 0.02}),
+    "network": (
+        "network",
+        {"hidden_0": 8, "hidden_1": 4, "beta": 0.5, "averaging": 10, "learning_rate": 0.02},
+    ),
     "logistic": ("logistic", {"beta": 0.5}),
     "logistic by adam": ("logistic", {"optimizer": "adam", "rate": 0.01, "beta": 0.5}),
     "hoeffding": ("hoeffding", TREES),
@@ -132,7 +135,10 @@ def bytes_held(learner: Learner) -> int:
         seen.add(id(thing))
         total += sys.getsizeof(thing)
         if isinstance(thing, torch.Tensor):
-            total += thing.untyped_storage().nbytes()
+            storage = thing.untyped_storage()  # views share it
+            if storage.data_ptr() not in seen:
+                seen.add(storage.data_ptr())
+                total += storage.nbytes()
         elif isinstance(thing, np.ndarray) and thing.base is not None:
             waiting.append(thing.base)
         waiting += gc.get_referents(thing)
