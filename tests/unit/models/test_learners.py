@@ -67,9 +67,7 @@ def test_an_unknown_name_is_told_what_there_is() -> None:
 def test_two_packages_with_one_name_are_refused(install: Install) -> None:
     install("acme", {"coin": "acme_module:Coin"})
     install("other", {"coin": "other_module:Coin"})
-    with pytest.raises(
-        UnknownLearner, match=r"more than once: acme_module:Coin, other_module"
-    ):
+    with pytest.raises(UnknownLearner, match=r"more than once: acme_module:Coin, other_module"):
         load("coin")
 
 
