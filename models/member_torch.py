@@ -18,6 +18,9 @@ from models.recipe import Recipe
 ARRAYS = ("linear", "w0", "b0", "w1", "b1", "w2", "b2")
 ADAM_DECAY = (0.9, 0.999)
 EPSILON = 1e-8
+RECENT = 8.0
+"""While few steps were taken, averages hold the newest ninth of them (Shamir, Zhang, Stochastic
+Gradient Descent for Non-smooth Optimization, ICML 2013: averages of polynomial decay)."""
 
 
 class Stack:
@@ -162,7 +165,8 @@ class Stack:
         if recipe.weight_decay:
             self.flat.mul_(1.0 - rate * recipe.weight_decay)
         if recipe.averaging:  # shorter at first, so that the first values are soon forgotten
-            newest = max(min(1.0, pace / recipe.averaging), 1.0 / (1 + self.steps))
+            recent = (1.0 + RECENT) / (1.0 + RECENT + self.steps)
+            newest = max(min(1.0, pace / recipe.averaging), recent)
             self.averaged.lerp_(self.flat, newest)
 
     def _drawn(self, seed: int) -> NDArray[np.float32]:
