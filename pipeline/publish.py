@@ -14,6 +14,7 @@ import msgspec
 
 from models.registry import Freeze, WeightsRegistry
 from models.signing import Signer
+from models.slew import ALPHA
 from models.weights import Weights, sha256_of
 from models.weights_chain import Links, assemble
 from models.weights_delta import DELTA_CHAIN_MAX, encode_next, is_delta
@@ -185,7 +186,7 @@ class Publisher:
             await self._send_page()
         if made is not None:
             await self._publish(made, began_s)
-        if not step.more_due:
+        if not (step.more_due or (self._line.owed and self._frozen is None)):
             position = step.position
             await self._registry.report_progress(position.offsets, position.version)  # 8
 
@@ -235,8 +236,12 @@ class Publisher:
         return data, is_delta(data)
 
     def _chained(self, made: _Made) -> dict[str, bytes]:
-        """Take a version as the newest; return what a checkpoint must hold of it."""
+        """Take a version as the newest; return what a checkpoint must hold of it.
+
+        One that stops short of what was learned, since steps are bounded, owes another.
+        """
         self._line.begin(made.weights.version, made.base)
+        self._line.owed = made.weights.metrics.get(ALPHA, 1.0) < 1.0
         self._parent = made.weights
         place = f"{CHAIN}{made.weights.version - self._line.full}"
         return {place: made.data, LINE: msgspec.msgpack.encode(self._line)}

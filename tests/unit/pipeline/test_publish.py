@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from models.registry import Freeze
+from models.slew import ALPHA
 from models.weights import Weights, sha256_of
 from models.weights_delta import is_delta
 from pipeline.learn_loop import LearnLoop
@@ -33,6 +34,22 @@ class Doubts:
         arrays = {**candidate.arrays, "scaler.mean": changed}
         reasons = self._reasons.get(candidate.labels_learned, [])
         return dataclasses.replace(candidate, arrays=arrays), reasons
+
+
+class ShortSteps:
+    """An inspector whose steps are short until it has been asked for so many versions."""
+
+    def __init__(self, short: int) -> None:
+        self._short = short
+        self.asked = 0
+
+    def hear_frozen(self, frozen: bool) -> None:
+        pass
+
+    def inspect(self, candidate: Weights, previous: Weights | None) -> tuple[Weights, list[str]]:
+        self.asked += 1
+        alpha = 0.25 if self.asked <= self._short else 1.0
+        return dataclasses.replace(candidate, metrics={**candidate.metrics, ALPHA: alpha}), []
 
 
 async def learn_all(deployment: Deployment, loop: LearnLoop) -> None:
@@ -136,6 +153,28 @@ async def test_what_the_inspector_returns_is_published_and_is_the_next_parent(
     assert all(is_delta(data) for _, data in deployment.log.weights[1:])
     assert (versions[0].arrays["scaler.mean"] == 4.0).all()
     assert doubts.previous == [None, *range(1, len(versions))]
+
+
+async def test_a_version_that_stops_short_is_followed_until_all_that_was_learned_is_said(
+    tmp_path: Path,
+) -> None:
+    deployment = Deployment(tmp_path)
+    deployment.inspector = steps = ShortSteps(short=30)
+    store = deployment.store()
+    loop = deployment.loop(store)
+    await loop.recover()
+    fill(deployment.log, 0, 40)
+    await learn_all(deployment, loop)
+    assert steps.asked < 30, "the log ended long before"
+    assert await deployment.registry.progress() is None, "nobody may take this for all"
+    for _ in range(40):
+        deployment.now_s += 1.0
+        await loop.turn()
+    store.close()
+    assert await deployment.registry.latest_version() == steps.asked == 31
+    progress = await deployment.registry.progress()
+    assert progress is not None
+    assert progress.version == 31
 
 
 async def test_a_learner_that_lost_its_lease_stops_before_the_next_version(
