@@ -153,8 +153,7 @@ class Ensemble:
     ) -> None:
         """Hold what was believed when events were decided against what they turned out to be.
 
-        Moves members' weights, and calibrates anew each `REFIT_ROWS` rows. A row that is judged
-        again, since its label turned late, takes the place of the first.
+        Moves weights, and calibrates each `REFIT_ROWS` rows. A row judged again replaces its first.
 
         Args:
             beliefs: Of `predictors`, as `predict_each` gave them; shape (m, k).
