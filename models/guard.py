@@ -29,6 +29,8 @@ SCORES_KEPT = 4_096
 EVENTS_MAX = 256
 """Facts kept until the process asks for them; the oldest leave."""
 WORSE = 1.5
+PSI_TOLD_MAX = 5
+"""Features named in one line of the log."""
 PSI_LARGE = 0.25
 """Source: Siddiqi, Credit Risk Scorecards, 2006: above it a population has changed."""
 
@@ -180,9 +182,9 @@ class Guard:
         """Return what a version's metrics say of drift."""
         found = sum(watched.found for watched in self._watched.values())
         figures = {"drift_pace": self.reaction(self._state.clock_ms), "drifts": float(found)}
-        known = self._psi.values[~np.isnan(self._psi.values)]
-        if len(known):
-            figures["psi_max"] = float(known.max())
+        known = self._changed()
+        if not np.isnan(known).all():
+            figures["psi_max"] = float(np.nanmax(known))
         return figures
 
     def gauges(self) -> Gauges:
@@ -258,10 +260,20 @@ class Guard:
             pace=self._rules.drift_pace,
         )
 
+    def _changed(self) -> NDArray[np.float64]:
+        """Return the PSI of each feature, NaN where it is not known or means nothing."""
+        values = self._psi.values.copy()
+        values[list(self._space.calendar)] = np.nan
+        return values
+
     def _say_psi(self) -> None:
-        for name, value in zip(self._space.names, self._psi.values.tolist(), strict=True):
-            if value >= PSI_LARGE:
-                self._say("drift.found", where="feature", feature=name, psi=round(value, 3))
+        """Tell of the features that changed most, one line for a day."""
+        values = self._changed()
+        large = np.flatnonzero(values >= PSI_LARGE)
+        if len(large):
+            worst = large[np.argsort(-values[large], kind="stable")][:PSI_TOLD_MAX]
+            told = ", ".join(f"{self._space.names[i]} {values[i]:.2f}" for i in worst)
+            self._say("drift.found", where="features", features=len(large), worst=told)
 
     def _say(self, name: str, **fields: float | int | str) -> None:
         self._events = [*self._events[-EVENTS_MAX + 1 :], GuardEvent(name, fields)]

@@ -56,11 +56,13 @@ class Space:
         digest: SHA-256 (hex) of the spec.
         names: Of the features, in vector order.
         categories: Columns that are no quantities. The normaliser makes them 0 in `Rows.z`.
+        calendar: Columns that say what time it is: another distribution each day is no drift.
     """
 
     digest: str
     names: tuple[str, ...]
     categories: tuple[Category, ...] = ()
+    calendar: tuple[int, ...] = ()
 
     @property
     def n(self) -> int:

@@ -13,7 +13,7 @@ from models.observed import PROBE_RENEW_MS
 LANES = ("feedback", "delayed")
 MODEL = "champion"
 STEP_ROWS = 64
-LANE_FRAUDS_MIN = 50
+LANE_FRAUDS_MIN = 200
 
 
 Options = Mapping[str, float | int | str]

@@ -12,4 +12,5 @@ def space_of(spec: Spec) -> Space:
         for term in spec.event_terms
         if term.kind == "category"
     )
-    return Space(spec.digest, tuple(spec.feature_names), categories)
+    calendar = tuple(column_of[term.name] for term in spec.event_terms if term.kind == "calendar")
+    return Space(spec.digest, tuple(spec.feature_names), categories, calendar)

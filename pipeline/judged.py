@@ -122,6 +122,8 @@ class JudgeRules:
         window_rows: Newest rows that rolling figures speak of.
         file_rows: Entries of a full file.
         write_every_s: A file that is not full is written again this often while rows come.
+        day_every_s: Files and figures of a whole event day at most this often, since in a fast
+            replay days are over in no time.
         tell_every_s: Figures of one predictor are worked out this often at most.
         keep_days: Event days that stay on disk.
         costs: What errors cost.
@@ -131,6 +133,7 @@ class JudgeRules:
     window_rows: int = 20_480
     file_rows: int = 20_000
     write_every_s: float = 30.0
+    day_every_s: float = 10.0
     tell_every_s: float = 0.5
     keep_days: int = 180
     costs: Costs = ASSUMED
@@ -192,7 +195,9 @@ class JudgeLog:
         over = self._newest_day - 1 > self._day_told
         if over and self._day_told <= 0:  # the first rows ever: no day before them was whole
             self._day_told, over = self._newest_day - 1, False
-        due = self._tick_s() - self._written_s >= self._rules.write_every_s
+        waited_s = self._tick_s() - self._written_s
+        over = over and waited_s >= self._rules.day_every_s
+        due = waited_s >= self._rules.write_every_s
         if self._unwritten and (over or due or self._waiting >= self._rules.file_rows):
             self._write()
         if over:

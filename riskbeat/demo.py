@@ -24,8 +24,13 @@ FRAUD_RATE = 0.015
 READY_TIMEOUT_S = 60.0
 DRAIN_TIMEOUT_S = 15.0
 REFRESH_S = 0.5
-HASTE = {"RISKBEAT_STEP_FREE_LABELS": "1000000"}
-"""A month in a minute: the limits of a step are made for a version a second, not for one a day."""
+HASTE = {
+    "RISKBEAT_STEP_FREE_LABELS": "1000000",
+    "RISKBEAT_LEARNERS": '{"feedback": {"network": {"learner": "network"}}, '
+    '"delayed": {"network": {"learner": "network"}}}',
+}
+"""A month in a minute: the limits of a step are made for a version a second, not for one a day, and
+forests are fitted every few days: here, every few seconds."""
 EXIT_FAILED = 1
 
 

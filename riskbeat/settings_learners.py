@@ -6,7 +6,6 @@ from pydantic_settings import BaseSettings
 from models.memory import KEEP_FRAUDS
 from models.plan import (
     LANE_FRAUDS_MIN,
-    LANES,
     STEP_ROWS,
     Challenger,
     Member,
@@ -32,7 +31,10 @@ class LearnersSettings(BaseSettings):
         "others come late, and teach the delayed lane",
     )
     learners: dict[str, dict[str, Told]] = Field(
-        {lane: {"network": {"learner": "network"}} for lane in LANES},
+        {
+            "feedback": {"network": {"learner": "network"}},
+            "delayed": {"network": {"learner": "network"}, "boosted": {"learner": "boosted"}},
+        },
         description="JSON: lane → name → `learner` (an entry point) and its options; lanes are "
         "`feedback` and `delayed`",
     )

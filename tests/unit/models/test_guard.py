@@ -7,7 +7,7 @@ import pytest
 from numpy.typing import NDArray
 
 from models.drift_river import Adwin
-from models.guard import EVENTS_MAX, Guard
+from models.guard import EVENTS_MAX, PSI_TOLD_MAX, Guard
 from models.guard_rules import GuardRules
 from models.health import HealthRules
 from models.label_rates import HOUR_MS
@@ -24,8 +24,8 @@ RULES = GuardRules(health=HealthRules(free_labels=0), drift_after_rows=1_000)
 WORDS_OF_FLOOD = "labels of source partner within an hour"
 
 
-def a_guard(rules: GuardRules = RULES) -> Guard:
-    return Guard(rules, SPACE, Adwin)
+def a_guard(rules: GuardRules = RULES, space: Space = SPACE) -> Guard:
+    return Guard(rules, space, Adwin)
 
 
 def decide(
@@ -100,9 +100,25 @@ def test_a_feature_that_moved_is_named_once_its_day_has_ended() -> None:
     decide(guard, 2_000, START + 2 * DAY_MS, seed=3, shift=2.0)
     guard.take_events()
     decide(guard, 10, START + 3 * DAY_MS)
-    named = {event.fields.get("feature") for event in guard.take_events()}
-    assert named == set(SPACE.names)
-    assert guard.figures()["psi_max"] == max(guard.gauges().psi.values()) > 1
+    (told,) = guard.take_events()
+    assert (told.fields["where"], told.fields["features"]) == ("features", len(SPACE.names))
+    psi = guard.gauges().psi
+    worst = sorted(psi, key=lambda name: -psi[name])[:PSI_TOLD_MAX]
+    assert told.fields["worst"] == ", ".join(f"{name} {psi[name]:.2f}" for name in worst)
+    assert guard.figures()["psi_max"] == max(psi.values()) > 1
+
+
+def test_what_only_says_the_time_of_day_or_week_does_not_drift() -> None:
+    timely = replace(SPACE, calendar=tuple(range(1, SPACE.n)))
+    guard = a_guard(space=timely)
+    for day in range(3):
+        decide(guard, 2_000, START + day * DAY_MS, seed=day, shift=2.0 * (day // 2))
+    guard.take_events()
+    decide(guard, 10, START + 3 * DAY_MS)
+    (told,) = guard.take_events()
+    assert told.fields["features"] == 1
+    assert str(told.fields["worst"]).startswith(SPACE.names[0])
+    assert guard.figures()["psi_max"] == guard.gauges().psi[SPACE.names[0]]
 
 
 def flood(guard: Guard, count: int, at_ms: int) -> None:
@@ -219,6 +235,6 @@ def test_nothing_to_see_changes_nothing_and_facts_are_bounded() -> None:
     unscored = np.full(5, np.nan)
     guard.observe_decided(np.zeros((5, N), np.float32), unscored, np.full(5, START))
     assert guard.alert_p == np.inf
-    for day in range(2 * EVENTS_MAX // N):
+    for day in range(EVENTS_MAX + 20):
         decide(guard, 300, START + day * DAY_MS, shift=float(9 * (day % 2)), seed=day)
     assert len(guard.take_events()) == EVENTS_MAX
