@@ -24,7 +24,7 @@ from features.update import updates_of_events
 from features.vector import Derived, base_minor, derive_many
 from features.window import SchemaMismatch, StateCorrupt
 from models.decision import DecisionRecord, Degraded, Outcome, Reason
-from models.policy import Policy
+from models.policy import Policy, Ruling
 from models.reasons import explain_many
 from models.scorer import NoWeights, Scorer, Snapshot
 
@@ -206,20 +206,28 @@ class Decider:
         with snapshot:
             scores = snapshot.score_many(X)
             if not complete:
-                outcomes = self._fallbacks(events)
+                rulings = self._fallbacks(events)
             else:
-                outcomes = [
-                    self._policy.outcome_of(event.event_type, p, percentile)
+                rulings = [
+                    self._ruling(event, p, percentile)
                     for event, p, percentile in zip(
                         events, scores.p.tolist(), scores.percentile.tolist(), strict=True
                     )
                 ]
-            reasons = self._reasons(X, outcomes, snapshot)
-            return Basis(snapshot.weights, snapshot.sha256, scores, outcomes, reasons)
+            reasons = self._reasons(X, [r.would_be or r.outcome for r in rulings], snapshot)
+            return Basis(snapshot.weights, snapshot.sha256, scores, rulings, reasons)
 
-    def _fallbacks(self, events: Sequence[Event]) -> list[Outcome]:
+    def _ruling(self, event: Event, p: float, percentile: float) -> Ruling:
+        policy = self._policy
+        outcome = policy.outcome_of(event.event_type, p, percentile)
+        if policy.pass_through is None or outcome == "approve":
+            return Ruling(outcome)
+        return policy.ruling_of(outcome, identity_of(event), base_minor(self._spec, event))
+
+    def _fallbacks(self, events: Sequence[Event]) -> list[Ruling]:
+        """Rule without a score; nothing is let through, since nothing could be learned from it."""
         return [
-            self._policy.fallback_for(event.event_type, base_minor(self._spec, event))
+            Ruling(self._policy.fallback_for(event.event_type, base_minor(self._spec, event)))
             for event in events
         ]
 

@@ -38,6 +38,13 @@ class ServeMetrics:
             ["outcome", "basis", "door"],
             registry=r,
         )
+        self.passed_through = Counter(
+            "riskbeat_passed_through_decisions_total",
+            "Events let through by chance to learn what becomes of them, by the outcome that they "
+            "would have had.",
+            ["would_be"],
+            registry=r,
+        )
         self.degraded = Counter(
             "riskbeat_degraded_decisions_total",
             "Decisions made without a part of what they should rest on.",
@@ -152,6 +159,8 @@ class ServeMetrics:
         for record in records:
             basis = "model" if record.weights is not None else "prior"
             self.decisions.labels(record.outcome, basis, door).inc()
+            if record.would_be is not None:
+                self.passed_through.labels(record.would_be).inc()
             for part in record.degraded:
                 self.degraded.labels(part).inc()
             if record.features.staleness_ms is not None:

@@ -14,7 +14,6 @@ from models.decision import (
     Degraded,
     FeaturesRef,
     ModelRef,
-    Outcome,
     PolicyRef,
     Reason,
     RecordedScore,
@@ -25,7 +24,7 @@ from models.decision import (
     WeightsRef,
     encode_vector,
 )
-from models.policy import Policy
+from models.policy import Policy, Ruling
 from models.scorer import Scores
 from models.weights import Weights
 
@@ -38,14 +37,14 @@ class Basis:
         weights: The one version that scored all of it.
         sha256: Of that version's signed bytes.
         scores: One row per event.
-        outcomes: One per event.
+        rulings: One per event.
         reasons: One list per event.
     """
 
     weights: Weights | None
     sha256: str
     scores: Scores | None
-    outcomes: list[Outcome]
+    rulings: list[Ruling]
     reasons: list[list[Reason]]
 
 
@@ -91,7 +90,7 @@ def record_of(
         overlay: Identities that were applied on top.
     """
     basis = facts.basis
-    weights, scores = basis.weights, basis.scores
+    weights, scores, ruling = basis.weights, basis.scores, basis.rulings[index]
     model: ModelRef | None = None
     weights_ref: WeightsRef | None = None
     scored_by: ScoredBy | None = None
@@ -109,7 +108,10 @@ def record_of(
     return DecisionRecord(
         decision_id=decision_id(identity_of(event)),
         event_id=event.event_id,
-        outcome=basis.outcomes[index],
+        outcome=ruling.outcome,
+        propensity=ruling.propensity,
+        passed_through=ruling.would_be is not None,
+        would_be=ruling.would_be,
         score=_score(facts, index),
         reasons=basis.reasons[index],
         policy=PolicyRef(facts.policy.version),

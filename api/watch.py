@@ -1,4 +1,8 @@
-"""registry → scorer: each new version is fetched, passed through the gates, and made active."""
+"""registry → scorer: each new version is fetched, passed through the gates, and made active.
+
+A version that was published as a delta is applied to the one at hand; where that is another one,
+the chain is read back to a full version. Whatever is missing or wrong, the active version stays.
+"""
 
 import asyncio
 from collections.abc import Sequence
@@ -7,7 +11,8 @@ from typing import Protocol
 from models.registry import NoWeights, RegistryUnavailable, WeightsRegistry
 from models.scorer import Scorer, WeightsRefused
 from models.signing import BadSignature, PublicKey
-from models.weights import BadWeights, SchemaMismatch, Weights, decode_verified, sha256_of
+from models.weights import BadWeights, SchemaMismatch, Weights
+from models.weights_chain import Held, assemble, read_links
 
 PAUSE_S = 0.2
 """Wait after the registry did not answer."""
@@ -60,6 +65,7 @@ class WeightsWatcher:
         self._told = told
         self._wait_s = wait_s
         self._seen = 0
+        self._held: Held | None = None  # what deltas are applied to, refused by a gate or not
         self.active = 0
         self.loaded = asyncio.Event()
 
@@ -89,9 +95,10 @@ class WeightsWatcher:
 
     async def _load(self, version: int) -> bool:
         try:
-            data = await self._registry.read(version)
-            weights = decode_verified(data, self._public_keys)
-            self._scorer.load(weights, sha256_of(data))
+            links = await read_links(self._registry.read, version, self._held)
+            # a large version takes a while to check: other requests go on meanwhile
+            self._held = await asyncio.to_thread(assemble, links, self._public_keys)
+            self._scorer.load(self._held.weights, self._held.sha256)
         except NoWeights:
             return self._refuse(version, "content", "it left the shelf before it was read")
         except BadSignature as error:
@@ -104,7 +111,7 @@ class WeightsWatcher:
             return self._refuse(version, error.gate, str(error))
         self.active = version
         self.loaded.set()
-        self._told.weights_activated(weights)
+        self._told.weights_activated(self._held.weights)
         return True
 
     def _refuse(self, version: int, gate: str, detail: str) -> bool:

@@ -84,13 +84,14 @@ class Deployment:
 def deployed(env: dict[str, str]) -> Iterator[Deployment]:
     """Start everything, yield it when it can answer, stop it at the end.
 
-    Servers are those of `RISKBEAT_KAFKA_BOOTSTRAP_SERVERS` and `RISKBEAT_REDIS_URL`, which must be
-    empty of this deployment's topics; embedded ones where these are not set.
+    Servers are those of `RISKBEAT_KAFKA_BOOTSTRAP_SERVERS` and `RISKBEAT_REDIS_URL`, in `env` or of
+    this process, which must be empty of this deployment's topics; else embedded ones.
     """
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="riskbeat-load-")))
         servers = "given addresses"
-        addresses = {name: os.environ[name] for name in (KAFKA, REDIS) if name in os.environ}
+        known = {**os.environ, **env}
+        addresses = {name: known[name] for name in (KAFKA, REDIS) if name in known}
         if len(addresses) < 2:
             addresses = stack.enter_context(_embedded(folder))
             servers = "embedded broker and store"

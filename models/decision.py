@@ -43,10 +43,11 @@ class Reason(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One feature that moved the score.
 
     Attributes:
-        code: Readable and stable: the feature's name and the side of usual on which it lies.
+        code: Readable and stable: the feature's name and the side of usual on which it lies, or
+            that it is missing, or a category.
         value: What was scored; None when the feature was missing.
         baseline: The mean that the model has seen, in the feature's own unit.
-        contribution: Signed share of the log-odds (integrated gradients).
+        contribution: Signed share of the log-odds (`models.scorer.Snapshot.explain_many`).
     """
 
     code: str
@@ -109,7 +110,14 @@ class Timings(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 class Decision(msgspec.Struct, frozen=True, kw_only=True):
-    """The answer to one event (design 4.7)."""
+    """The answer to one event (design 4.7).
+
+    Attributes:
+        propensity: Chance in (0, 1] with which the policy drew this outcome; 1 where it does not
+            draw. A truth that comes back stands for 1 / propensity events like it.
+        passed_through: The event was let through by chance, to learn what becomes of it.
+        would_be: The outcome that it would have had; None unless it was passed through.
+    """
 
     decision_id: str
     event_id: str
@@ -124,6 +132,9 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
     features: FeaturesRef
     degraded: list[Degraded]
     timings_ms: Timings
+    propensity: float = 1.0
+    passed_through: bool = False
+    would_be: Outcome | None = None
 
 
 class WeightsRef(msgspec.Struct, frozen=True, kw_only=True, gc=False):

@@ -5,55 +5,147 @@ precision, which ranks cards and breaks ties by the smaller card. NaN means that
 exist, as when there is no fraud.
 """
 
+from dataclasses import dataclass
+from typing import Final
+
 import numpy as np
 from numpy.typing import NDArray
 
-FLOAT = NDArray[np.float64]
+from models.cost import Costs, cheapest_of, cost_curve
+from models.evaluation_ranking import FLOAT, ranking_of
+from models.evaluation_reliability import calibration_error
+
+CARDS_TOP: Final = 100
+NO_CARD: Final = 0
+FIGURES: Final = (
+    "judged",
+    "frauds",
+    "fraud_rate",
+    "average_precision",
+    "roc_auc",
+    "recall_at_tenth_percent_fpr",
+    "recall_at_half_percent_fpr",
+    "recall_at_one_percent_fpr",
+    "recall_at_half_percent_alerted",
+    "recall_at_one_percent_alerted",
+    "value_detection_at_half_percent",
+    "value_detection_at_one_percent",
+    "false_positives_per_fraud_at_half_percent",
+    "card_precision_at_100",
+    "brier",
+    "calibration_error",
+    "cost_at_half_percent",
+    "lowest_cost",
+    "lowest_cost_threshold",
+)
+"""Names of all figures, a closed set; costs are minor units per event."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Scored:
+    """What one predictor believed of events whose truth is known. All of shape (m,).
+
+    Attributes:
+        y: 1 fraud, 0 legit.
+        p: Probability that was given when the event was decided.
+        w: How many events a row stands for (`evaluation_ranking.importance_of`).
+        amount: Minor units of the base currency.
+        day: Whole days since 1970 of the event's time.
+        card: Who paid; `NO_CARD` counts for nobody.
+    """
+
+    y: NDArray[np.uint8]
+    p: FLOAT
+    w: FLOAT
+    amount: FLOAT
+    day: NDArray[np.int64]
+    card: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        """Rows held."""
+        return len(self.y)
+
+    def part(self, chosen: slice | NDArray[np.intp] | NDArray[np.bool_]) -> "Scored":
+        """Return some of the rows."""
+        return Scored(
+            self.y[chosen],
+            self.p[chosen],
+            self.w[chosen],
+            self.amount[chosen],
+            self.day[chosen],
+            self.card[chosen],
+        )
+
+
+def figures_of(seen: Scored, costs: Costs, *, edges_cut: bool = False) -> dict[str, float]:
+    """Return every figure that exists for these rows, by name.
+
+    Args:
+        seen: The rows; those with a NaN probability (nobody was asked) do not count.
+        costs: What errors cost.
+        edges_cut: The first and the last day may be incomplete: card precision leaves them out.
+    """
+    seen = seen.part(~np.isnan(seen.p))
+    ranking = ranking_of(seen.y, seen.p, seen.w, seen.amount)
+    if not ranking.total:
+        return {"judged": float(len(seen))}
+    curve = cost_curve(ranking, costs)
+    cheapest = cheapest_of(curve)
+    cards = seen.card != NO_CARD
+    if edges_cut:
+        cards &= (seen.day > seen.day.min()) & (seen.day < seen.day.max())
+    figures = {
+        "judged": float(len(seen)),
+        "frauds": float(seen.y.sum()),
+        "fraud_rate": ranking.fraud_total / ranking.total,
+        "average_precision": ranking.average_precision(),
+        "roc_auc": ranking.roc_auc(),
+        "recall_at_tenth_percent_fpr": ranking.recall_at_fpr(0.001),
+        "recall_at_half_percent_fpr": ranking.recall_at_fpr(0.005),
+        "recall_at_one_percent_fpr": ranking.recall_at_fpr(0.01),
+        "recall_at_half_percent_alerted": ranking.recall_at_alerted(0.005),
+        "recall_at_one_percent_alerted": ranking.recall_at_alerted(0.01),
+        "value_detection_at_half_percent": ranking.value_detection_rate(0.005),
+        "value_detection_at_one_percent": ranking.value_detection_rate(0.01),
+        "false_positives_per_fraud_at_half_percent": ranking.false_positives_per_fraud(0.005),
+        "card_precision_at_100": card_precision_at_k(
+            seen.day[cards], seen.card[cards], seen.y[cards], seen.p[cards], CARDS_TOP
+        ),
+        "brier": brier(seen.y, seen.p, seen.w),
+        "calibration_error": calibration_error(seen.y, seen.p, seen.w),
+        "cost_at_half_percent": curve.at(float(ranking.score[ranking.place_of_share(0.005)]))
+        / ranking.total,
+        "lowest_cost": cheapest.cost / ranking.total,
+        "lowest_cost_threshold": min(cheapest.threshold, 1.0),
+    }
+    return {name: value for name, value in figures.items() if np.isfinite(value)}
 
 
 def average_precision(y: NDArray[np.uint8], p: FLOAT) -> float:
     """Return the step-wise area under precision-recall: sum of precision times gain in recall."""
-    alerts, frauds = _counts_by_threshold(y, p)
-    if not frauds.size or frauds[-1] == 0:
-        return float("nan")
-    gains = np.diff(frauds, prepend=0) / frauds[-1]
-    return float(np.sum(gains * frauds / alerts))
+    return ranking_of(y, p).average_precision()
 
 
 def roc_auc(y: NDArray[np.uint8], p: FLOAT) -> float:
     """Return the chance that a fraud scores above a legit event; ties count half."""
-    alerts, frauds = _counts_by_threshold(y, p)
-    if not frauds.size or frauds[-1] == 0 or frauds[-1] == alerts[-1]:
-        return float("nan")
-    legits = alerts - frauds
-    hits = np.concatenate([[0], frauds]) / frauds[-1]
-    misses = np.concatenate([[0], legits]) / legits[-1]
-    return float(np.sum(np.diff(misses) * (hits[1:] + hits[:-1]) / 2))
+    return ranking_of(y, p).roc_auc()
 
 
 def recall_at_fpr(y: NDArray[np.uint8], p: FLOAT, fpr: float) -> float:
     """Return the largest recall of a threshold whose false positive rate is at most `fpr`."""
-    alerts, frauds = _counts_by_threshold(y, p)
-    if not frauds.size or frauds[-1] == 0 or frauds[-1] == alerts[-1]:
-        return float("nan")
-    legits = alerts - frauds
-    allowed = legits <= fpr * legits[-1]
-    return float(np.max(np.where(allowed, frauds, 0)) / frauds[-1])
+    return ranking_of(y, p).recall_at_fpr(fpr)
 
 
-def brier(y: NDArray[np.uint8], p: FLOAT) -> float:
+def brier(y: NDArray[np.uint8], p: FLOAT, w: FLOAT | None = None) -> float:
     """Return the mean squared distance of the probability from what happened."""
-    return float(np.mean((p - y) ** 2)) if len(y) else float("nan")
+    wide = np.ones(len(y)) if w is None else w
+    total = float(wide.sum())
+    return float(np.sum(wide * (p - y) ** 2)) / total if total else float("nan")
 
 
 def value_detection_rate(y: NDArray[np.uint8], p: FLOAT, amount: FLOAT, alert_rate: float) -> float:
     """Return the share of fraud money among the `alert_rate` highest scores (ties all in)."""
-    money = float(np.sum(amount * y))
-    if not money > 0:
-        return float("nan")
-    count = max(int(alert_rate * len(p)), 1)
-    threshold = np.partition(p, len(p) - count)[len(p) - count]
-    return float(np.sum(amount * y * (p >= threshold)) / money)
+    return ranking_of(y, p, amount=amount).value_detection_rate(alert_rate)
 
 
 def card_precision_at_k(
@@ -61,17 +153,29 @@ def card_precision_at_k(
     card: NDArray[np.int64],
     y: NDArray[np.uint8],
     p: FLOAT,
-    k: int = 100,
+    k: int = CARDS_TOP,
 ) -> float:
-    """Return the mean over days of the share of compromised cards among the k highest.
+    """Return the mean over days of `card_precision_by_day`; NaN without a day."""
+    precisions = card_precision_by_day(day, card, y, p, k)
+    return float(np.mean(list(precisions.values()))) if precisions else float("nan")
+
+
+def card_precision_by_day(
+    day: NDArray[np.int64],
+    card: NDArray[np.int64],
+    y: NDArray[np.uint8],
+    p: FLOAT,
+    k: int = CARDS_TOP,
+) -> dict[int, float]:
+    """Return for each day the share of compromised cards among the k highest.
 
     A day's card has the highest score of its payments, and is compromised if any of them is a
     fraud. A card that was found compromised among the k is left out on later days. The divisor
-    is k, also where fewer cards were seen.
+    is k, also where fewer cards were seen. Cards are counted, not weighed.
     Source: Fraud Detection Handbook, chapter 4, `card_precision_top_k`.
     """
     found: set[int] = set()
-    precisions = []
+    precisions = {}
     for today in np.unique(day):
         rows = np.flatnonzero(day == today)
         cards, group = np.unique(card[rows], return_inverse=True)
@@ -83,18 +187,6 @@ def card_precision_at_k(
         order = np.lexsort((cards, -best))
         top = order[left[order]][:k]
         caught = cards[top][bad[top]]
-        precisions.append(len(caught) / k)
+        precisions[int(today)] = len(caught) / k
         found.update(caught.tolist())
-    return float(np.mean(precisions)) if precisions else float("nan")
-
-
-def _counts_by_threshold(
-    y: NDArray[np.uint8], p: FLOAT
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return alerts and frauds among them at each distinct score, from the highest down."""
-    if not len(y):
-        return np.zeros(0, np.int64), np.zeros(0, np.int64)
-    order = np.argsort(-p, kind="stable")
-    frauds = np.cumsum(y[order], dtype=np.int64)
-    last = np.flatnonzero(np.diff(p[order], append=-np.inf))
-    return last.astype(np.int64) + 1, frauds[last]
+    return precisions

@@ -1,9 +1,10 @@
 """Score, amount → outcome: the versioned rules of `policy.yaml`."""
 
+import hashlib
 import math
 import re
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import msgspec
 import yaml
@@ -13,6 +14,7 @@ from models.decision import Outcome, RiskLevel
 BANDS_MAX = 16
 REASONS_MAX = 10
 STEPS_MAX = 256
+PASS_SHARE_MAX = 0.5
 
 Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
 _PATH_STEP = re.compile(r"\.([^.\[\]]+)|\[(\d+)\]")
@@ -67,6 +69,36 @@ class ReasonRules(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     steps: Annotated[int, msgspec.Meta(ge=1, le=STEPS_MAX)] = 32
 
 
+class PassThrough(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A few events that a score would stop are let through: only so does their truth come back.
+
+    Attributes:
+        share: Of the events that would have one of the outcomes; the chance of each of them.
+        outcomes: Those that are let through.
+        amount_at_most: Larger amounts (minor units of the base currency) never are; None: no bound.
+        seed: Enters the draw; keep it to yourselves where payers choose the names of events.
+    """
+
+    share: Annotated[float, msgspec.Meta(gt=0, le=PASS_SHARE_MAX)]
+    outcomes: Annotated[tuple[Outcome, ...], msgspec.Meta(min_length=1)]
+    amount_at_most: Annotated[int, msgspec.Meta(ge=0)] | None = None
+    seed: Annotated[int, msgspec.Meta(ge=0)] = 0
+
+
+class Ruling(NamedTuple):
+    """What is done, and how it came to be.
+
+    Attributes:
+        outcome: What is done.
+        propensity: Chance in (0, 1] with which this outcome was drawn; 1 where nothing is drawn.
+        would_be: The outcome that it would have had, of an event that was let through; else None.
+    """
+
+    outcome: Outcome
+    propensity: float = 1.0
+    would_be: Outcome | None = None
+
+
 class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One version of the rules. A value; a change is a new version."""
 
@@ -75,6 +107,28 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     default: Ladder
     event_types: dict[str, Ladder] = {}
     reasons: ReasonRules = ReasonRules()
+    pass_through: PassThrough | None = None
+
+    def ruling_of(self, outcome: Outcome, name: str, base_minor: int | None) -> Ruling:
+        """Let the event through by chance if the outcome is one of those that may be.
+
+        The draw depends on the seed, the policy's version and the event's identity alone, so each
+        door and each repeat rules alike.
+
+        Args:
+            outcome: By the score.
+            name: Identity of the event.
+            base_minor: Amount, as for `fallback_for`.
+        """
+        rule = self.pass_through
+        if rule is None or outcome not in rule.outcomes:
+            return Ruling(outcome)
+        if rule.amount_at_most is not None and abs(base_minor or 0) > rule.amount_at_most:
+            return Ruling(outcome)
+        drawn = hashlib.blake2b(f"{rule.seed}/{self.version}/{name}".encode(), digest_size=8)
+        if int.from_bytes(drawn.digest(), "little") < rule.share * 2.0**64:
+            return Ruling("approve", rule.share, outcome)
+        return Ruling(outcome, 1.0 - rule.share)
 
     def outcome_of(self, event_type: str, probability: float, percentile: float) -> Outcome:
         """Return the outcome of a score; `percentile` is NaN when unknown."""
@@ -151,6 +205,14 @@ def _check_sense(name: str, root: Any, policy: Policy) -> None:
     levels = policy.risk_levels
     if levels.elevated > levels.highest:
         raise _located(name, root, "elevated begins above highest - at `$.risk_levels.elevated`")
+    if policy.pass_through is not None:
+        outcomes = policy.pass_through.outcomes
+        for index, outcome in enumerate(outcomes):
+            at = f" - at `$.pass_through.outcomes[{index}]`"
+            if outcome == "approve":
+                raise _located(name, root, f"an approved event is let through already{at}")
+            if outcome in outcomes[:index]:
+                raise _located(name, root, f"`{outcome}` is listed twice{at}")
     ladders = {".default": policy.default}
     ladders |= {f".event_types.{key}": ladder for key, ladder in policy.event_types.items()}
     for where, ladder in ladders.items():

@@ -3,9 +3,10 @@
 Each feature spec has a line of versions of its own, so learners of an old and a new spec publish
 side by side. All keys of a line share one hash tag, so every move is one atomic script on one node.
 Under `{prefix}{weights.<12 characters of the digest>}:` (the outer braces are literal) stand:
-`state` hash of pointers, `v:N` bytes of version N, `news` stream that wakes waiting scorers, `acts`
-list, `seen` sorted set and `scorers` hash of who answers with what, `progress`. A stream, not
-Pub/Sub: its reader loses nothing when it reconnects.
+`state` hash of pointers, `v:N` bytes of version N, `fulls` hash of N to where its chain begins,
+`news` stream that wakes waiting scorers, `acts` list, `freeze`, `lease`, `seen` sorted set and
+`scorers` hash of who answers with what, `progress`. A stream, not Pub/Sub: its reader loses nothing
+when it reconnects.
 """
 
 import time
@@ -19,13 +20,17 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
+from models import registry_scripts as scripts
 from models.registry import (
     HISTORY_MAX,
     KEEP_VERSIONS,
     Activation,
+    ChainBroken,
+    Freeze,
     NoWeights,
     Progress,
     RegistryUnavailable,
+    Shelved,
     Standing,
     VersionConflict,
 )
@@ -34,75 +39,7 @@ POLL_S = 0.2
 REPORT_TTL_S = 15.0
 NEWS_MAX = 16
 LINE_CHARACTERS = 12
-VERSIONS_MAX = 100_000  # more than any setting keeps
 FORGET_BATCH_KEYS = 1_000
-
-# KEYS: state, v:version, news, v:version-keep. ARGV: version, bytes, any?, news cap
-_PUBLISH = """
-local latest = tonumber(redis.call('HGET', KEYS[1], 'latest') or '0')
-local version = tonumber(ARGV[1])
-if ARGV[3] == '1' then
-  if latest >= version then return latest end
-elseif latest + 1 ~= version then
-  return latest
-end
-redis.call('SET', KEYS[2], ARGV[2])
-redis.call('HSET', KEYS[1], 'latest', ARGV[1])
-local pinned = redis.call('HGET', KEYS[1], 'pinned')
-if not pinned then redis.call('HSET', KEYS[1], 'active', ARGV[1]) end
-local gone = version - tonumber(ARGV[5])
-if gone >= 1 and tostring(gone) ~= pinned then redis.call('DEL', KEYS[4]) end
-redis.call('XADD', KEYS[3], 'MAXLEN', ARGV[4], '*', 'v', ARGV[1])
-return -1
-"""
-# KEYS: state, v:version, news, acts. ARGV: version, act, news cap, acts cap
-_PIN = """
-if redis.call('EXISTS', KEYS[2]) == 0 then return 0 end
-redis.call('HSET', KEYS[1], 'pinned', ARGV[1], 'active', ARGV[1])
-redis.call('LPUSH', KEYS[4], ARGV[2])
-redis.call('LTRIM', KEYS[4], 0, tonumber(ARGV[4]) - 1)
-redis.call('XADD', KEYS[3], 'MAXLEN', ARGV[3], '*', 'v', ARGV[1])
-return 1
-"""
-# KEYS: state, v:pinned, news, acts. ARGV: the pin to lift, act, news cap, acts cap, keep
-_UNPIN = """
-if redis.call('HGET', KEYS[1], 'pinned') ~= ARGV[1] then return 0 end
-local latest = redis.call('HGET', KEYS[1], 'latest')
-redis.call('HDEL', KEYS[1], 'pinned')
-redis.call('HSET', KEYS[1], 'active', latest)
-if tonumber(ARGV[1]) <= tonumber(latest) - tonumber(ARGV[5]) then redis.call('DEL', KEYS[2]) end
-redis.call('LPUSH', KEYS[4], ARGV[2])
-redis.call('LTRIM', KEYS[4], 0, tonumber(ARGV[4]) - 1)
-redis.call('XADD', KEYS[3], 'MAXLEN', ARGV[3], '*', 'v', latest)
-return 1
-"""
-# KEYS: state, news. Pointers and the place in the news from which to wait, read together
-_STANDING = """
-local last = redis.call('XREVRANGE', KEYS[2], '+', '-', 'COUNT', 1)
-local state = redis.call('HMGET', KEYS[1], 'latest', 'active', 'pinned')
-return {state[1] or '0', state[2] or '0', state[3] or '0', last[1] and last[1][1] or '0-0'}
-"""
-# KEYS: seen, scorers. ARGV: ttl ms, then scorer id and version, or nothing to only read
-_REPORT = """
-local now = redis.call('TIME')
-local now_ms = tonumber(now[1]) * 1000 + math.floor(tonumber(now[2]) / 1000)
-for _, id in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now_ms)) do
-  redis.call('ZREM', KEYS[1], id)
-  redis.call('HDEL', KEYS[2], id)
-end
-if ARGV[2] then
-  redis.call('ZADD', KEYS[1], now_ms + tonumber(ARGV[1]), ARGV[2])
-  redis.call('HSET', KEYS[2], ARGV[2], ARGV[3])
-  return {}
-end
-return redis.call('HGETALL', KEYS[2])
-"""
-
-# KEYS: who sends label transitions. ARGV: who asks to
-_CLAIM = """
-redis.call('SET', KEYS[1], ARGV[1], 'NX')
-return redis.call('GET', KEYS[1])
-"""
 
 
 class RedisWeightsRegistry:
@@ -134,18 +71,18 @@ class RedisWeightsRegistry:
         self._poll_s = poll_s
         self._report_ttl_ms = int(report_ttl_s * 1000)
 
-    async def publish(self, version: int, data: bytes) -> None:
+    async def publish(self, version: int, data: bytes, base: int = 0) -> None:
         """Compare-and-set the latest version; see the port."""
-        latest = await self._put(version, data, over_gaps=False)
+        latest = await self._put(version, data, base, over_gaps=False)
         if latest != -1:
             raise VersionConflict(
                 f"version {version} does not follow {latest}, the latest: is a second learner "
                 "running, or has this one lost its data directory?"
             )
 
-    async def restore(self, version: int, data: bytes) -> None:
+    async def restore(self, version: int, data: bytes, base: int = 0) -> None:
         """Give back a version that was lost; see the port."""
-        await self._put(version, data, over_gaps=True)
+        await self._put(version, data, base, over_gaps=True)
 
     async def standing(self) -> Standing:
         """Return the pointers, read together."""
@@ -166,6 +103,32 @@ class RedisWeightsRegistry:
             raise NoWeights(f"version {version} is not in the registry")
         return bytes(data)
 
+    async def read_chain(self, version: int) -> list[bytes]:
+        """Return a version's full one and deltas up to it; see the port.
+
+        One by one, so that the store never holds all of them in one answer.
+        """
+        full = await self._ask("HGET", self._key("fulls"), version)
+        if full is None:
+            raise NoWeights(f"version {version} is not in the registry")
+        return [await self.read(number) for number in range(int(full), version + 1)]
+
+    async def read_head(self, version: int, size_bytes: int) -> bytes:
+        """Return the first bytes of a version; see the port."""
+        data = bytes(await self._ask("GETRANGE", self._version_key(version), 0, size_bytes - 1))
+        if not data:
+            raise NoWeights(f"version {version} is not in the registry")
+        return data
+
+    async def shelf(self) -> list[Shelved]:
+        """Return what stands on the shelf; see the port."""
+        flat = await self._run(scripts.SHELF, self._keys("state", "fulls"), [])
+        found = [
+            Shelved(version=flat[i], full=flat[i + 1], size_bytes=flat[i + 2])
+            for i in range(0, len(flat), 3)
+        ]
+        return sorted(found, key=lambda one: one.version)
+
     async def wait_newer(self, version: int, timeout_s: float) -> int:
         """Wait for another active version; see the port."""
         deadline = time.monotonic() + timeout_s
@@ -180,15 +143,11 @@ class RedisWeightsRegistry:
 
     async def pin(self, version: int, by: str, why: str, at_ms: int) -> None:
         """Make a version active and keep it so; see the port."""
-        before = await self.standing()
         act = Activation(act="pin", version=version, by=by, why=why, at_ms=at_ms)
-        keys = [self._key("state"), self._version_key(version), *self._keys("news", "acts")]
+        keys = self._keys("state", "fulls", "news", "acts")
         args = [version, msgspec.json.encode(act), NEWS_MAX, HISTORY_MAX]
-        if not await self._run(_PIN, keys, args):
+        if not await self._run(scripts.PIN, keys, args):
             raise NoWeights(f"version {version} is not in the registry")
-        kept = before.active == version or before.active > before.latest - self._keep
-        if before.pinned and not kept:
-            await self._ask("DEL", self._version_key(before.active))
 
     async def unpin(self, by: str, why: str, at_ms: int) -> None:
         """Follow the latest version again; see the port."""
@@ -196,10 +155,9 @@ class RedisWeightsRegistry:
         if not standing.pinned:
             return
         act = Activation(act="unpin", version=standing.latest, by=by, why=why, at_ms=at_ms)
-        pinned = self._version_key(standing.active)
-        keys = [self._key("state"), pinned, *self._keys("news", "acts")]
-        args = [standing.active, msgspec.json.encode(act), NEWS_MAX, HISTORY_MAX, self._keep]
-        await self._run(_UNPIN, keys, args)
+        keys = self._keys("state", "fulls", "news", "acts")
+        args = [standing.active, msgspec.json.encode(act), NEWS_MAX, HISTORY_MAX]
+        await self._run(scripts.UNPIN, keys, args)
 
     async def rollback(self, by: str, why: str, at_ms: int) -> int:
         """Pin the version before the active one; see the port."""
@@ -208,24 +166,54 @@ class RedisWeightsRegistry:
         return target
 
     async def history(self) -> list[Activation]:
-        """Return the acts on the active pointer, newest first."""
+        """Return the acts, newest first."""
         rows = await self._ask("LRANGE", self._key("acts"), 0, HISTORY_MAX - 1)
         return [msgspec.json.decode(row, type=Activation) for row in rows]
+
+    async def freeze(self, freeze: Freeze) -> Freeze:
+        """Ask the learner to make no more versions; see the port."""
+        act = await self._act_on_latest("freeze", freeze.by, freeze.why, freeze.at_ms)
+        args = [msgspec.json.encode(freeze), act, HISTORY_MAX]
+        stands = await self._run(scripts.FREEZE, self._keys("freeze", "acts"), args)
+        return msgspec.json.decode(stands, type=Freeze)
+
+    async def thaw(self, by: str, why: str, at_ms: int) -> bool:
+        """Let versions be made again; see the port."""
+        act = await self._act_on_latest("thaw", by, why, at_ms)
+        return bool(await self._run(scripts.THAW, self._keys("freeze", "acts"), [act, HISTORY_MAX]))
+
+    async def frozen(self) -> Freeze | None:
+        """Return the freeze that stands."""
+        data = await self._ask("GET", self._key("freeze"))
+        return None if data is None else msgspec.json.decode(data, type=Freeze)
+
+    async def take_lease(self, owner: str, ttl_s: float, instead_of: str = "") -> str:
+        """Take or renew the right to publish; see the port."""
+        args = [owner, max(1, round(ttl_s * 1000)), instead_of]
+        return bytes(await self._run(scripts.LEASE, self._keys("lease"), args)).decode()
+
+    async def release_lease(self, owner: str) -> None:
+        """Give the lease back; see the port."""
+        await self._run(scripts.RELEASE, self._keys("lease"), [owner])
+
+    async def lease_owner(self) -> str:
+        """Return who may publish; empty for nobody."""
+        return bytes(await self._ask("GET", self._key("lease")) or b"").decode()
 
     async def report_active(self, scorer_id: str, version: int) -> None:
         """Say that a scorer answers with a version."""
         args = [self._report_ttl_ms, scorer_id, version]
-        await self._run(_REPORT, self._keys("seen", "scorers"), args)
+        await self._run(scripts.REPORT, self._keys("seen", "scorers"), args)
 
     async def active_versions(self) -> dict[str, int]:
         """Return scorer id → version, of the scorers that reported lately."""
         args = [self._report_ttl_ms]
-        flat = await self._run(_REPORT, self._keys("seen", "scorers"), args)
+        flat = await self._run(scripts.REPORT, self._keys("seen", "scorers"), args)
         return {flat[i].decode(): int(flat[i + 1]) for i in range(0, len(flat), 2)}
 
     async def claim_labels(self, sender: str) -> str:
         """Return which learner sends label transitions; see the port."""
-        return bytes(await self._run(_CLAIM, [self._sender_key], [sender])).decode()
+        return bytes(await self._run(scripts.CLAIM, [self._sender_key], [sender])).decode()
 
     async def report_progress(self, offsets: Mapping[str, int], version: int) -> None:
         """Say how far the learner has come."""
@@ -238,28 +226,32 @@ class RedisWeightsRegistry:
         return None if data is None else msgspec.json.decode(data, type=Progress)
 
     async def forget(self) -> None:
-        """Delete the whole line: versions, pointers and the list of acts.
+        """Delete the whole line: versions, pointers, freeze, lease and the list of acts.
 
         Raises:
             RegistryUnavailable: No answer; what is left can be forgotten again.
         """
-        standing = await self.standing()
-        lowest = max(1, standing.latest - VERSIONS_MAX)
-        numbers = {standing.active, *range(lowest, standing.latest + 1)}
+        numbers = [int(number) for number in await self._ask("HKEYS", self._key("fulls"))]
         keys = [self._version_key(number) for number in sorted(numbers)]
-        keys += self._keys("state", "news", "acts", "seen", "scorers", "progress")
+        keys += self._keys("state", "fulls", "news", "acts", "freeze", "lease")
+        keys += self._keys("seen", "scorers", "progress")
         for start in range(0, len(keys), FORGET_BATCH_KEYS):
             await self._ask("UNLINK", *keys[start : start + FORGET_BATCH_KEYS])
 
-    async def _put(self, version: int, data: bytes, *, over_gaps: bool) -> int:
+    async def _put(self, version: int, data: bytes, base: int, *, over_gaps: bool) -> int:
         """Return -1 when written, else the latest version that stood in the way."""
-        names = [self._version_key(version), self._key("news")]
-        keys = [self._key("state"), *names, self._version_key(version - self._keep)]
-        args = [version, data, int(over_gaps), NEWS_MAX, self._keep]
-        return int(await self._run(_PUBLISH, keys, args))
+        args = [version, data, base, int(over_gaps), NEWS_MAX, self._keep]
+        found = int(await self._run(scripts.PUBLISH, self._keys("state", "fulls", "news"), args))
+        if found == -2:
+            raise ChainBroken(f"version {version} is a delta to {base}, not in the registry")
+        return found
+
+    async def _act_on_latest(self, act: str, by: str, why: str, at_ms: int) -> bytes:
+        latest = (await self.standing()).latest
+        return msgspec.json.encode(Activation(act=act, version=latest, by=by, why=why, at_ms=at_ms))
 
     async def _standing(self) -> tuple[Standing, bytes]:
-        found = await self._run(_STANDING, self._keys("state", "news"), [])
+        found = await self._run(scripts.STANDING, self._keys("state", "news"), [])
         latest, active, pinned = (int(value) for value in found[:3])
         return Standing(latest=latest, active=active, pinned=pinned > 0), found[3]
 

@@ -1,4 +1,4 @@
-"""labelled rows → a bounded memory of the newest ones, to learn again beside new ones.
+"""labelled rows → a bounded ring of the newest ones, to learn again beside new ones.
 
 A ring in memory, handed to the checkpoint page by page: appending touches few pages, so a
 checkpoint each second writes what is new and not the whole memory.
@@ -25,7 +25,14 @@ class Ring:
         """
         pages = -(-capacity // PAGE_ROWS)
         row = np.dtype(
-            [("id", "<u8"), ("y", "u1"), ("live", "u1"), ("x", "<f4", (n_features,))], align=False
+            [
+                ("id", "<u8"),
+                ("at_ms", "<i8"),
+                ("w", "<f4"),
+                ("y", "u1"),
+                ("live", "u1"),
+                ("x", "<f4", (n_features,)),
+            ]
         )
         self._name = name
         self._rows = np.zeros(pages * PAGE_ROWS, row)
@@ -47,7 +54,14 @@ class Ring:
         """Bytes reserved; constant."""
         return self._rows.nbytes
 
-    def append(self, X: NDArray[np.float32], y: NDArray[np.uint8], ids: NDArray[np.uint64]) -> None:
+    def append(
+        self,
+        X: NDArray[np.float32],
+        y: NDArray[np.uint8],
+        ids: NDArray[np.uint64],
+        w: NDArray[np.float32] | float = 1.0,
+        at_ms: NDArray[np.int64] | int = 0,
+    ) -> None:
         """Add rows; the oldest leave."""
         keep = min(len(y), len(self._rows))
         first = self.total + len(y) - keep
@@ -56,6 +70,8 @@ class Ring:
         self._rows["id"][slots] = ids[tail]
         self._rows["y"][slots] = y[tail]
         self._rows["live"][slots] = 1
+        self._rows["w"][slots] = w if isinstance(w, float) else w[tail]
+        self._rows["at_ms"][slots] = at_ms if isinstance(at_ms, int) else at_ms[tail]
         self._rows["x"][slots] = X[tail]
         self.total += len(y)
         self._dirty.update((slots // PAGE_ROWS).tolist())
@@ -73,6 +89,27 @@ class Ring:
         """Return copies of X, y and live (0 = forgotten) of rows by place, below `size`."""
         rows = self._rows[slots]
         return rows["x"].copy(), rows["y"].copy(), rows["live"].copy()
+
+    def held(self, slots: NDArray[np.int64]) -> NDArray[np.void]:
+        """Return copies of whole rows by place: fields id, at_ms, w, y, live, x."""
+        return self._rows[slots]
+
+    def ages(self, ids: NDArray[np.uint64]) -> NDArray[np.int64]:
+        """Return how many rows were appended after each of these; -1 for one that is not held."""
+        order = np.argsort(self._rows["id"][: self.size], kind="stable")
+        held = self._rows["id"][order]
+        place = np.searchsorted(held, ids, side="right") - 1
+        slot = order[np.maximum(place, 0)] if self.size else np.zeros(len(ids), np.int64)
+        found = (place >= 0) & (self._rows["id"][slot] == ids)
+        return np.where(found, (self.total - 1 - slot) % len(self._rows), -1)
+
+    def slots(self, first: int, last: int) -> NDArray[np.int64]:
+        """Return the places of the rows numbered [first, last) since the start, oldest first.
+
+        Rows that have left are left out.
+        """
+        oldest = self.total - self.size
+        return np.arange(max(first, oldest), max(last, oldest)) % len(self._rows)
 
     def changed_pages(self) -> dict[str, bytes]:
         """Return the pages that changed since the last call, by name."""

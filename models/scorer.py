@@ -1,5 +1,6 @@
 """Weights, Vectors → Scores: the bank of weights in use, and the port that answers with it."""
 
+import math
 from types import TracebackType
 from typing import NamedTuple, Protocol, Self
 
@@ -67,6 +68,10 @@ class Snapshot(Protocol):
     def sha256(self) -> str:
         """SHA-256 (hex) of the signed bytes."""
 
+    @property
+    def baseline(self) -> float:
+        """Log-odds that contributions start from; the same for every row."""
+
     def score_many(self, X: NDArray[np.float32], bucket: int | None = None) -> Scores:
         """Score m vectors, shape (m, n_features), NaN = missing.
 
@@ -79,9 +84,11 @@ class Snapshot(Protocol):
     def explain_many(self, X: NDArray[np.float32], steps: int) -> NDArray[np.float32]:
         """Return signed contributions to the log-odds, shape (m, n_features).
 
-        Integrated gradients from the mean vector (0 after scaling) by the midpoint rule with
-        `steps` points: a row's contributions sum to its log-odds minus the mean's, up to the
-        rule's error. A missing feature contributes 0.
+        With `baseline` they sum to the row's log-odds. What a feature adds is
+        for networks its integrated gradient from the mean vector (0 after scaling), by the midpoint
+        rule with `steps` points, and of a category what its embedding does; for linear members its
+        term; for trees what their expected value moves by at its splits. For networks and linear
+        members a missing feature adds 0; trees may have learned that it is missing.
         Source: Sundararajan et al., Axiomatic Attribution for Deep Networks, ICML 2017.
         """
 
@@ -153,3 +160,20 @@ def baseline_of(weights: Weights) -> NDArray[np.float64]:
     """
     mean = weights.arrays["scaler.mean"].astype(np.float64)
     return np.sign(mean) * np.expm1(np.abs(mean))
+
+
+def factors_of(weights: Weights) -> tuple[float, dict[str, float]]:
+    """Return the shift, and by each member's prefix its factor, whose sum is the log-odds.
+
+    logit = shift + Σ factor·forward; β and the lanes' calibration are in both.
+    """
+    shift = 0.0
+    factors = {}
+    for lane in weights.lanes:
+        shift += lane.weight * lane.b
+        for member in weights.members:
+            if member.lane == lane.name:
+                factor = lane.weight * lane.a * member.weight
+                factors[member.prefix] = factor
+                shift += factor * math.log(member.beta)
+    return shift, factors

@@ -4,11 +4,13 @@ Of a decision only the event's name, time, entities and amount, the vector and t
 decoded: the record holds far more (`models.decision.DecisionRecord`).
 """
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import msgspec
 
 from features.event import (
+    SEPARATOR,
     EventRejected,
     EventRules,
     Instant,
@@ -18,11 +20,14 @@ from features.event import (
     parse_label,
     to_ms,
 )
+from features.spec_values import Currency
+from features.update import base_value
 from pipeline.join import JoinRow, Statement, Subject, signed, statement_of
 
 
 class _Amount(msgspec.Struct, gc=False):
     value: int = 0
+    currency: str = ""
 
 
 class _Event(msgspec.Struct, gc=False):
@@ -37,12 +42,19 @@ class _Score(msgspec.Struct, gc=False):
     value: float | None = None
 
 
+class _Weights(msgspec.Struct, gc=False):
+    version: int
+
+
 class _Record(msgspec.Struct, gc=False):
     tenant: str
     event: _Event
     vector: bytes
     spec_digest: str
     score: _Score
+    outcome: str
+    propensity: float = 1.0
+    weights: _Weights | None = None
 
 
 class PlacedLabel(NamedTuple):
@@ -61,11 +73,20 @@ def key_of(name: str) -> int:
     return signed(identity_hash(name))
 
 
-def parse_decided(body: bytes, place: int, spec_digest: str, n_features: int) -> JoinRow:
+def parse_decided(
+    body: bytes,
+    place: int,
+    spec_digest: str,
+    n_features: int,
+    rules: EventRules | None = None,
+    currencies: Mapping[str, Currency] | None = None,
+) -> JoinRow:
     """Read a record of `decisions.v1` as a row of the join store.
 
     Vector and prediction are None when they were made by another spec, or it is no vector at all:
-    such an event is joined, for its label's sake, but neither learned nor judged by.
+    such an event is joined, for its label's sake, but neither learned nor judged by. By the rules
+    the card is known: the hash of the event type's primary entity. By the currencies the amount is
+    in minor units of the base currency: amounts of several are never summed.
 
     Raises:
         EventRejected: The bytes are no decision.
@@ -74,6 +95,10 @@ def parse_decided(body: bytes, place: int, spec_digest: str, n_features: int) ->
         record = _records.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise EventRejected("malformed_decision", "", str(error)) from error
+    if not 0.0 < record.propensity <= 1.0:
+        raise EventRejected(
+            "malformed_decision", "/propensity", f"{record.propensity} lies outside (0, 1]"
+        )
     event = record.event
     name = identity(record.tenant, event.event_type, event.event_id)
     ours = record.spec_digest == spec_digest and len(record.vector) == 4 * n_features
@@ -86,7 +111,11 @@ def parse_decided(body: bytes, place: int, spec_digest: str, n_features: int) ->
         x=record.vector if ours else None,
         subject=_subjects.encode(subject),
         p=record.score.value if ours else None,
-        amount=event.amount.value if event.amount is not None else 0,
+        amount=_amount_of(event.amount, currencies or {}),
+        outcome=record.outcome,
+        propensity=record.propensity,
+        weights_version=record.weights.version if record.weights is not None else 0,
+        card=_card_of(event, record.tenant, rules),
     )
 
 
@@ -98,3 +127,16 @@ def parse_placed_label(body: bytes, place: int, rules: EventRules, appended_ms: 
     """
     label = parse_label(body, rules, appended_ms)
     return PlacedLabel(key_of(identity_of(label)), statement_of(label, place))
+
+
+def _card_of(event: _Event, tenant: str, rules: EventRules | None) -> int:
+    kind = rules.event_types.get(event.event_type) if rules is not None else None
+    entity = event.entities.get(kind.primary) if kind is not None else None
+    return key_of(f"{tenant}{SEPARATOR}{entity}") if entity is not None else 0
+
+
+def _amount_of(amount: _Amount | None, currencies: Mapping[str, Currency]) -> int:
+    if amount is None:
+        return 0
+    rate = currencies.get(amount.currency)
+    return amount.value if rate is None else base_value(amount.value, rate)

@@ -7,7 +7,7 @@ the net label is a function of the *set* of labels seen, in whatever order they 
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, NamedTuple, Protocol
 
 import msgspec
@@ -16,6 +16,10 @@ from features.event import Label, decision_id, from_ms
 from features.update import LabelTransition
 
 PLACE_BITS = 48
+SILENCE = "silence"
+"""The source of a net label that nobody stated."""
+AGAIN = "again"
+"""Part of a checkpoint that says: what was learned is gone, and rows are due to teach it again."""
 _TWO_63 = 1 << 63
 
 
@@ -63,11 +67,19 @@ class JoinRow:
         place: Of its decision in the log; of two decisions on one event the lowest counts.
         x: Vector as little-endian float32; None when it cannot be learned from.
         p: Probability that it was given; None when no model answered.
-        amount: Minor units of the event's currency; 0 without.
+        amount: Minor units of the base currency; 0 without.
         statements: Newest of each source.
         net: Net label; None = not known yet.
         turns: Transitions made so far; numbers them.
         matured: Event time has passed the silence: no news is good news.
+        outcome: What was decided.
+        propensity: Chance with which that was drawn; 1 where it was not.
+        weights_version: Of the model that scored; 0 without.
+        beliefs: Log-odds of the learner's predictors when it took the decision in, little-endian
+            float32; None without a vector.
+        card: Hash of the primary entity as a signed 64-bit integer; 0 without.
+        source: That the net label rests on; `SILENCE` for none; empty without a net label.
+        taught: Label that each lane was taught, where it was.
     """
 
     key: int
@@ -82,6 +94,13 @@ class JoinRow:
     net: Net | None = None
     turns: int = 0
     matured: bool = False
+    outcome: str = "approve"
+    propensity: float = 1.0
+    weights_version: int = 0
+    beliefs: bytes | None = None
+    card: int = 0
+    source: str = ""
+    taught: dict[str, bool] = field(default_factory=dict)
 
 
 class Outgoing(NamedTuple):
@@ -119,7 +138,7 @@ class JoinStore(Protocol):
         """Return the rows that exist, by key."""
 
     def settle_many(self, rows: Sequence[JoinRow]) -> None:
-        """Keep statements, net label, turns and maturity of known rows."""
+        """Keep what became of known rows: all from `statements` to `matured`, source, taught."""
 
     def due_rows(self, until_ms: int, limit: int) -> list[JoinRow]:
         """Return rows that have not matured, of event time up to `until_ms`, oldest first."""
@@ -140,13 +159,31 @@ class JoinStore(Protocol):
         """Drop sent records; durable with the next commit, so some may be sent twice."""
 
     def expire(self, before_ms: int) -> Expired:
-        """Drop rows and held labels older than that, and the oldest beyond the store's room."""
+        """Drop rows and held labels older than that, and the oldest beyond the store's room.
+
+        Room is a number of rows, of held labels, and of bytes in rows and all that hangs on them.
+        """
 
     def commit(self, parts: Mapping[str, bytes]) -> None:
         """Write named parts of a checkpoint over those of the same name; make all durable."""
 
-    def forget_learned(self, parts: Mapping[str, bytes]) -> None:
-        """Drop every vector and prediction, put `parts` in place of all parts; make it durable."""
+    def forget_learned(self, parts: Mapping[str, bytes], *, keep_vectors: bool = False) -> None:
+        """Put `parts` in place of all parts, for a learner that begins anew; make it durable.
+
+        Args:
+            parts: What is kept of the checkpoint.
+            keep_vectors: False drops every vector and prediction: they were another spec's. True
+                makes every row due again, so that it is taught again when it is settled.
+        """
+
+    def keep_judged(self, rows: Sequence[bytes]) -> None:
+        """Append judged rows, under numbers that begin at 1 and are never used again."""
+
+    def judged(self, after_seq: int, limit: int) -> list[tuple[int, bytes]]:
+        """Return the oldest judged rows numbered above `after_seq`, by number."""
+
+    def drop_judged(self, upto_seq: int) -> None:
+        """Drop judged rows numbered up to this one."""
 
     def parts(self) -> dict[str, bytes]:
         """Return the newest of every part ever committed; empty at first."""
@@ -193,6 +230,19 @@ def net_of(statements: Sequence[Statement], silent_since_ms: int | None) -> Net 
     if silent_since_ms is not None and not suspected:
         legits.append(silent_since_ms)
     return Net(False, min(legits)) if legits else None
+
+
+def source_of(row: JoinRow) -> str:
+    """Return the source that a row's net label rests on: the earliest that says so, by name."""
+    net = row.net
+    if net is None:
+        return ""
+    said = [
+        s.source
+        for s in row.statements
+        if (s.state, s.fraud, s.time_ms) == ("confirmed", net.fraud, net.time_ms)
+    ]
+    return min(said, default=SILENCE)
 
 
 def transitions_of(row: JoinRow, after: Net | None) -> list[LabelTransition]:

@@ -1,5 +1,6 @@
 """The join store in one SQLite file: write-ahead log, full sync, one transaction per checkpoint."""
 
+import math
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -8,57 +9,51 @@ from typing import Any
 import msgspec
 
 from features.update import LabelTransition
-from pipeline.join import Expired, JoinBusy, JoinRow, Net, Outgoing, Statement
+from pipeline.join import AGAIN, Expired, JoinBusy, JoinRow, Outgoing, Statement
+from pipeline.join_tables import (
+    ADD,
+    COLUMNS,
+    DUE_AGAIN,
+    LAYOUT,
+    SETTLE,
+    SIZE,
+    from_columns,
+    lay_out,
+    size_of,
+    to_columns,
+    to_settled,
+)
 
 ROWS_MAX = 5_000_000
 HELD_MAX = 200_000
 CACHE_KIB = 65_536
-LAYOUT = 1
+BYTES_MAX = 16 * 1024**3
+PAGE_SHARE = 1.5
+"""Bytes of a file by bytes of its rows: a tree filled in random order is two thirds full."""
+_BYTES_TARGET = -1  # the number under which the bytes of rows are kept
 _CHUNK = 900  # bound variables of one statement
+_KEPT_PARTS = ("position", "sender", "weights")  # of an older layout's checkpoint
 
-_TABLES = """
-CREATE TABLE IF NOT EXISTS decided (
-  key INTEGER PRIMARY KEY, name TEXT NOT NULL, event_ms INTEGER NOT NULL, place INTEGER NOT NULL,
-  x BLOB, subject BLOB NOT NULL, p REAL, amount INTEGER NOT NULL,
-  statements BLOB, fraud INTEGER, net_ms INTEGER, turns INTEGER NOT NULL, matured INTEGER NOT NULL
-) STRICT;
-CREATE INDEX IF NOT EXISTS decided_age ON decided (event_ms);
-CREATE INDEX IF NOT EXISTS decided_due ON decided (event_ms, key) WHERE matured = 0;
-CREATE TABLE IF NOT EXISTS held (
-  key INTEGER NOT NULL, place INTEGER NOT NULL, time_ms INTEGER NOT NULL, statement BLOB NOT NULL,
-  PRIMARY KEY (key, place)
-) STRICT, WITHOUT ROWID;
-CREATE INDEX IF NOT EXISTS held_age ON held (time_ms);
-CREATE TABLE IF NOT EXISTS outbox (
-  target INTEGER NOT NULL, seq INTEGER NOT NULL, key BLOB NOT NULL, body BLOB NOT NULL,
-  PRIMARY KEY (target, seq)
-) STRICT, WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS numbers (target INTEGER PRIMARY KEY, seq INTEGER NOT NULL) STRICT;
-CREATE TABLE IF NOT EXISTS parts (name TEXT PRIMARY KEY, body BLOB NOT NULL) STRICT;
-"""
-_COLUMNS = "key,name,event_ms,place,x,subject,p,amount,statements,fraud,net_ms,turns,matured"
-_ADD = f"""
-INSERT INTO decided ({_COLUMNS}) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?)
-ON CONFLICT (key) DO UPDATE SET event_ms = excluded.event_ms, place = excluded.place,
-  x = excluded.x, subject = excluded.subject, p = excluded.p, amount = excluded.amount
-WHERE excluded.place < decided.place AND decided.fraud IS NULL
-"""
-_SETTLE = "UPDATE decided SET statements=?,fraud=?,net_ms=?,turns=?,matured=? WHERE key=?"
-
-_statements = msgspec.msgpack.Decoder(tuple[Statement, ...])
 _statement = msgspec.msgpack.Decoder(Statement)
 
 
 class SqliteJoinStore:
     """`join.JoinStore` in a file."""
 
-    def __init__(self, path: Path, rows_max: int = ROWS_MAX, held_max: int = HELD_MAX) -> None:
+    def __init__(
+        self,
+        path: Path,
+        rows_max: int = ROWS_MAX,
+        held_max: int = HELD_MAX,
+        bytes_max: int = BYTES_MAX,
+    ) -> None:
         """Open the file, or make it; nobody else can while we hold it.
 
         Args:
             path: Beside it stand SQLite's own `-wal` file.
             rows_max: Decided events kept; the oldest leave.
             held_max: Labels kept that wait for their decision; the oldest leave.
+            bytes_max: Of decided events; the oldest leave.
 
         Raises:
             JoinBusy: Another process has it open.
@@ -75,19 +70,21 @@ class SqliteJoinStore:
             self._db.close()
             raise JoinBusy(f"{path} is in use by another learner: {error}") from error
         layout = self._one("PRAGMA user_version")
-        if layout not in {0, LAYOUT}:
+        if layout > LAYOUT:
             self._db.close()
             raise JoinBusy(f"{path} has layout {layout}; this code writes {LAYOUT}")
-        for statement in _TABLES.split(";"):
-            self._db.execute(statement)
-        self._db.execute(f"PRAGMA user_version={LAYOUT}")
+        if lay_out(self._db, layout):
+            self._learn_again()
         self._db.execute("COMMIT")
         self._db.execute("BEGIN")
         self._rows_max = rows_max
         self._held_max = held_max
+        self._bytes_max = bytes_max
         self._rows = self._one("SELECT count(*) FROM decided")
         self._held = self._one("SELECT count(*) FROM held")
         self._numbers: dict[int, int] = dict(self._db.execute("SELECT target, seq FROM numbers"))
+        known = self._numbers.pop(_BYTES_TARGET, None)
+        self._bytes = self._weigh() if known is None else known
 
     @property
     def rows(self) -> int:
@@ -98,6 +95,11 @@ class SqliteJoinStore:
     def held(self) -> int:
         """Labels that wait for their decision."""
         return self._held
+
+    @property
+    def used_bytes(self) -> int:
+        """Bytes of decided events, with the room that their pages leave free."""
+        return round(self._bytes * PAGE_SHARE)
 
     def close(self) -> None:
         """Leave the file as the last commit left it."""
@@ -111,27 +113,28 @@ class SqliteJoinStore:
             if row.key not in known:
                 known.add(row.key)
                 new.append(row)
-        self._db.executemany(_ADD, map(_to_columns, rows))
+        self._db.executemany(ADD, map(to_columns, rows))
         self._rows += len(new)
+        self._bytes += sum(map(size_of, new))
         return new
 
     def find_many(self, keys: Sequence[int]) -> dict[int, JoinRow]:
         """Return the rows that exist, by key."""
-        found = self._by_keys(f"SELECT {_COLUMNS} FROM decided", keys)
-        return {columns[0]: _from_columns(columns) for columns in found}
+        found = self._by_keys(f"SELECT {COLUMNS} FROM decided", keys)
+        return {columns[0]: from_columns(columns) for columns in found}
 
     def settle_many(self, rows: Sequence[JoinRow]) -> None:
         """Keep statements, net label, turns and maturity of known rows."""
-        self._db.executemany(_SETTLE, ((*_to_columns(row)[8:], row.key) for row in rows))
+        self._db.executemany(SETTLE, map(to_settled, rows))
 
     def due_rows(self, until_ms: int, limit: int) -> list[JoinRow]:
         """Return rows that have not matured, oldest first."""
         found = self._db.execute(
-            f"SELECT {_COLUMNS} FROM decided WHERE matured = 0 AND event_ms <= ? "
+            f"SELECT {COLUMNS} FROM decided WHERE matured = 0 AND event_ms <= ? "
             "ORDER BY event_ms, key LIMIT ?",
             (until_ms, limit),
         )
-        return [_from_columns(columns) for columns in found]
+        return [from_columns(columns) for columns in found]
 
     def hold_many(self, labels: Sequence[tuple[int, Statement]]) -> None:
         """Keep labels whose decision has not come yet."""
@@ -172,38 +175,80 @@ class SqliteJoinStore:
     def expire(self, before_ms: int) -> Expired:
         """Drop what is older than that, and the oldest beyond the store's room."""
         rows = self._drop("decided", "event_ms", before_ms, self._rows - self._rows_max)
-        self._rows -= rows
+        while self._rows and self.used_bytes > self._bytes_max:
+            over = 1.0 - self._bytes_max / self.used_bytes
+            rows += self._drop("decided", "event_ms", before_ms, math.ceil(self._rows * over))
         held = self._drop("held", "time_ms", before_ms, self._held - self._held_max)
-        self._held -= held
         return Expired(rows, held)
 
     def commit(self, parts: Mapping[str, bytes]) -> None:
         """Write parts over those of the same name; make all durable; begin anew."""
         self._db.executemany("INSERT OR REPLACE INTO parts VALUES (?,?)", parts.items())
-        self._db.executemany("INSERT OR REPLACE INTO numbers VALUES (?,?)", self._numbers.items())
+        numbers = self._numbers | {_BYTES_TARGET: self._bytes}
+        self._db.executemany("INSERT OR REPLACE INTO numbers VALUES (?,?)", numbers.items())
         self._db.execute("COMMIT")
         self._db.execute("BEGIN")
 
-    def forget_learned(self, parts: Mapping[str, bytes]) -> None:
-        """Drop vectors, predictions and all parts but these; see the port."""
-        self._db.execute("UPDATE decided SET x = NULL, p = NULL")
+    def forget_learned(self, parts: Mapping[str, bytes], *, keep_vectors: bool = False) -> None:
+        """Drop all parts but these, and what was learned of the rows; see the port."""
+        if keep_vectors:
+            self._db.execute(DUE_AGAIN)
+        else:
+            self._db.execute("UPDATE decided SET x=NULL,p=NULL,beliefs=NULL,taught=NULL")
         self._db.execute("DELETE FROM parts")
+        self._bytes = self._weigh()
         self.commit(parts)
+
+    def keep_judged(self, rows: Sequence[bytes]) -> None:
+        """Append judged rows; see the port."""
+        self._db.executemany("INSERT INTO judged (body) VALUES (?)", [(body,) for body in rows])
+
+    def judged(self, after_seq: int, limit: int) -> list[tuple[int, bytes]]:
+        """Return the oldest judged rows numbered above `after_seq`, by number."""
+        return list(
+            self._db.execute(
+                "SELECT seq, body FROM judged WHERE seq > ? ORDER BY seq LIMIT ?",
+                (after_seq, limit),
+            )
+        )
+
+    def drop_judged(self, upto_seq: int) -> None:
+        """Drop judged rows numbered up to this one."""
+        self._db.execute("DELETE FROM judged WHERE seq <= ?", (upto_seq,))
 
     def parts(self) -> dict[str, bytes]:
         """Return the newest of every part ever committed."""
         return dict(self._db.execute("SELECT name, body FROM parts"))
 
+    def _weigh(self) -> int:
+        return self._one(f"SELECT coalesce(sum({SIZE}), 0) FROM decided")
+
+    def _learn_again(self) -> None:
+        """Make an older layout's rows due again, and keep only what is no learner's own."""
+        marks = ",".join("?" * len(_KEPT_PARTS))
+        self._db.execute(f"DELETE FROM parts WHERE name NOT IN ({marks})", _KEPT_PARTS)
+        self._db.execute(DUE_AGAIN)
+        if self._one("SELECT count(*) FROM parts"):
+            self._db.execute("INSERT INTO parts VALUES (?, ?)", (AGAIN, b"1"))
+
     def _drop(self, table: str, column: str, before_ms: int, beyond: int) -> int:
         """Delete by age, then the oldest beyond the room; return how many went."""
-        gone = self._db.execute(f"DELETE FROM {table} WHERE {column} < ?", (before_ms,)).rowcount
+        gone = self._delete(table, f"{column} < ?", before_ms)
         if beyond > gone:
-            gone += self._db.execute(
-                f"DELETE FROM {table} WHERE {column} <= (SELECT {column} FROM {table} "
-                f"ORDER BY {column} LIMIT 1 OFFSET ?)",
-                (beyond - gone - 1,),
-            ).rowcount
+            oldest = f"(SELECT {column} FROM {table} ORDER BY {column} LIMIT 1 OFFSET ?)"
+            gone += self._delete(table, f"{column} <= {oldest}", beyond - gone - 1)
         return gone
+
+    def _delete(self, table: str, where: str, value: int) -> int:
+        if table == "held":
+            gone = self._db.execute(f"DELETE FROM held WHERE {where}", (value,)).rowcount
+            self._held -= gone
+            return gone
+        sizes = self._db.execute(f"DELETE FROM {table} WHERE {where} RETURNING {SIZE}", (value,))
+        found = [size for (size,) in sizes]
+        self._rows -= len(found)
+        self._bytes -= sum(found)
+        return len(found)
 
     def _by_keys(self, select: str, keys: Sequence[int]) -> Iterator[tuple[Any, ...]]:
         for start in range(0, len(keys), _CHUNK):
@@ -213,32 +258,3 @@ class SqliteJoinStore:
 
     def _one(self, query: str) -> int:
         return int(self._db.execute(query).fetchone()[0])
-
-
-def _to_columns(row: JoinRow) -> tuple[Any, ...]:
-    net = row.net
-    return (
-        row.key,
-        row.name,
-        row.event_ms,
-        row.place,
-        row.x,
-        row.subject,
-        row.p,
-        row.amount,
-        msgspec.msgpack.encode(row.statements) if row.statements else None,
-        None if net is None else int(net.fraud),
-        None if net is None else net.time_ms,
-        row.turns,
-        int(row.matured),
-    )
-
-
-def _from_columns(columns: tuple[Any, ...]) -> JoinRow:
-    statements, fraud, net_ms, turns, matured = columns[8:]
-    row = JoinRow(*columns[:8])
-    row.statements = _statements.decode(statements) if statements else ()
-    row.net = None if fraud is None else Net(bool(fraud), net_ms)
-    row.turns = turns
-    row.matured = bool(matured)
-    return row

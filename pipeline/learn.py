@@ -1,33 +1,33 @@
-"""decisions, labels → a changed learner and label transitions: one step, no Kafka in sight.
+"""decisions, labels → changed learners and label transitions: one step, no Kafka in sight.
 
 Within a step decisions are taken in before labels, so a label may arrive in the batch of its
-decision; then what event time has made due is settled. The prediction that is judged is the one
-that was made when the event was decided, and it is judged when the event matures, by what is
-known of it then: frauds that are found fast do not make the figures look better than they are.
+decision; then what event time has made due is settled. What a version holds is a function of the
+sequence of steps and of where versions were cut: rows that wait for a full mini-batch are part of
+the state, and no clock but event time is asked.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import msgspec
 import numpy as np
-from numpy.typing import NDArray
 
 from features.event import identity_hash
-from models.evaluation import average_precision, brier, recall_at_fpr, roc_auc, value_detection_rate
-from models.learner import Learner, Stamp
-from models.rehearsal import Ring
+from models.ensemble import Ensemble
+from models.lane import below
+from models.learner import Stamp
 from models.weights import Weights
 from pipeline.decided import PlacedLabel
-from pipeline.join import JoinRow, JoinStore, Statement, merge, net_of, transitions_of
+from pipeline.join import AGAIN, JoinRow, JoinStore, Statement, merge, source_of, transitions_of
+from pipeline.judge import Judge
+from pipeline.position import POSITION, SENDER, Position, StepCounts
+from pipeline.step_ports import Company
+from pipeline.teach import Teacher, vectors_of
+from pipeline.truth import FEEDBACK, FEEDBACK_SOURCES, settled_net
 
 SWEEP_ROWS_MAX = 4_000
 EXPIRE_EVERY_MS = 3_600_000
-JUDGED_MAX = 20_480
-FPR = 0.005
-ALERT_RATE = 0.005
-POSITION, SENDER = "position", "sender"
-_LEARNER, _JUDGED = "learner/", "judged"
+_LEARNER, _GUARD, _INFLUENCE = "learner/", "guard/", "influence/"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +40,7 @@ class LearnRules:
         label_partitions: Of the label updates topic.
         sweep_rows_max: Rows that one call settles because their time has come.
         sends_labels: Whether it is the one learner that sends label transitions.
+        feedback_sources: Whose labels the feedback lane learns.
     """
 
     n_features: int
@@ -48,58 +49,35 @@ class LearnRules:
     horizon_ms: int = 40 * 86_400_000
     sweep_rows_max: int = SWEEP_ROWS_MAX
     sends_labels: bool = True
-
-
-class Position(msgspec.Struct, kw_only=True):
-    """Where the learner stands: the small part of every checkpoint.
-
-    Attributes:
-        offsets: "topic:partition" → next offset.
-        version: Newest version made.
-        sha256: Of its bytes; empty before the first.
-        clock_ms: Largest event time decided.
-        expired_ms: Event time at which the store was last cleared of old rows.
-        labels_learned: Net labels taken in.
-        learned_until_ms: Newest label time among them.
-        judged: Predictions judged so far.
-    """
-
-    offsets: dict[str, int] = {}
-    version: int = 0
-    sha256: str = ""
-    clock_ms: int = 0
-    expired_ms: int = 0
-    labels_learned: int = 0
-    learned_until_ms: int = 0
-    judged: int = 0
-
-
-@dataclass(slots=True)
-class StepCounts:
-    """What became of the records of one step, by outcome."""
-
-    decisions: dict[str, int] = field(default_factory=dict)
-    labels: dict[str, int] = field(default_factory=dict)
-
-    def count(self, kind: dict[str, int], outcome: str, by: int = 1) -> None:
-        """Add to an outcome."""
-        if by:
-            kind[outcome] = kind.get(outcome, 0) + by
+    feedback_sources: Sequence[str] = FEEDBACK_SOURCES
 
 
 class LearnStep:
     """Joins, learns, judges.
 
-    Everything that it knows is in the store's open transaction, in the learner, or in `position`;
-    `checkpoint_parts` returns what a commit must add to the first.
+    Everything that it knows is in the store's open transaction, in the ensemble and its company,
+    or in `position`; `checkpoint_parts` returns what a commit must add to the first.
+
+    Attributes:
+        position: Where it stands.
+        weights: Signed bytes of the newest version made; empty before the first.
+        sender: As `learn_duty` keeps it.
+        learned_since_publish: Whether another version would say more.
+        more_due: Whether `settle_due` has more to do.
     """
 
-    def __init__(self, rules: LearnRules, store: JoinStore, learner: Learner) -> None:
+    def __init__(
+        self, rules: LearnRules, store: JoinStore, ensemble: Ensemble, company: Company
+    ) -> None:
         """Take the ports; call `restore` before the first step."""
         self._rules = rules
         self._store = store
-        self._learner = learner
-        self._judged = Ring(_JUDGED, JUDGED_MAX, 2)
+        self._ensemble = ensemble
+        self._company = company
+        self._teacher = Teacher(
+            ensemble, company.influence, rules.n_features, rules.feedback_sources
+        )
+        self._judge = Judge(ensemble, company)
         self.position = Position()
         self.weights = b""
         self.sender: bytes | None = None
@@ -112,10 +90,12 @@ class LearnStep:
         if POSITION in parts:
             self.position = msgspec.msgpack.decode(parts[POSITION], type=Position)
         self.weights, self.sender = parts.get("weights", b""), parts.get(SENDER)
-        self._judged.restore(parts, self.position.judged)
-        self._learner.restore(
-            {n.removeprefix(_LEARNER): b for n, b in parts.items() if n.startswith(_LEARNER)}
-        )
+        if parts.get(AGAIN):
+            self.position.judged = 0
+            self.more_due = self.learned_since_publish = True
+        self._judge.restore(parts, self.position.judged)
+        self._ensemble.restore(below(_LEARNER, parts))
+        self._company.restore(below(_GUARD, parts), below(_INFLUENCE, parts))
 
     def take(self, decisions: Sequence[JoinRow], labels: Sequence[PlacedLabel]) -> StepCounts:
         """Take a batch in, and settle what it decides."""
@@ -138,7 +118,7 @@ class LearnStep:
             for row in rows:
                 row.matured = True
             self._settle(rows, counts, "silent")
-            self._judge(rows)
+            self._judge_matured(rows)
             self._store.settle_many(rows)
             self.more_due = len(rows) == rules.sweep_rows_max
         if position.clock_ms - position.expired_ms >= EXPIRE_EVERY_MS:
@@ -148,10 +128,10 @@ class LearnStep:
             counts.count(counts.labels, "unmatched", gone.held_labels)
 
     def snapshot(self, created_at_ms: int, code_version: str) -> Weights:
-        """Freeze the next version, and count it as made."""
-        self._learner.flush()
+        """Cut the next version: learn what waits, freeze, and count it as made."""
         position = self.position
-        weights = self._learner.snapshot(
+        figures = self.figures() | self._ensemble.figures() | self._company.figures()
+        weights = self._ensemble.snapshot(
             Stamp(
                 version=position.version + 1,
                 parent_sha256=position.sha256,
@@ -159,11 +139,12 @@ class LearnStep:
                 learned_until_ms=position.learned_until_ms,
                 labels_learned=position.labels_learned,
                 created_at_ms=created_at_ms,
-                metrics=self.figures(),
+                metrics=figures,
                 code_version=code_version,
             )
         )
         position.version += 1
+        self._company.close_version()
         return weights
 
     def checkpoint_parts(self, weights: bytes | None, sha256: str) -> dict[str, bytes]:
@@ -173,50 +154,48 @@ class LearnStep:
             weights: Signed bytes of the version just made; None when none was.
             sha256: Of these bytes.
         """
-        self._learner.flush()
-        parts = {_LEARNER + name: body for name, body in self._learner.state_changes().items()}
-        parts |= self._judged.changed_pages()
+        parts = _named(_LEARNER, self._ensemble.state_changes()) | self._judge.changed_pages()
+        guard, influence = self._company.state_changes()
+        parts |= _named(_GUARD, guard) | _named(_INFLUENCE, influence)
         if weights is not None:
             self.position.sha256 = sha256
             self.weights = parts["weights"] = weights
             self.learned_since_publish = False
-        parts[POSITION] = msgspec.msgpack.encode(self.position)
-        return parts
+        return parts | {POSITION: msgspec.msgpack.encode(self.position), AGAIN: b""}
 
     def figures(self) -> dict[str, float]:
         """Return the progressive evaluation over the newest judged predictions."""
-        size = self._judged.size
-        if not size:
-            return {}
-        X, y, live = self._judged.take(np.arange(size))
-        p, amount = X[:, 0].astype(np.float64), X[:, 1].astype(np.float64)
-        assert live.all()
-        figures = {
-            "judged": float(size),
-            "fraud_rate": float(y.mean()),
-            "average_precision": average_precision(y, p),
-            "roc_auc": roc_auc(y, p),
-            "recall_at_half_percent_fpr": recall_at_fpr(y, p, FPR),
-            "value_detection_at_half_percent": value_detection_rate(y, p, amount, ALERT_RATE),
-            "brier": brier(y, p),
-        }
-        return {name: value for name, value in figures.items() if np.isfinite(value)}
+        return self._judge.figures()
 
     def _take_decisions(
         self, decisions: Sequence[JoinRow], counts: StepCounts
     ) -> list[tuple[int, Statement]]:
-        """Keep new decisions, let the learner see their vectors; return labels that waited."""
+        """Keep new decisions and what is believed of them; return labels that waited."""
         if not decisions:
             return []
+        vectors = [row for row in decisions if row.x is not None]
+        beliefs = self._ensemble.predict_each(vectors_of(vectors, self._rules.n_features))
+        for row, belief in zip(vectors, beliefs.astype("<f4"), strict=True):
+            row.beliefs = belief.tobytes()
         new = self._store.add_many(decisions)
         counts.count(counts.decisions, "joined", len(new))
         counts.count(counts.decisions, "repeated", len(decisions) - len(new))
         learnable = [row for row in new if row.x is not None]
         counts.count(counts.decisions, "not_learnable", len(new) - len(learnable))
-        p = [np.nan if row.p is None else row.p for row in learnable]
-        self._learner.observe_many(self._stack(learnable), np.array(p, np.float64))
         self.position.clock_ms = max(self.position.clock_ms, *(row.event_ms for row in decisions))
+        self._observe(learnable)
         return self._store.take_held([row.key for row in new])
+
+    def _observe(self, rows: Sequence[JoinRow]) -> None:
+        """Let the ensemble and the guard see decided vectors, and hear what time it is."""
+        X = vectors_of(rows, self._rules.n_features)
+        p = np.array([np.nan if row.p is None else row.p for row in rows], np.float64)
+        clock_ms, guard = self.position.clock_ms, self._company.guard
+        self._ensemble.observe_many(X, p)
+        self._ensemble.advance(clock_ms)
+        if guard is not None:
+            guard.observe_decided(X, p, np.array([row.event_ms for row in rows], np.int64))
+            self._ensemble.pace(guard.reaction(clock_ms))
 
     def _take_labels(self, statements: Mapping[int, list[Statement]], counts: StepCounts) -> None:
         rows = self._store.find_many(list(statements))
@@ -234,67 +213,55 @@ class LearnStep:
                 continue
             row.statements = merged
             changed.append(row)
+        known: list[JoinRow] = []
+        if not self._rules.legit_after_ms:  # an event matures by being known
+            known = [row for row in changed if not row.matured and settled_net(row, 0)]
+            for row in known:
+                row.matured = True
         self._settle(changed, counts, "learned")
-        if not self._rules.legit_after_ms:
-            self._judge([row for row in changed if row.net is not None and not row.matured])
-            for row in changed:
-                row.matured = row.matured or row.net is not None
+        self._judge_matured(known)
         self._store.settle_many(changed)
 
     def _settle(self, rows: Sequence[JoinRow], counts: StepCounts, outcome: str) -> None:
         """Work out net labels, send what changed, and teach it."""
-        taught: list[JoinRow] = []
-        withdrawn: list[int] = []
+        learned: list[JoinRow] = []
+        withdrawn: list[JoinRow] = []
         for row in rows:
-            silent_since_ms = row.event_ms + self._rules.legit_after_ms
-            silent = row.matured and self._rules.legit_after_ms > 0
-            net = net_of(row.statements, silent_since_ms if silent else None)
-            if net == row.net:
+            net, known = settled_net(row, self._rules.legit_after_ms), row.net
+            if net == known:
                 continue
             partition = identity_hash(row.name) % self._rules.label_partitions
             for transition in transitions_of(row, net):
                 if self._rules.sends_labels:
                     self._store.send_later(partition, row.name.encode(), transition)
                 row.turns += 1
-            known, row.net = row.net, net
+            row.net = net
+            row.source = source_of(row)
             if known is not None and (net is None or net.fraud != known.fraud):
-                withdrawn.append(row.key)
+                withdrawn.append(row)
             if net is not None and (known is None or net.fraud != known.fraud):
-                taught.append(row)
-        if withdrawn:
-            self._learner.forget_many(_ids(withdrawn))
-        self._teach(taught)
-        counts.count(counts.labels, outcome, len(taught))
+                learned.append(row)
+        late = [row for row in withdrawn if row.matured]
+        counts.count(counts.labels, outcome, len(learned))
         counts.count(counts.labels, "withdrawn", len(withdrawn))
-        self.learned_since_publish |= bool(taught or withdrawn)
+        counts.count(counts.labels, "late", len(late))
+        self._judge.weigh(late)
+        self._teach(rows, learned)
 
-    def _teach(self, rows: Sequence[JoinRow]) -> None:
+    def _teach(self, rows: Sequence[JoinRow], learned: Sequence[JoinRow]) -> None:
         position = self.position
-        position.labels_learned += len(rows)
-        for row in rows:
+        lessons = self._teacher.teach(rows)
+        self.learned_since_publish |= bool(learned) or any(any(one) for one in lessons.values())
+        position.labels_learned += len(learned)
+        for row in learned:
             assert row.net is not None
             position.learned_until_ms = max(position.learned_until_ms, row.net.time_ms)
-        learnable = [row for row in rows if row.x is not None]
-        if learnable:
-            y = np.array([row.net is not None and row.net.fraud for row in learnable], np.uint8)
-            self._learner.learn_many(
-                self._stack(learnable), y, _ids([row.key for row in learnable])
-            )
+        self._judge.hear(learned, lessons[FEEDBACK].taught, position.clock_ms)
 
-    def _judge(self, rows: Sequence[JoinRow]) -> None:
-        """Hold predictions against what is known of their events now."""
-        known = [row for row in rows if row.p is not None and row.net is not None]
-        X = np.array([(row.p, row.amount) for row in known], np.float32).reshape(-1, 2)
-        y = np.array([row.net is not None and row.net.fraud for row in known], np.uint8)
-        self._judged.append(X, y, _ids([row.key for row in known]))
-        self.position.judged = self._judged.total
-
-    def _stack(self, rows: Sequence[JoinRow]) -> NDArray[np.float32]:
-        """Return the rows' vectors, shape (m, n_features); infinity is taken as missing."""
-        body = b"".join(row.x or b"" for row in rows)
-        X = np.frombuffer(body, "<f4").reshape(len(rows), self._rules.n_features)
-        return np.where(np.isinf(X), np.float32(np.nan), X)
+    def _judge_matured(self, rows: Sequence[JoinRow]) -> None:
+        self._judge.judge(rows, self.position.clock_ms)
+        self.position.judged = self._judge.total
 
 
-def _ids(keys: Sequence[int]) -> NDArray[np.uint64]:
-    return np.array(keys, np.int64).view(np.uint64)
+def _named(prefix: str, parts: Mapping[str, bytes]) -> dict[str, bytes]:
+    return {prefix + name: body for name, body in parts.items()}

@@ -9,8 +9,8 @@ import secrets
 import msgspec
 
 from models.registry import WeightsRegistry
-from pipeline.join import JoinStore
-from pipeline.learn import POSITION, SENDER, Position
+from pipeline.join import AGAIN, JoinStore
+from pipeline.position import POSITION, SENDER, Position
 
 
 class LabelsTaken(RuntimeError):
@@ -54,10 +54,19 @@ async def agree_who_sends_labels(
         )
 
 
-def begin_anew(store: JoinStore) -> None:
-    """Forget what was learned, for another spec or recipe; decisions, labels and numbers stay."""
+def begin_anew(store: JoinStore, *, keep_vectors: bool = False) -> None:
+    """Forget what was learned; decisions, labels and numbers stay.
+
+    Args:
+        store: The disk.
+        keep_vectors: Whether only the learners are others, and not the vectors: then all that is
+            still in the store is learned again, in the order of event time.
+    """
     parts = store.parts()
     old = msgspec.msgpack.decode(parts[POSITION], type=Position)
     kept = Position(offsets=old.offsets, clock_ms=old.clock_ms, expired_ms=old.expired_ms)
     mine = {SENDER: parts[SENDER]} if SENDER in parts else {}
-    store.forget_learned({POSITION: msgspec.msgpack.encode(kept), **mine})
+    again = {AGAIN: b"1"} if keep_vectors else {}
+    store.forget_learned(
+        {POSITION: msgspec.msgpack.encode(kept), **mine, **again}, keep_vectors=keep_vectors
+    )

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
@@ -12,9 +13,11 @@ from features.event import EventRejected
 from features.topics import Topics
 from pipeline.dead import dead_letter
 from pipeline.join import Outgoing
-from pipeline.learn_loop import Polled, Taken
+from pipeline.learn_ports import Polled, Taken
 from pipeline.merge import Merge
+from pipeline.pieces import CUTS_HEADER, chain_of, pieces_of, reach_back_to
 from pipeline.route import Reject
+from pipeline.versions_kafka import KafkaVersions, LogSilent
 
 POLL_MAX_RECORDS = 2_000
 FETCH_MAX_WAIT_MS = 500
@@ -22,16 +25,13 @@ MERGE_PATIENCE_S = 2.0  # a partition whose end shows and does not come holds ot
 METADATA_TIMEOUT_S = 30.0
 METADATA_RETRY_S = 0.2
 SEND_TIMEOUT_S = 30.0
-SCAN_TIMEOUT_S = 30.0
 MAX_REQUEST_BYTES = 9 * 1024 * 1024
+
+Letter = tuple[str, int | None, bytes | None, bytes, Sequence[tuple[str, bytes]]]
 
 
 class LogMoved(RuntimeError):
     """The log no longer holds what the checkpoint wants to read next."""
-
-
-class LogSilent(RuntimeError):
-    """The log did not answer, or did not take a record."""
 
 
 class KafkaLearnLog:
@@ -150,55 +150,43 @@ class KafkaLearnLog:
         for taken, error in rejects:
             reject = Reject(taken.offset, error.code, error.pointer, error.detail, taken.body)
             body = dead_letter(taken.topic, taken.partition, reject, self._now_ms())
-            letters.append((self._topics.dead, None, None, body))
+            letters.append((self._topics.dead, None, None, body, ()))
         await self._send_all(letters)
 
     async def send_transitions(self, records: Sequence[Outgoing]) -> None:
         """Send label transitions in order; see the port."""
         topic = self._topics.label_updates
-        await self._send_all([(topic, r.partition, r.key, r.body) for r in records])
+        await self._send_all([(topic, r.partition, r.key, r.body, ()) for r in records])
 
     async def send_weights(self, version: int, data: bytes) -> None:
         """Append a version to the weights topic; see the port."""
-        key = f"{self._model}:{version}".encode()
-        await self._send_all([(*self._weights, key, data)])
+        for headers, piece in pieces_of(data):  # one by one: all at once would double its memory
+            await self._send_all([(*self._weights, self._key_of(version), piece, headers)])
+
+    async def send_cuts(self, version: int, page: int, body: bytes) -> None:
+        """Append a page of cuts to the weights topic; see the port."""
+        headers = ((CUTS_HEADER, b"%d" % page),)
+        await self._send_all([(*self._weights, self._key_of(version), body, headers)])
 
     async def last_weights_version(self) -> int:
-        """Return the newest number in the weights topic; see the port."""
-        return max(await self._scan_weights(tail=1), default=0)
+        """Return the newest whole version of the weights topic; see the port."""
+        async with self._versions() as versions:
+            return max(await versions.newest(bool), default=0)
 
     async def read_weights(self, first: int, last: int) -> dict[int, bytes]:
-        """Return the versions of a range that the topic holds; see the port."""
+        """Return the versions of a range, with what their chains need; see the port."""
         if first > last:
             return {}
-        newest = await self.last_weights_version()
-        found = await self._scan_weights(tail=2 * (newest - first + 1))  # some were sent twice
-        return {version: data for version, data in found.items() if first <= version <= last}
+        async with self._versions() as versions:
+            found = await versions.newest(partial(reach_back_to, first))
+        wanted = [number for number in found if first <= number <= last]
+        return {n: found[n] for number in wanted for n in chain_of(found, number)}
 
-    async def _scan_weights(self, tail: int) -> dict[int, bytes]:
-        """Read the newest `tail` records of the weights topic: version → bytes, of our model."""
-        consumer = AIOKafkaConsumer(
-            **self._options, group_id=None, enable_auto_commit=False, auto_offset_reset="none"
-        )
-        found: dict[int, bytes] = {}
-        try:
-            async with asyncio.timeout(SCAN_TIMEOUT_S):
-                await consumer.start()
-                tp = self._weights
-                consumer.assign([tp])
-                start = (await consumer.beginning_offsets([tp]))[tp]
-                end = (await consumer.end_offsets([tp]))[tp]
-                consumer.seek(tp, max(start, end - tail))
-                while await consumer.position(tp) < end:
-                    for record in (await consumer.getmany(tp, timeout_ms=500)).get(tp, []):
-                        model, _, number = (record.key or b"").decode().rpartition(":")
-                        if model == self._model:
-                            found[int(number)] = record.value
-        except (KafkaError, TimeoutError) as error:
-            raise LogSilent(f"{self._weights.topic}: {type(error).__name__}: {error}") from error
-        finally:
-            await consumer.stop()
-        return found
+    def _versions(self) -> KafkaVersions:
+        return KafkaVersions(self._options, self._weights.topic, self._model)
+
+    def _key_of(self, version: int) -> bytes:
+        return f"{self._model}:{version}".encode()
 
     async def _partitions_of(self, topic: str) -> list[TopicPartition]:
         """Return the partitions of a topic, waiting for one that is just being made."""
@@ -221,13 +209,13 @@ class KafkaLearnLog:
                 ended.add(tp)
         return ended
 
-    async def _send_all(
-        self, records: Sequence[tuple[str, int | None, bytes | None, bytes]]
-    ) -> None:
+    async def _send_all(self, records: Sequence[Letter]) -> None:
         try:
             pending = [
-                await self._producer.send(topic, value, key=key, partition=partition)
-                for topic, partition, key, value in records
+                await self._producer.send(
+                    topic, value, key=key, partition=partition, headers=list(headers)
+                )
+                for topic, partition, key, value, headers in records
             ]
             await asyncio.gather(*pending)
         except KafkaError as error:

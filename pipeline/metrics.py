@@ -1,9 +1,10 @@
 """What the pipeline's processes count and measure, for Prometheus.
 
-Every metric of `pipeline/` stands here. Help is a sentence; labels are closed sets.
+Those of the featurize workers; `learn_metrics` has the learner's. Help is a sentence; labels are
+closed sets.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -13,7 +14,6 @@ from prometheus_client.core import HistogramMetricFamily
 from features.store import Source
 from pipeline.chunk import Applied
 from pipeline.hot import HotStates
-from pipeline.learn import StepCounts
 
 # 1 ms … 10 s; 60 ms is the promised p99 of freshness, 15 ms its promised mean.
 FRESHNESS_BUCKETS_S = (
@@ -195,70 +195,6 @@ class FeaturizeMetrics:
         appended_ms = [part for applied in done for part in applied.appended_ms]
         if appended_ms:
             self.freshness.observe_many((now_ms - np.concatenate(appended_ms)) / 1000)
-
-    def serve(self, port: int, address: str = "127.0.0.1") -> int:
-        """Answer scrapes from a thread of its own; return the port (a free one for 0)."""
-        server, _ = start_http_server(port, address, self.registry)
-        return int(server.server_port)
-
-
-class LearnMetrics:
-    """The metrics of the learner; `learn_loop.LearnWatch`."""
-
-    def __init__(self, now_s: Callable[[], float]) -> None:
-        """Make them in a registry of their own; `now_s` is the wall clock in seconds."""
-        self.registry = CollectorRegistry()
-        r = self.registry
-        self.labels = Counter(
-            "riskbeat_labels", "Labels, by what became of them.", ["outcome"], registry=r
-        )
-        self.decisions = Counter(
-            "riskbeat_decisions_joined",
-            "Decisions taken into the join store, by what became of them.",
-            ["outcome"],
-            registry=r,
-        )
-        self.rejects = Counter(
-            "riskbeat_learn_rejects", "Records sent to the dead-letter topic.", registry=r
-        )
-        self.steps = Histogram(
-            "riskbeat_learn_seconds",
-            "Time of one learning step over one batch.",
-            buckets=STEP_BUCKETS_S,
-            registry=r,
-        )
-        self.version = Gauge(
-            "riskbeat_weights_version", "The newest published version.", registry=r
-        )
-        self.age = Gauge(
-            "riskbeat_weights_age_seconds",
-            "Time since the newest published version was made.",
-            registry=r,
-        )
-        self.judgement = Gauge(
-            "riskbeat_judgement",
-            "Progressive evaluation of the newest matured predictions, by figure.",
-            ["figure"],
-            registry=r,
-        )
-        self._created_s = now_s()
-        self.age.set_function(lambda: max(0.0, now_s() - self._created_s))
-
-    def stepped(self, counts: StepCounts, rejects: int, seconds: float) -> None:
-        """One batch was taken in."""
-        for outcome, count in counts.decisions.items():
-            self.decisions.labels(outcome).inc(count)
-        for outcome, count in counts.labels.items():
-            self.labels.labels(outcome).inc(count)
-        self.rejects.inc(rejects)
-        self.steps.observe(seconds)
-
-    def published(self, version: int, created_at_ms: int, figures: dict[str, float]) -> None:
-        """A version is on the shelf."""
-        self.version.set(version)
-        self._created_s = created_at_ms / 1000
-        for figure, value in figures.items():
-            self.judgement.labels(figure).set(value)
 
     def serve(self, port: int, address: str = "127.0.0.1") -> int:
         """Answer scrapes from a thread of its own; return the port (a free one for 0)."""

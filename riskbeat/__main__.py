@@ -9,7 +9,9 @@ from features.spec import SpecError
 from models.policy import PolicyError
 from riskbeat import (
     commands_data,
+    commands_evaluate,
     commands_features,
+    commands_model,
     commands_offline,
     commands_ops,
     commands_run,
@@ -33,7 +35,9 @@ HOUSES = (
     commands_run,
     commands_data,
     commands_features,
+    commands_model,
     commands_offline,
+    commands_evaluate,
     commands_ops,
     commands_store,
     doctor,

@@ -12,15 +12,16 @@ from rich.table import Table
 from features.read import warm_up_reads
 from features.spec import Spec
 from features.window import warm_up
+from models import trees_walk
 from models.signing import ensure_keys
-from models.weights import WEIGHTS_MAX_BYTES
 from pipeline import dedup
+from pipeline.pieces import PIECE_BYTES
 from pipeline.topics_kafka import TopicPlan, ensure_topics
 from riskbeat.logs import configure_logs
 from riskbeat.settings import Settings
 from riskbeat.settings_load import load_settings, settings_page, settings_rows
 
-WEIGHTS_MAX_MESSAGE_BYTES = WEIGHTS_MAX_BYTES + 64 * 1024  # the record around the bytes
+WEIGHTS_MAX_MESSAGE_BYTES = PIECE_BYTES + 64 * 1024  # the record around the bytes
 
 
 def register(app: typer.Typer) -> None:
@@ -68,6 +69,7 @@ def warm(
     warm_up(spec)
     warm_up_reads(spec)
     dedup.warm_up()
+    trees_walk.warm_up()
     typer.echo(f"kernels compiled or loaded in {time.monotonic() - started:.1f} s")
 
 

@@ -49,10 +49,17 @@ def learn(
             help="If what was learned is of another spec or recipe, forget it and begin again.",
         ),
     ] = False,
+    standby: Annotated[
+        bool,
+        typer.Option(
+            "--standby",
+            help="Wait, loaded, while another learner uses this data directory; then go on for it.",
+        ),
+    ] = False,
 ) -> None:
     """Learn: decisions and labels in, a signed and numbered set of weights out, every second."""
     settings = _start("learn")
-    sys.exit(_house("learn").run_learner(settings, anew=anew))
+    sys.exit(_house("learn").run_learner(settings, anew=anew, standby=standby))
 
 
 def serve(

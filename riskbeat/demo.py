@@ -24,6 +24,13 @@ FRAUD_RATE = 0.015
 READY_TIMEOUT_S = 60.0
 DRAIN_TIMEOUT_S = 15.0
 REFRESH_S = 0.5
+HASTE = {
+    "RISKBEAT_STEP_FREE_LABELS": "1000000",
+    "RISKBEAT_LEARNERS": '{"feedback": {"network": {"learner": "network"}}, '
+    '"delayed": {"network": {"learner": "network"}}}',
+}
+"""A month in a minute: the limits of a step are made for a version a second, not for one a day, and
+forests are fitted every few days: here, every few seconds."""
 EXIT_FAILED = 1
 
 
@@ -64,7 +71,7 @@ async def _demo(console: Console, seconds: float, seed: int, rate: int) -> dict[
         write_log(log, generate(config))
         truth = Truth.read(log)
         console.print("starting broker, store, worker, learner and scorer …")
-        async with LocalStack(durable=False) as stack:
+        async with LocalStack(durable=False, environment=HASTE) as stack:
             await stack.wait_ready(READY_TIMEOUT_S)
             os.environ.update(stack.environment_of("demo"))  # this process is one of the stack's
             watch = DemoWatch(stack, load_settings(), truth, seconds)

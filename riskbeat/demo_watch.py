@@ -19,7 +19,7 @@ from features.topics import Topics
 from models.registry_redis import RedisWeightsRegistry
 from models.scorer_torch import TorchScorer
 from models.signing import load_public_keys
-from models.weights import decode_verified, sha256_of
+from models.weights_chain import Links, assemble, read_links
 from riskbeat.decisions_kafka import decisions_of
 from riskbeat.demo_view import Figures
 from riskbeat.metrics import Scrape, parse_many, quantile, subtract
@@ -60,7 +60,7 @@ class DemoWatch:
         self._spec = Spec.load(self._settings.spec_path)
         self.tally = Tally(truth.index_of, truth.is_fraud, self._spec.n_features)
         self._topics = Topics(self._settings.topic_prefix)
-        self._frozen: bytes | None = None
+        self._frozen: Links | None = None
         self._first_version = 0
         self._before = Scrape()
         self._last: tuple[float, float, float] = (0.0, 0.0, 0.0)
@@ -106,7 +106,7 @@ class DemoWatch:
                 self.tally.add(record)
             if self._frozen is None and self.tally.first_third_done:
                 version = await self._registry.active_version()
-                self._frozen = await self._registry.read(version)
+                self._frozen = await read_links(self._registry.read, version)
 
     async def _scrape(self) -> Scrape:
         pages = []
@@ -201,9 +201,9 @@ class DemoWatch:
         if self._frozen is None:
             return math.nan
         keys = tuple(k for path in self._settings.public_key_paths for k in load_public_keys(path))
-        weights = decode_verified(self._frozen, keys)
+        held = assemble(self._frozen, keys)
         scorer = TorchScorer(self._spec.digest, self._spec.n_features, "demo", "cpu")
-        scorer.load(weights, sha256_of(self._frozen))
+        scorer.load(held.weights, held.sha256)
         with scorer.snapshot() as snapshot:
             logit = snapshot.score_many(self.tally.vectors).logit.astype(np.float64)
         return self.tally.average_precision(2, logit)

@@ -4,28 +4,40 @@ import asyncio
 import importlib.metadata
 import signal
 import time
-from contextlib import closing
+from collections.abc import Callable
+from contextlib import closing, suppress
 
 import structlog
 
-from features.client_redis import Client
 from features.spec import Spec
+from models.ensemble import Ensemble
 from models.learner import StateMismatch
-from models.learner_torch import TorchLearner
-from models.member_torch import Recipe
-from models.registry import VersionConflict
+from models.learners import make
+from models.plan import PlanMismatch
+from models.registry import Freeze, RegistryUnavailable, VersionConflict
 from models.registry_redis import RedisWeightsRegistry
 from models.signing import Signer, ensure_keys
+from models.space import space_of
+from pipeline.guard_metrics import GuardMetrics
 from pipeline.join import JoinBusy
 from pipeline.join_sqlite import SqliteJoinStore
-from pipeline.learn import LearnRules, LearnStep, StepCounts
+from pipeline.learn import LearnRules, LearnStep
 from pipeline.learn_duty import LabelsTaken, begin_anew
 from pipeline.learn_kafka import KafkaLearnLog, LogMoved
-from pipeline.learn_loop import CheckpointLost, LearnLoop, LoopRules
-from pipeline.metrics import LearnMetrics
+from pipeline.learn_loop import LearnLoop, LoopRules, ParseRules
+from pipeline.learn_metrics import LearnMetrics
+from pipeline.learn_ports import Inspector, Published
+from pipeline.position import StepCounts
+from pipeline.publish import CheckpointLost, Publisher, PublishRules
+from pipeline.step_ports import Company
+from pipeline.tenure import LeaseHeld, LeaseLost, Tenure
 from pipeline.topics_kafka import TopicMismatch, ensure_topics
 from riskbeat.commands_ops import plan_topics, plan_weights
+from riskbeat.enter import Stopped, enter, owner_of
+from riskbeat.guarding import Guarding
+from riskbeat.judging import judge_log
 from riskbeat.settings import Settings
+from riskbeat.settings_load import SettingInvalid
 from riskbeat.store import redis_client
 
 EXIT_FAILED = 1
@@ -34,7 +46,10 @@ REFUSED = (
     CheckpointLost,
     JoinBusy,
     LabelsTaken,
+    LeaseHeld,
+    LeaseLost,
     LogMoved,
+    SettingInvalid,
     StateMismatch,
     TopicMismatch,
     VersionConflict,
@@ -46,24 +61,40 @@ log = structlog.get_logger("learn")
 class Heard:
     """Writes down what the loop does, in the log and in the metrics."""
 
-    def __init__(self, metrics: LearnMetrics) -> None:
-        """Take the metrics."""
+    def __init__(self, metrics: LearnMetrics, tell: Callable[[], None]) -> None:
+        """Take the metrics, and who tells what else was found in a step."""
         self._metrics = metrics
+        self._tell = tell
 
     def stepped(self, counts: StepCounts, rejects: int, seconds: float) -> None:
         """One batch was taken in."""
         self._metrics.stepped(counts, rejects, seconds)
+        self._tell()
         if rejects:
             log.warning("learn.rejected", records=rejects)
 
-    def published(self, version: int, created_at_ms: int, figures: dict[str, float]) -> None:
+    def published(self, done: Published) -> None:
         """A version is on the shelf."""
-        self._metrics.published(version, created_at_ms, figures)
-        shown = {name: round(value, 4) for name, value in figures.items()}
-        log.info("weights.published", weights_version=version, **shown)
+        self._metrics.published(done)
+        shown = {name: round(value, 4) for name, value in done.figures.items()}
+        log.info(
+            "weights.published",
+            weights_version=done.version,
+            form="delta" if done.base else "full",
+            size_bytes=done.size_bytes,
+            **shown,
+        )
+
+    def freeze_changed(self, freeze: Freeze | None) -> None:
+        """Versions are no longer made, or are made again."""
+        self._metrics.freeze_changed(freeze)
+        if freeze is None:
+            log.warning("publishing.thawed")
+        else:
+            log.warning("publishing.frozen", cause=freeze.cause, by=freeze.by, why=freeze.why)
 
 
-def run_learner(settings: Settings, *, anew: bool = False) -> int:
+def run_learner(settings: Settings, *, anew: bool = False, standby: bool = False) -> int:
     """Learn until SIGTERM or SIGINT; return the exit code: 0 asked to stop, 1 failed, 3 refused.
 
     The feature spec, the data directory, the log and the registry must belong together; where they
@@ -73,15 +104,16 @@ def run_learner(settings: Settings, *, anew: bool = False) -> int:
         settings: Of the process.
         anew: Whether a checkpoint of another spec or recipe may be forgotten, and learning begun
             again on the same decisions, labels and numbers.
+        standby: Whether to wait, loaded, while another learner runs, and to go on where it ends.
 
     Raises:
         SpecError: The feature spec cannot be read.
         BadKeys: The key pair cannot be read or made.
     """
-    return asyncio.run(_learn(settings, anew))
+    return asyncio.run(_learn(settings, anew, standby))
 
 
-async def _learn(settings: Settings, anew: bool) -> int:
+async def _learn(settings: Settings, anew: bool, standby: bool) -> int:
     spec = Spec.load(settings.spec_path)
     signer = ensure_keys(settings.signing_key_path, settings.public_key_paths[0])
     metrics = LearnMetrics(time.time)
@@ -90,23 +122,51 @@ async def _learn(settings: Settings, anew: bool) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     client = redis_client(settings)
+    registry = RedisWeightsRegistry(
+        client, settings.redis_prefix, spec.digest, settings.weights_kept
+    )
+    path = settings.data_dir / "learn" / "join.sqlite"
+    ttl_s = settings.learn_lease_ttl_s
+    tenure = Tenure(registry, owner_of(path), ttl_s, time.monotonic)
     journal = KafkaLearnLog(
         settings.kafka_options(), settings.topics, spec.digest, settings.model_name, _now_ms
     )
     try:
-        with closing(SqliteJoinStore(settings.data_dir / "learn" / "join.sqlite")) as store:
-            await ensure_topics(
-                settings.kafka_options(),
-                [*plan_topics(settings), plan_weights(settings, spec)],
-                replication=settings.topic_replication,
-            )
-            await journal.start()
-            step = _step(settings, spec, store)
+        await ensure_topics(
+            settings.kafka_options(),
+            [*plan_topics(settings), plan_weights(settings, spec)],
+            replication=settings.topic_replication,
+        )
+        await journal.start()
+        store = await enter(path, registry, tenure, ttl_s, stop, standby=standby)
+        with closing(store):
+            ensemble = make_ensemble(settings, spec)
+            sink = judge_log(settings, store, ensemble.predictors, metrics)
+            guarding = Guarding(settings, space_of(spec), sink, GuardMetrics(metrics.registry))
+            step = make_step(settings, spec, store, ensemble, guarding.company)
             if anew:
                 _begin_anew(step, store)
-            loop = _loop(settings, spec, signer, store, step, journal, client, Heard(metrics))
+            heard = Heard(metrics, lambda: guarding.tell(step.position.clock_ms))
+            publisher = _publisher(
+                settings,
+                signer,
+                journal,
+                store,
+                step,
+                registry,
+                tenure,
+                heard,
+                sink.committed,
+                guarding,
+            )
+            rules = loop_rules(settings, spec)
+            loop = LearnLoop(rules, journal, step, publisher, tenure, heard, time.monotonic)
             log.info("learn.started", spec=spec.digest[:12], features=spec.n_features)
             await loop.run(stop)
+            sink.close()
+    except Stopped:
+        log.info("learn.stopped")
+        return 0
     except REFUSED as error:
         log.error("learn.refused", reason=type(error).__name__, detail=str(error))
         return EXIT_REFUSED
@@ -114,28 +174,40 @@ async def _learn(settings: Settings, anew: bool) -> int:
         log.exception("learn.failed", error=repr(error))
         return EXIT_FAILED
     finally:
+        with suppress(RegistryUnavailable):  # it ends by itself
+            await tenure.leave()
         await journal.stop()
         await client.aclose()
     log.info("learn.stopped")
     return 0
 
 
-def _step(settings: Settings, spec: Spec, store: SqliteJoinStore) -> LearnStep:
+def make_ensemble(settings: Settings, spec: Spec) -> Ensemble:
+    """Return the ensemble of these settings, as it is before it learned.
+
+    Raises:
+        SettingInvalid: A learner is not installed, or refuses an option.
+    """
+    plan = settings.plan(settings.model_name)
+    try:
+        return Ensemble(space_of(spec), plan, settings.learn_seed, make)
+    except ValueError as error:  # there is no such learner, or it has no such option
+        raise SettingInvalid("RISKBEAT_LEARNERS or RISKBEAT_CHALLENGERS", str(error)) from error
+
+
+def make_step(
+    settings: Settings, spec: Spec, store: SqliteJoinStore, ensemble: Ensemble, company: Company
+) -> LearnStep:
+    """Return the learning step of these settings, on a join store."""
     step_rules = LearnRules(
         n_features=spec.n_features,
         label_partitions=settings.labels_partitions,
         legit_after_ms=round(settings.legit_after_s * 1000),
         horizon_ms=round(settings.label_horizon_s * 1000),
         sends_labels=settings.learn_sends_labels,
+        feedback_sources=settings.feedback_sources,
     )
-    learner = TorchLearner(
-        spec.n_features,
-        spec.digest,
-        _recipe(settings),
-        settings.model_name,
-        left_out=tuple(spec.category_columns.values()),
-    )
-    return LearnStep(step_rules, store, learner)
+    return LearnStep(step_rules, store, ensemble, company)
 
 
 def _begin_anew(step: LearnStep, store: SqliteJoinStore) -> None:
@@ -143,46 +215,55 @@ def _begin_anew(step: LearnStep, store: SqliteJoinStore) -> None:
     try:
         step.restore()
     except StateMismatch as error:
-        begin_anew(store)
+        begin_anew(store, keep_vectors=isinstance(error, PlanMismatch))
         log.warning("learn.begun_anew", because=str(error))
 
 
-def _loop(
-    settings: Settings,
-    spec: Spec,
-    signer: Signer,
-    store: SqliteJoinStore,
-    step: LearnStep,
-    journal: KafkaLearnLog,
-    client: Client,
-    heard: Heard,
-) -> LearnLoop:
-    loop_rules = LoopRules(
-        event_rules=spec.event_rules,
-        spec_digest=spec.digest,
-        n_features=spec.n_features,
-        code_version=importlib.metadata.version("riskbeat"),
+def loop_rules(settings: Settings, spec: Spec) -> LoopRules:
+    """Return what the loop is told."""
+    return LoopRules(
+        parse=ParseRules(
+            event_rules=spec.event_rules,
+            spec_digest=spec.digest,
+            n_features=spec.n_features,
+            currencies=spec.currencies,
+        ),
         publish_interval_s=settings.publish_interval_s,
         quiet_interval_s=min(settings.publish_quiet_s, settings.publish_interval_s),
+    )
+
+
+def _publisher(
+    settings: Settings,
+    signer: Signer,
+    journal: KafkaLearnLog,
+    store: SqliteJoinStore,
+    step: LearnStep,
+    registry: RedisWeightsRegistry,
+    tenure: Tenure,
+    heard: Heard,
+    after_commit: Callable[[], None],
+    inspector: Inspector,
+) -> Publisher:
+    rules = PublishRules(
+        code_version=importlib.metadata.version("riskbeat"),
         keep_versions=settings.weights_kept,
+        full_every=settings.weights_full_every,
         sends_labels=settings.learn_sends_labels,
     )
-    registry = RedisWeightsRegistry(
-        client, settings.redis_prefix, spec.digest, settings.weights_kept
-    )
-    return LearnLoop(
-        loop_rules, journal, store, step, registry, signer, heard, _now_ms, time.monotonic
-    )
-
-
-def _recipe(settings: Settings) -> Recipe:
-    return Recipe(
-        seed=settings.learn_seed,
-        beta=settings.learn_negatives_kept,
-        learning_rate=settings.learn_rate,
-        new_rows=max(1, settings.learn_batch_rows // (1 + settings.learn_replayed_rows)),
-        rehearsed_per_row=settings.learn_replayed_rows,
-        keep_rows=settings.reservoir_rows,
+    return Publisher(
+        rules,
+        journal,
+        store,
+        step,
+        registry,
+        tenure,
+        signer,
+        heard,
+        _now_ms,
+        time.monotonic,
+        inspector,
+        after_commit,
     )
 
 

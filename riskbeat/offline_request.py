@@ -1,4 +1,4 @@
-"""command line → BackfillRequest, SkewRequest: what to compute offline; light to import."""
+"""command line → BackfillRequest, SkewRequest, EvaluateRequest: what to compute offline."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,3 +55,33 @@ class SkewRequest:
     save: Path | None = None
     out: Path | None = None
     plot: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluateRequest:
+    """What was asked for on the command line.
+
+    Attributes:
+        files: Parquet files of judged rows; none reads those of the data directory.
+        topics: Judge the decisions topic by the labels topic instead.
+        mature_ms: Event time after which an event counts as known; of the topics.
+        since_ms: First event time that counts.
+        until_ms: First event time that does not count any more.
+        out: Takes the report as HTML; None: no report.
+        as_json: Print all of it as JSON instead of a table.
+        policy: Whose bounds are shown; None: nobody's.
+        false_alarm: What an alert about an honest payment costs, in minor units.
+        review: What looking into any alert costs.
+    """
+
+    files: tuple[Path, ...]
+    topics: bool
+    mature_ms: int
+    data_dir: Path
+    since_ms: int
+    until_ms: int
+    out: Path | None
+    as_json: bool
+    policy: Path | None
+    false_alarm: float
+    review: float

@@ -15,6 +15,10 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from features.topics import Topics
 from riskbeat.settings_files import SecretFiles
+from riskbeat.settings_judge import JudgeSettings
+from riskbeat.settings_learners import LearnersSettings
+from riskbeat.settings_publish import PublishSettings
+from riskbeat.settings_safety import SafetySettings
 
 PREFIX = "RISKBEAT_"
 DAY_S = 86_400.0
@@ -129,42 +133,17 @@ class RedisSettings(BaseSettings):
 
 
 class LearnSettings(BaseSettings):
-    """What the learner may take, keep and publish."""
+    """What the learner may take and keep."""
 
     model_name: str = Field("champion", pattern=r"^[a-z][a-z0-9_-]{0,63}$", description="Its name")
-    publish_interval_s: float = Field(
-        1.0, gt=0, le=3600, description="A new version this often, while something was learned"
-    )
-    publish_quiet_s: float = Field(
-        0.2, gt=0, le=3600, description="And at most this often, when all that came was learned"
-    )
     legit_after_s: float = Field(
         7 * DAY_S, ge=0, description="Event time after which silence counts as legit; 0 = never"
     )
     label_horizon_s: float = Field(
         60 * DAY_S, gt=0, description="Event time for which a decision waits for its label"
     )
-    learn_batch_rows: int = Field(256, ge=1, le=65_536, description="Rows of one learning step")
-    learn_replayed_rows: int = Field(
-        3, ge=0, le=64, description="Earlier rows learned again beside each new one"
-    )
-    learn_rate: float = Field(0.001, gt=0, le=1, description="Step size of the optimizer")
-    learn_negatives_kept: float = Field(
-        1.0, gt=0, le=1, description="Share β of legit rows learned; scores are corrected for it"
-    )
-    learn_seed: int = Field(1, ge=0, description="Seeds the first weights and every draw")
-    reservoir_rows: int = Field(200_000, ge=1, description="Earlier rows kept for learning again")
     learn_sends_labels: bool = Field(
         True, description="Off for a learner beside another one; one must send label transitions"
-    )
-    weights_kept: int = Field(64, ge=2, description="Newest versions that the registry keeps")
-    signing_key_path: Path = Field(
-        Path("data/keys/signing.pem"), description="Ed25519 private key; only the learner reads it"
-    )
-    public_key_paths: tuple[Path, ...] = Field(
-        (Path("data/keys/public.pem"),),
-        min_length=1,
-        description="JSON list of public keys that scorers trust (two while one is rotated)",
     )
 
 
@@ -243,7 +222,17 @@ class ServeSettings(BaseSettings):
     )
 
 
-class Settings(KafkaSettings, RedisSettings, FeaturizeSettings, LearnSettings, ServeSettings):
+class Settings(
+    KafkaSettings,
+    RedisSettings,
+    FeaturizeSettings,
+    LearnSettings,
+    LearnersSettings,
+    SafetySettings,
+    PublishSettings,
+    JudgeSettings,
+    ServeSettings,
+):
     """The settings of one process. A value: read once at start, handed out piece by piece."""
 
     model_config = SettingsConfigDict(

@@ -21,6 +21,10 @@ from riskbeat.settings import (
     Settings,
 )
 from riskbeat.settings_files import SECRETS, SecretUnreadable
+from riskbeat.settings_judge import JudgeSettings
+from riskbeat.settings_learners import LearnersSettings
+from riskbeat.settings_publish import PublishSettings
+from riskbeat.settings_safety import SafetySettings
 
 EXIT_CODE = 2
 SECTIONS = (
@@ -28,6 +32,10 @@ SECTIONS = (
     ("Redis", RedisSettings),
     ("Featurize", FeaturizeSettings),
     ("Learn", LearnSettings),
+    ("Learners", LearnersSettings),
+    ("Safety", SafetySettings),
+    ("Publish", PublishSettings),
+    ("Judge", JudgeSettings),
     ("Serve", ServeSettings),
     ("Every process", Settings),
 )
@@ -139,6 +147,8 @@ def _default(field: FieldInfo) -> str:
         return "none"
     if isinstance(value, tuple):
         return f"`{json.dumps([str(item) for item in value])}`"
+    if isinstance(value, dict):
+        return f"`{json.dumps(value)}`"
     if isinstance(value, float):
         return f"`{value:g}`"
     return f"`{value}`"

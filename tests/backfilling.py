@@ -17,10 +17,10 @@ from features.event import from_ms, parse_event
 from features.spec import Spec
 from features.update import LabelTransition
 from models.decision import DecisionRecord, Source, encode_record
-from models.learner_torch import TorchLearner
-from models.member_torch import Recipe
+from models.ensemble import Ensemble
 from models.policy import parse_policy
 from models.scorer_torch import TorchScorer
+from models.space import space_of
 from pipeline.backfill import Backfill, BackfillLimits, InProcess
 from pipeline.backfill_job import BackfillJob
 from pipeline.backfill_judge import Judged
@@ -33,6 +33,7 @@ from pipeline.mapping_events import EventMapping
 from pipeline.replay_order import in_order, look_at
 from pipeline.replay_progress import BadRows
 from pipeline.replay_source import open_log
+from pipeline.step_ports import Company
 from tests.fakes import MemoryFeatureStore, MemoryShelf
 from tests.fakes_featurize import (
     EVENTS,
@@ -44,6 +45,7 @@ from tests.fakes_featurize import (
     start,
     worker_over,
 )
+from tests.fakes_learner import a_plan, make_in_memory
 from tests.fakes_serving import POLICY_TEXT
 
 SPEC_TEXT = """
@@ -156,8 +158,8 @@ class OnlinePath:
             n_features=spec.n_features, label_partitions=1, legit_after_ms=legit_after_ms
         )
         self.join = SqliteJoinStore(folder / "join.sqlite")
-        learner = TorchLearner(spec.n_features, spec.digest, Recipe(keep_rows=64, keep_frauds=64))
-        self.learn = LearnStep(rules, self.join, learner)
+        ensemble = Ensemble(space_of(spec), a_plan(), 1, make_in_memory)
+        self.learn = LearnStep(rules, self.join, ensemble, Company())
         self.learn.restore()
         self.place = 0
         self.sent = 0

@@ -26,12 +26,15 @@ def a_decision(
     p: float | None = 0.1,
     digest: str = DIGEST,
     amount: int = 1000,
+    outcome: str = "approve",
+    propensity: float = 1.0,
 ) -> bytes:
     """The fields of `models.decision.DecisionRecord` that the learner reads, and a few more."""
     vector = np.zeros(FEATURES, np.float32) if x is None else x
     record: dict[str, Any] = {
         "decision_id": "dec_0",
-        "outcome": "approve",
+        "outcome": outcome,
+        "propensity": float(propensity),
         "tenant": "default",
         "event": Event(
             event_type="card_payment",

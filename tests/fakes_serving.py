@@ -1,13 +1,11 @@
 """Ports of the scorer, in memory; and builders of what it eats."""
 
 import asyncio
-import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from api.answer import Answerer, Told
 from api.claims import Claim, Claimed, ClaimsUnavailable
@@ -23,9 +21,9 @@ from features.update import EntityUpdates
 from features.window import apply_many
 from models.policy import parse_policy
 from models.scorer_torch import TorchScorer
-from models.weights import Weights, shapes_of
+from models.weights import Weights
+from tests.builders_weights import NOW_MS, some_weights
 
-NOW_MS = 1_772_366_400_000
 SPEC_TEXT = """
 money: {base: EUR, rates_version: "1", rates: {EUR: "1", USD: "0.5"}}
 event_types:
@@ -63,73 +61,6 @@ def an_event(
         entities=entities or {"card": "c1", "merchant": "m1"},
         amount=Amount(value, "EUR"),
     )
-
-
-def some_arrays(
-    n: int, *, seed: int = 1, members: int = 1, hidden: tuple[int, int] = (16, 8), probes: int = 5
-) -> dict[str, NDArray[np.float32]]:
-    rng = np.random.default_rng(seed)
-    arrays = {
-        name: (rng.normal(size=shape) * 0.4).astype(np.float32)
-        for name, shape in shapes_of(n, members, hidden, probes).items()
-    }
-    arrays["scaler.scale"] = rng.uniform(0.5, 2.0, n).astype(np.float32)
-    arrays["calibration"] = np.array([0.9, -0.1], np.float32)
-    arrays["quantiles"] = np.linspace(0, 1, 1001).astype(np.float32)
-    arrays["probe.x"] = (rng.normal(size=(probes, n)) * 50).astype(np.float32)
-    arrays["probe.x"][0, 0] = np.nan
-    return arrays
-
-
-def logit_of(
-    arrays: dict[str, NDArray[np.float32]], X: NDArray[np.float32], beta: float
-) -> NDArray[np.float64]:
-    """The formula of design and contract, written down again in float64."""
-    wide = {name: array.astype(np.float64) for name, array in arrays.items()}
-    x = X.astype(np.float64)
-    z = np.sign(x) * np.log1p(np.abs(x))
-    z = (z - wide["scaler.mean"]) / wide["scaler.scale"]
-    z = np.clip(np.where(np.isnan(z), 0.0, z), -8, 8)
-    logits = []
-    for m in range(sum(name.endswith(".linear") for name in arrays)):
-        h = np.maximum(z @ wide[f"m{m}.w0"].T + wide[f"m{m}.b0"], 0)
-        h = np.maximum(h @ wide[f"m{m}.w1"].T + wide[f"m{m}.b1"], 0)
-        logits.append((h @ wide[f"m{m}.w2"].T)[:, 0] + wide[f"m{m}.b2"] + z @ wide[f"m{m}.linear"])
-    a, b = wide["calibration"]
-    mean: NDArray[np.float64] = a * np.mean(logits, axis=0) + b + np.log(beta)
-    return mean
-
-
-def some_weights(
-    digest: str,
-    n: int,
-    *,
-    version: int = 1,
-    beta: float = 0.5,
-    seed: int | None = None,
-    members: int = 1,
-) -> Weights:
-    arrays = some_arrays(n, seed=version if seed is None else seed, members=members)
-    arrays["probe.logit"] = logit_of(arrays, arrays["probe.x"], beta).astype(np.float32)
-    return Weights(
-        model="champion",
-        version=version,
-        schema_digest=digest,
-        parent_sha256="",
-        beta=beta,
-        offsets={},
-        learned_until_ms=NOW_MS - 500,
-        labels_learned=3,
-        created_at_ms=NOW_MS - 400,
-        metrics={},
-        code_version="test",
-        arrays=arrays,
-    )
-
-
-def with_arrays(weights: Weights, **changed: NDArray[np.float32]) -> Weights:
-    named = {name.replace("__", "."): array for name, array in changed.items()}
-    return dataclasses.replace(weights, arrays={**weights.arrays, **named})
 
 
 class MemoryStates:

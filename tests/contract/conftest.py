@@ -1,4 +1,4 @@
-"""The stores that the contracts of the feature store are run on."""
+"""The stores and registries that contracts are run on."""
 
 from collections.abc import AsyncIterator
 from typing import Any
@@ -6,9 +6,12 @@ from typing import Any
 import pytest
 
 from features.store_redis import RedisFeatureStore
+from models.registry_redis import RedisWeightsRegistry
+from tests.builders_registry import KEEP, SPEC, Shelf
 from tests.builders_store import DIGEST, PARTITIONS, Stores
 from tests.conftest import CONTRACT_PARAMS, RedisOf
 from tests.fakes import MemoryFeatureStore, MemoryShelf
+from tests.fakes_registry import MemoryWeightsRegistry
 
 
 @pytest.fixture(params=CONTRACT_PARAMS)
@@ -46,3 +49,20 @@ async def stores(request: pytest.FixtureRequest, redis_of: RedisOf) -> AsyncIter
 
     yield Stores(make_redis, empty_redis)
     await client.aclose()
+
+
+@pytest.fixture(params=CONTRACT_PARAMS)
+async def shelf(request: pytest.FixtureRequest, redis_of: RedisOf) -> AsyncIterator[Shelf]:
+    if request.param == "memory":
+        registry = MemoryWeightsRegistry(KEEP)
+        yield Shelf(registry, registry)
+        return
+    connect, prefix = redis_of(request.param)
+    clients = [connect() for _ in range(2)]
+    try:
+        yield Shelf(
+            *(RedisWeightsRegistry(client, prefix, SPEC, KEEP, poll_s=1.0) for client in clients)
+        )
+    finally:
+        for client in clients:
+            await client.aclose()

@@ -1,255 +1,284 @@
-"""What every learner promises, whatever it is made of."""
+"""What every learner promises (`models.learner.Learner`), ours and any that joins `LEARNERS`."""
 
-from collections.abc import Callable
+import math
 
 import numpy as np
 import pytest
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from numpy.typing import NDArray
+import torch
 
-from models.evaluation import roc_auc
-from models.learner import Learner, Stamp, StateMismatch
-from models.learner_torch import TorchLearner
-from models.member_torch import Recipe
-from models.scorer_torch import TorchScorer
-from models.signing import Signer
-from models.weights import Weights, decode_verified, encode
-
-N = 5
-DIGEST = "e" * 64
-SIGNER = Signer(Ed25519PrivateKey.from_private_bytes(b"k" * 32))
-STAMP = Stamp(
-    version=1,
-    parent_sha256="",
-    offsets={},
-    learned_until_ms=0,
-    labels_learned=0,
-    created_at_ms=0,
-    metrics={},
-    code_version="test",
+from models.forward_torch import forward
+from models.learner import StateMismatch
+from models.learners import make
+from tests.builders_rows import LaneOf, some_rows
+from tests.oracle_forward import logit_of
+from tests.stage_of_learners import (
+    HOUR_MS,
+    LEARNERS,
+    Stage,
+    bytes_held,
+    bytes_of,
+    published,
+    rows_like,
 )
-Make = Callable[..., Learner]
-Rows = tuple[NDArray[np.float32], NDArray[np.uint8], NDArray[np.uint64]]
+
+OBJECTS_BYTES = 16_384
+"""Of Python's own objects around the state; they do not grow."""
 
 
-def torch_learner(seed: int = 1, n: int = N, digest: str = DIGEST, members: int = 1) -> Learner:
-    recipe = Recipe(
-        seed=seed,
-        beta=0.5,
-        new_rows=16,
-        keep_rows=512,
-        keep_frauds=256,
-        members=members,
-        learning_rate=3e-3,
-    )
-    return TorchLearner(n, digest, recipe)
+@pytest.fixture(params=LEARNERS)
+def stage(request: pytest.FixtureRequest) -> Stage:
+    return a_stage(request.param)
 
 
-@pytest.fixture(params=[torch_learner], ids=["torch"])
-def make(request: pytest.FixtureRequest) -> Make:
-    made: Make = request.param
-    return made
+def a_stage(case: str, **changes: object) -> Stage:
+    name, options = LEARNERS[case]
+    return Stage(name, dict(options), **changes)  # type: ignore[arg-type]
 
 
-def some_rows(count: int, seed: int) -> Rows:
-    """Frauds have a large first feature; a tenth of all values is missing."""
-    draws = np.random.default_rng(seed)
-    X = draws.lognormal(3, 1, (count, N)).astype(np.float32)
-    y = (X[:, 0] > 60).astype(np.uint8)
-    X[draws.random(X.shape) < 0.1] = np.nan
-    return X, y, draws.integers(0, 2**63, count).astype(np.uint64)
+def again(stage: Stage, **changes: object) -> Stage:
+    values = {"name": stage.name, "options": stage.options} | changes
+    return Stage(**values)  # type: ignore[arg-type]
 
 
-def teach(learner: Learner, count: int = 2000, seed: int = 0, size: int = 50) -> None:
-    X, y, ids = some_rows(count, seed)
-    for start in range(0, count, size):
-        part = slice(start, start + size)
-        learner.observe_many(X[part], learner.predict_many(X[part]))
-        learner.learn_many(X[part], y[part], ids[part])
-    learner.flush()
+def test_it_learns_what_a_fraud_looks_like(stage: Stage) -> None:
+    stage.teach(30)
+    rows = some_rows(500, 9)
+    logit = stage.believe(rows)
+    assert logit.dtype == np.float32
+    assert logit.shape == (500,)
+    fraud, legit = logit[rows.y == 1], logit[rows.y == 0]
+    assert np.mean(fraud[:, None] > legit[None, :]) > 0.85  # the area under the ROC curve
 
 
-def bytes_of(learner: Learner) -> bytes:
-    return encode(learner.snapshot(STAMP), SIGNER)
+def test_undersampling_is_corrected(stage: Stage) -> None:
+    """Half of the legit rows are learned, and yet the mean probability is the rate."""
+    stage.teach(40)
+    rows = some_rows(2000, 9)
+    p = 1.0 / (1.0 + np.exp(-stage.believe(rows).astype(np.float64)))
+    assert p.mean() == pytest.approx(rows.y.mean(), rel=0.3)
 
 
-def scores_of(weights: Weights, X: NDArray[np.float32]) -> NDArray[np.float64]:
-    scorer = TorchScorer(DIGEST, N, "test", "cpu")
-    scorer.load(weights, "0" * 64)
-    with scorer.snapshot() as snapshot:
-        return snapshot.score_many(X).p
+def test_before_the_first_label_it_believes_in_few_frauds(stage: Stage) -> None:
+    logit = stage.believe(some_rows(50, 9))
+    assert np.mean(1 / (1 + np.exp(-logit))) == pytest.approx(0.01, rel=0.5)
+    published(stage.learner.snapshot())  # and can be published
 
 
-def test_it_begins_with_the_prior(make: Make) -> None:
-    X, _, _ = some_rows(100, 5)
-    assert make().predict_many(X) == pytest.approx(0.01, abs=1e-6)
-
-
-def test_it_learns(make: Make) -> None:
-    learner = make()
-    teach(learner)
-    X, y, _ = some_rows(2000, 9)
-    p = learner.predict_many(X)
-    assert roc_auc(y, p) > 0.9
-    assert p.mean() == pytest.approx(y.mean(), rel=0.35)  # thinned by half, and corrected for it
-
-
-def test_predicting_changes_nothing(make: Make) -> None:
-    quiet, asked = make(), make()
-    X, _, _ = some_rows(300, 5)
-    for learner in (quiet, asked):
-        teach(learner, 500)
+def test_predicting_changes_nothing(stage: Stage) -> None:
+    asked, rows = again(stage), some_rows(50, 3)
+    for one in (stage, asked):
+        one.teach(5)
     for _ in range(3):
-        asked.predict_many(X)
-        asked.snapshot(STAMP)
-    for learner in (quiet, asked):
-        teach(learner, 500, seed=1)
-    assert bytes_of(asked) == bytes_of(quiet)
-    assert asked.state_changes() == quiet.state_changes()
+        first = asked.believe(rows)
+        asked.learner.snapshot()
+    assert first.tobytes() == asked.believe(rows).tobytes() == stage.believe(rows).tobytes()
+    for one in (stage, asked):
+        one.teach(5, seed=1)
+    assert bytes_of(asked.learner.snapshot()) == bytes_of(stage.learner.snapshot())
+    assert asked.learner.state_changes() == stage.learner.state_changes()
 
 
-def test_the_same_seed_and_order_give_the_same_weights(make: Make) -> None:
-    learners = [make(seed=1), make(seed=1), make(seed=2)]
-    for learner in learners:
-        teach(learner)
-    first, same, other = (bytes_of(learner) for learner in learners)
-    assert first == same
-    assert first != other
+def test_a_prediction_does_not_depend_on_its_company(stage: Stage) -> None:
+    stage.teach()
+    rows = some_rows(40, 3)
+    together = stage.believe(rows)
+    alone = np.concatenate([stage.believe(rows.part(slice(i, i + 1))) for i in range(40)])
+    assert alone == pytest.approx(together, abs=1e-5)
 
 
-def test_restored_it_goes_on_as_if_never_stopped(make: Make) -> None:
+def test_the_same_seed_and_calls_give_the_same_part(stage: Stage) -> None:
+    same, other = again(stage), again(stage, seed=2)
+    for one in (stage, same, other):
+        one.teach()
+    first, second, third = (bytes_of(x.learner.snapshot()) for x in (stage, same, other))
+    assert first == second
+    assert first != third
+
+
+def test_the_part_scores_as_the_learner_predicts(stage: Stage) -> None:
+    stage.teach()
+    rows, part = some_rows(60, 4), stage.learner.snapshot()
+    predicted = stage.believe(rows)
+    weights = published(part)
+    assert logit_of(weights, rows.X) == pytest.approx(predicted, abs=1e-5)
+    tensors = {name: torch.from_numpy(x.copy()) for name, x in part.arrays.items()}
+    found = forward(part.kind, tensors, torch.from_numpy(rows.X), torch.from_numpy(rows.z))
+    assert found.numpy() + math.log(part.beta) == pytest.approx(predicted, abs=1e-5)
+
+
+def test_a_snapshot_is_not_changed_by_later_learning(stage: Stage) -> None:
+    stage.teach(6)
+    part = stage.learner.snapshot()
+    before = bytes_of(part)
+    stage.teach(6, seed=1)
+    assert bytes_of(part) == before
+    assert bytes_of(stage.learner.snapshot()) != before
+
+
+@pytest.mark.parametrize("batches", [3, 5, 6])
+def test_restored_it_goes_on_as_if_never_stopped(stage: Stage, batches: int) -> None:
     parts: dict[str, bytes] = {}
-    original = make()
+    for seed in range(3):
+        stage.teach(batches, seed)
+        if seed == 1:
+            stage.forget(some_rows(100, 1000, at_ms=0))
+            stage.learner.pace(2.0)
+        parts |= stage.learner.state_changes()  # each time only what changed
+    restored = stage.restarted(parts)
+    assert bytes_of(restored.learner.snapshot()) == bytes_of(stage.learner.snapshot())
+    for one in (stage, restored):
+        one.forget(some_rows(100, 2001, at_ms=0))
+        one.teach(7, seed=5)
+    rows = some_rows(50, 9)
+    assert restored.believe(rows).tobytes() == stage.believe(rows).tobytes()
+    assert bytes_of(restored.learner.snapshot()) == bytes_of(stage.learner.snapshot())
+    assert restored.learner.state_changes() == stage.learner.state_changes()
+
+
+def test_a_checkpoint_in_the_middle_changes_nothing(stage: Stage) -> None:
+    kept = again(stage)
     for seed in range(4):
-        teach(original, 400, seed)
-        parts |= original.state_changes()  # each time only what changed
-    restored = make()
-    teach(restored, 30, seed=77)  # whatever it was before is gone
-    restored.restore(parts)
-    assert bytes_of(restored) == bytes_of(original)
-    for learner in (original, restored):
-        learner.forget_many(some_rows(400, 3)[2][:50])
-        teach(learner, 400, seed=5)
-    assert bytes_of(restored) == bytes_of(original)
-    assert restored.state_changes() == original.state_changes()
+        for one in (stage, kept):
+            one.teach(3, seed)
+        kept.learner.state_changes()
+    assert bytes_of(kept.learner.snapshot()) == bytes_of(stage.learner.snapshot())
 
 
-def test_restored_from_nothing_it_is_new(make: Make) -> None:
-    learner = make()
-    teach(learner, 200)
-    learner.restore({})
-    assert bytes_of(learner) == bytes_of(make())
+def test_restored_from_nothing_it_is_new(stage: Stage) -> None:
+    stage.teach()
+    stage.learner.restore({})
+    assert bytes_of(stage.learner.snapshot()) == bytes_of(again(stage).learner.snapshot())
 
 
-@pytest.mark.parametrize("other", [{"n": N + 1}, {"digest": "f" * 64}, {"seed": 9}])
-def test_anothers_state_is_refused(make: Make, other: dict[str, object]) -> None:
-    learner = make()
-    teach(learner, 100)
+@pytest.mark.parametrize(
+    "other", [{"n": 7}, {"digest": "f" * 64}, {"seed": 9}, {"lane": "feedback"}], ids=str
+)
+def test_anothers_state_is_refused(stage: Stage, other: dict[str, object]) -> None:
+    stage.teach(3)
     with pytest.raises(StateMismatch):
-        make(**other).restore(learner.state_changes())
+        again(stage, **other).learner.restore(stage.learner.state_changes())
 
 
-def test_snapshot_encode_decode_scores_alike(make: Make) -> None:
-    learner = make()
-    teach(learner)
-    X, _, _ = some_rows(500, 3)
-    weights = decode_verified(bytes_of(learner), [SIGNER.public_key], DIGEST)
-    assert scores_of(weights, X) == pytest.approx(learner.predict_many(X), rel=1e-5)
-
-
-def test_several_members_score_alike_too(make: Make) -> None:
-    learner = make(members=3)
-    teach(learner, 500)
-    X, _, _ = some_rows(500, 3)
-    weights = learner.snapshot(STAMP)
-    assert weights.members == 3
-    assert len({weights.arrays[f"m{member}.w0"].tobytes() for member in range(3)}) == 3
-    assert scores_of(weights, X) == pytest.approx(learner.predict_many(X), rel=1e-5)
-
-
-def test_a_snapshot_is_not_changed_by_later_learning(make: Make) -> None:
-    learner = make()
-    teach(learner, 200)
-    weights = learner.snapshot(STAMP)
-    before = encode(weights, SIGNER)
-    teach(learner, 200, seed=1)
-    assert encode(weights, SIGNER) == before
-    assert bytes_of(learner) != before
-
-
-def test_features_may_vanish_and_come_back(make: Make) -> None:
-    learner = make()
-    X, y, ids = some_rows(300, 1)
-    gone = X.copy()
+def test_features_may_vanish_and_come_back(stage: Stage) -> None:
+    rows = some_rows(100, 1)
+    gone = rows.X.copy()
     gone[:, 1:] = np.nan
-    nothing = np.full_like(X, np.nan)
-    for rows in (X, gone, nothing, X):
-        learner.observe_many(rows, np.full(len(rows), np.nan))
-        learner.learn_many(rows, y, ids)
-        learner.flush()
-        assert np.isfinite(learner.predict_many(rows)).all()
-    decode_verified(bytes_of(learner), [SIGNER.public_key])
+    nothing = np.full_like(rows.X, np.nan)
+    for X in (rows.X, gone, nothing, gone, rows.X, nothing, rows.X):
+        these = rows_like(rows, X=X)
+        stage.take(these)
+        assert np.isfinite(stage.believe(these)).all()
+        weights = published(stage.learner.snapshot())
+        assert logit_of(weights, X[:30]) == pytest.approx(stage.believe(these)[:30], abs=1e-5)
 
 
-def test_wild_values_do_no_harm(make: Make) -> None:
-    learner = make()
-    X, y, ids = some_rows(300, 1)
+def test_a_feature_that_was_never_there_may_appear(stage: Stage) -> None:
+    rows = some_rows(100, 1)
+    X = rows.X.copy()
+    X[:, 5] = np.nan
+    for _ in range(6):
+        stage.take(rows_like(rows, X=X))
+    assert np.isfinite(stage.believe(rows)).all()
+    weights = published(stage.learner.snapshot())
+    assert logit_of(weights, rows.X[:30]) == pytest.approx(stage.believe(rows)[:30], abs=1e-5)
+
+
+def test_wild_values_do_no_harm(stage: Stage) -> None:
+    rows = some_rows(100, 1)
+    X = rows.X.copy()
     X[::7, 2] = np.finfo(np.float32).max
     X[::11, 3] = np.finfo(np.float32).min
-    learner.observe_many(X, np.full(len(X), 0.5))
-    learner.learn_many(X, y, ids)
-    learner.flush()
-    decode_verified(bytes_of(learner), [SIGNER.public_key])
+    X[::13, 4] = np.finfo(np.float32).tiny
+    wild = rows_like(rows, X=X)
+    for _ in range(8):
+        stage.take(wild)
+    assert np.isfinite(stage.believe(wild)).all()
+    weights = published(stage.learner.snapshot())
+    assert logit_of(weights, X) == pytest.approx(stage.believe(wild), abs=1e-5)
 
 
-def test_memory_is_bounded(make: Make) -> None:
-    learner = make()
-    sizes = []
+@pytest.mark.parametrize("checkpoints", [True, False])
+def test_memory_is_bounded(stage: Stage, checkpoints: bool) -> None:
+    """A stream that keeps changing: other vectors, other frauds; with and without checkpoints."""
     parts: dict[str, bytes] = {}
-    for seed in range(6):
-        teach(learner, 2000, seed, size=500)
-        parts |= learner.state_changes()
-        sizes.append(sum(len(part) for part in parts.values()))
-    assert sizes[-1] <= sizes[1] + 16  # counters grow by a digit
+    bound = stage.learner.memory_bytes
+    for seed in range(12):
+        rows = some_rows(600, seed, at_ms=stage.clock_ms)
+        turned = np.roll(rows.X, seed, axis=1) * np.float32(1.5**seed)
+        stage.take(rows_like(rows, X=turned))
+        assert bytes_held(stage.learner) <= bound + OBJECTS_BYTES
+        if checkpoints:
+            parts |= stage.learner.state_changes()
+            assert sum(map(len, parts.values())) <= bound
+    assert stage.learner.memory_bytes == bound
 
 
-def test_quantiles_follow_the_newest_scores(make: Make) -> None:
-    learner = make()
-    assert learner.snapshot(STAMP).arrays["quantiles"] == pytest.approx(np.linspace(0, 1, 1001))
-    X = np.zeros((20_000, N), np.float32)
-    p = np.random.default_rng(4).random(20_000)
-    p[5] = np.nan
-    learner.observe_many(X, np.full(20_000, 0.999))
-    learner.observe_many(X, p)
-    found = learner.snapshot(STAMP).arrays["quantiles"]
-    held = np.append(p[~np.isnan(p)], 0.999)
-    for index in (0, 10, 500, 990, 1000):
-        assert np.mean(held < found[index]) == pytest.approx(index / 1000, abs=2e-3)
+def test_nothing_to_learn_is_nothing_learned(stage: Stage) -> None:
+    none = some_rows(100, 1).part(slice(0, 0))
+    stage.learner.learn_many(none)
+    stage.learner.forget_many(none)
+    assert stage.believe(none).shape == (0,)
+    assert bytes_of(stage.learner.snapshot()) == bytes_of(again(stage).learner.snapshot())
 
 
-def test_nothing_to_see_is_nothing_learned(make: Make) -> None:
-    learner = make()
-    empty = np.zeros((0, N), np.float32)
-    learner.observe_many(empty, np.zeros(0))
-    learner.learn_many(empty, np.zeros(0, np.uint8), np.zeros(0, np.uint64))
-    learner.flush()
-    assert bytes_of(learner) == bytes_of(make())
+def test_the_order_of_the_clock_is_no_matter(stage: Stage) -> None:
+    """A clock that stands still or goes back begins nothing and ends nothing."""
+    nervous = again(stage)
+    for batch in range(10):
+        for one in (stage, nervous):
+            one.take(some_rows(100, batch, at_ms=one.clock_ms))
+        nervous.learner.advance(nervous.clock_ms)
+        nervous.learner.advance(nervous.clock_ms - HOUR_MS)
+    assert bytes_of(nervous.learner.snapshot()) == bytes_of(stage.learner.snapshot())
 
 
-def test_what_is_forgotten_is_not_rehearsed(make: Make) -> None:
-    """A withdrawn fraud label leaves no trace in what is learned later."""
-    learners = [make(), make()]
-    X, _, ids = some_rows(64, 1)
-    lies = np.ones(64, np.uint8)
-    for learner in learners:
-        learner.learn_many(X, lies, ids)
-        learner.flush()
-    learners[0].forget_many(ids)
-    draws = np.random.default_rng(2)
-    for _ in range(40):
-        fresh = draws.integers(0, 2**63, 64).astype(np.uint64)
-        for learner in learners:
-            learner.learn_many(X, np.zeros(64, np.uint8), fresh)
-            learner.flush()
-    forgot, kept = (learner.predict_many(X).mean() for learner in learners)
-    assert forgot < kept
+def test_withdrawn_frauds_lose_their_pull(stage: Stage) -> None:
+    """Rows that look legit were called frauds; then their labels were withdrawn."""
+    kept, lies = again(stage), some_rows(100, 77)
+    lies = lies.part(lies.y == 0)
+    lies = rows_like(lies, y=np.ones(len(lies), np.uint8))
+    for one in (stage, kept):
+        one.teach(6)
+        one.take(lies)
+    stage.forget(lies)
+    for one in (stage, kept):
+        one.teach(8, seed=1)
+    assert stage.believe(lies).mean() < kept.believe(lies).mean()
+
+
+def test_a_heavier_row_pulls_more(stage: Stage) -> None:
+    """Labels are drawn by lot; where a fraud weighs ten times, belief in fraud is higher."""
+    heavy = again(stage)
+    draws = np.random.default_rng(3)
+    for batch in range(40):
+        rows = some_rows(100, batch, at_ms=stage.clock_ms)
+        y = (draws.random(100) < 0.3).astype(np.uint8)
+        stage.take(rows_like(rows, y=y))
+        heavy.take(rows_like(rows, y=y, w=np.where(y == 1, 10, 1).astype(np.float32)))
+    rows = some_rows(200, 99)
+    assert heavy.believe(rows).mean() > stage.believe(rows).mean() + 0.5
+
+
+def test_trees_change_only_by_a_refresh_that_is_counted(stage: Stage) -> None:
+    """What fades a refreshed forest in can trust the number."""
+    before = stage.learner.snapshot()
+    for batch in range(12):
+        stage.take(some_rows(100, batch, at_ms=stage.clock_ms))
+        part = stage.learner.snapshot()
+        if part.kind == "trees":
+            assert (part.steady == before.steady) == (bytes_of(part) == bytes_of(before))
+            assert part.steady - before.steady in (0, 1)
+        before = part
+    assert part.kind != "trees" or part.steady >= 3
+
+
+def test_an_unknown_option_is_told_what_there_is(stage: Stage) -> None:
+    with pytest.raises(ValueError, match=r"spede.*beta|spede.*legit_share|beta.*spede"):
+        make(stage.name, LaneOf(options={"spede": 1}).context)
+
+
+@pytest.mark.parametrize("value", ["much", -1, 2.5])
+def test_an_option_out_of_range_is_named(stage: Stage, value: float | str) -> None:
+    option = "legit_share" if stage.name == "boosted" else "beta"
+    with pytest.raises(ValueError, match=option):
+        make(stage.name, LaneOf(options={option: value}).context)

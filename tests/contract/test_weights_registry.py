@@ -2,61 +2,22 @@
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator
-from dataclasses import dataclass
 
 import pytest
 
 from features.client_redis import connect_redis
 from models.registry import (
+    Freeze,
     NoWeights,
     Progress,
     RegistryUnavailable,
     Standing,
     VersionConflict,
-    WeightsRegistry,
 )
 from models.registry_redis import RedisWeightsRegistry
-from tests.conftest import CONTRACT_PARAMS, RedisOf
-from tests.fakes_learn import MemoryWeightsRegistry
+from tests.builders_registry import SOON_S, SPEC, Shelf, body_of, publish_up_to
 
-KEEP = 3
-SPEC, OTHER_SPEC = "d" * 64, "e" * 64
-SOON_S = 10.0
-
-
-@dataclass
-class Shelf:
-    """Two views of one registry, as of two processes."""
-
-    writer: WeightsRegistry
-    reader: WeightsRegistry
-
-
-@pytest.fixture(params=CONTRACT_PARAMS)
-async def shelf(request: pytest.FixtureRequest, redis_of: RedisOf) -> AsyncIterator[Shelf]:
-    if request.param == "memory":
-        registry = MemoryWeightsRegistry(KEEP)
-        yield Shelf(registry, registry)
-        return
-    connect, prefix = redis_of(request.param)
-    clients = [connect() for _ in range(2)]
-    try:
-        yield Shelf(
-            *(RedisWeightsRegistry(client, prefix, SPEC, KEEP, poll_s=1.0) for client in clients)
-        )
-    finally:
-        for client in clients:
-            await client.aclose()
-
-
-async def publish_up_to(shelf: Shelf, version: int) -> None:
-    for number in range(1, version + 1):
-        await shelf.writer.publish(number, body_of(number))
-
-
-def body_of(version: int) -> bytes:
-    return bytes([version % 256]) * 5000
+OTHER_SPEC = "e" * 64
 
 
 async def test_one_learner_sends_label_transitions(shelf: Shelf) -> None:
@@ -81,6 +42,8 @@ async def test_lines_of_two_specs_do_not_meet(redis_url: str, redis_prefix: str)
         assert await old.active_versions() == {}
         assert await old.progress() is None
         await old.pin(1, "a test", "to leave something behind", 0)
+        await old.freeze(Freeze(by="a test", why="likewise", at_ms=0, cause="operator"))
+        await old.take_lease("a test", SOON_S)
         await old.forget()
         assert (await old.latest_version(), await new.latest_version()) == (0, 1)
         left = [key async for key in client.scan_iter(f"{redis_prefix}*")]

@@ -24,7 +24,8 @@ from models.signing import Signer, ensure_keys
 from models.weights import encode
 from pipeline.topics_kafka import TopicPlan, ensure_topics
 from riskbeat.embedded import free_ports
-from tests.fakes_serving import POLICY_TEXT, SPEC_TEXT, some_weights
+from tests.builders_weights import some_weights
+from tests.fakes_serving import POLICY_TEXT, SPEC_TEXT
 
 ROOT = Path(__file__).parents[2]
 DEADLINE_S = 60.0

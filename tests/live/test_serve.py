@@ -12,9 +12,10 @@ from aiokafka import AIOKafkaProducer
 
 from features.event import entity_key
 from models.decision import decode_vector
-from tests.fakes_serving import logit_of, some_weights
+from tests.builders_weights import some_weights
 from tests.live.servers import Server
 from tests.live.stage import DEADLINE_S, body_of, column, ends_well, on_stage, until
+from tests.oracle_forward import logit_of
 
 pytestmark = pytest.mark.live
 
@@ -45,7 +46,7 @@ async def test_an_event_is_decided_recorded_and_answered_once(
         assert records["pay_2"].decision_id == second["decision_id"]
         x = decode_vector(records["pay_2"].vector)[None, :]
         weights = some_weights(stage.spec.digest, stage.spec.n_features, version=1)
-        expected = logit_of(dict(weights.arrays), x, weights.beta)
+        expected = logit_of(weights, x)
         assert records["pay_2"].score.logit == pytest.approx(float(expected[0]), abs=1e-5)
         events = await stage.read(stage.topics.events, 2)
         assert [headers for headers, _ in events] == [{"riskbeat-decided": b"http"}] * 2
@@ -123,7 +124,7 @@ async def test_no_answer_mixes_versions_while_they_are_swapped_under_load(
                 stage.spec.digest, stage.spec.n_features, version=record.weights.version
             )
             x = decode_vector(record.vector)[None, :]
-            expected = float(logit_of(dict(weights.arrays), x, weights.beta)[0])
+            expected = float(logit_of(weights, x)[0])
             assert record.score.logit == pytest.approx(expected, abs=1e-5 * max(1, abs(expected)))
         assert len(seen) >= 10
 

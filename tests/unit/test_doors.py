@@ -14,6 +14,7 @@ DOORS = {  # library: how the one kind of file that may import it must end
     "mode": "_faust",
     "aiokafka": "_kafka",
     "river": "_river",
+    "lightgbm": "_lightgbm",
     "torch": "_torch",
     "fastapi": "_http",
     "matplotlib": "_matplotlib",

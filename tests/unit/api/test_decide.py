@@ -12,7 +12,8 @@ from features.update import concat_updates, updates_of_events
 from features.vector import derive_many
 from features.window import apply_many
 from models.decision import DecisionRecord, Source, decode_record, decode_vector, encode_record
-from tests.fakes_serving import NOW_MS, POLICY_TEXT, Stand, a_stand, an_event, logit_of
+from tests.fakes_serving import NOW_MS, POLICY_TEXT, Stand, a_stand, an_event
+from tests.oracle_forward import logit_of
 
 HTTP = Source(door="http", topic="t.events.v1")
 
@@ -45,7 +46,7 @@ async def test_a_whole_decision_names_everything_it_rests_on(tmp_path: Path) -> 
     x = decode_vector(record.vector)
     missing = [n for n, v in zip(stand.spec.feature_names, x, strict=True) if np.isnan(v)]
     assert record.features.missing == missing
-    expected = float(logit_of(dict(weights.arrays), x[None, :], weights.beta)[0])
+    expected = float(logit_of(weights, x[None, :])[0])
     assert record.score.logit == pytest.approx(expected, abs=1e-5)
     with stand.scorer.snapshot() as snapshot:
         again = snapshot.score_many(x[None, :], record.scored_by.bucket)

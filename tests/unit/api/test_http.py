@@ -45,6 +45,9 @@ async def test_a_decision_has_the_documented_shape(site: Site) -> None:
         "features",
         "degraded",
         "timings_ms",
+        "propensity",
+        "passed_through",
+        "would_be",
     ]
     assert list(answer["score"]) == ["value", "percentile", "risk_level"]
     assert list(answer["model"]) == ["name", "version", "age_ms", "schema"]

@@ -2,9 +2,10 @@
 
 from pathlib import Path
 
+import msgspec
 import pytest
 
-from models.policy import Policy, PolicyError, load_policy, parse_policy
+from models.policy import Policy, PolicyError, Ruling, load_policy, parse_policy
 
 ROOT = Path(__file__).parents[3]
 TEXT = """version: 4
@@ -97,6 +98,36 @@ def test_levels_begin_at_their_percentile(percentile: float, level: str) -> None
             "p.yaml:14: event_types.top_up.bands[0].probability",
         ),
         ("version: 4", "version: [", "p.yaml:3: not YAML"),
+        (
+            "version: 4",
+            "version: 4\npass_through: {share: 0.7, outcomes: [decline]}",
+            "p.yaml:2: pass_through.share: Expected `float` <= 0.5",
+        ),
+        (
+            "version: 4",
+            "version: 4\npass_through: {share: 0.0, outcomes: [decline]}",
+            "p.yaml:2: pass_through.share: Expected `float` > 0.0",
+        ),
+        (
+            "version: 4",
+            "version: 4\npass_through:\n  share: 0.1\n  outcomes: []",
+            "p.yaml:4: pass_through.outcomes: Expected `array` of length >= 1",
+        ),
+        (
+            "version: 4",
+            "version: 4\npass_through:\n  share: 0.1\n  outcomes:\n    - decline\n    - approve",
+            "p.yaml:6: pass_through.outcomes[1]: an approved event is let through already",
+        ),
+        (
+            "version: 4",
+            "version: 4\npass_through: {share: 0.1, outcomes: [decline, decline]}",
+            "p.yaml:2: pass_through.outcomes[1]: `decline` is listed twice",
+        ),
+        (
+            "version: 4",
+            "version: 4\npass_through: {share: 0.1, outcomes: [decline], to: 1}",
+            "p.yaml:2: pass_through: Object contains unknown field `to`",
+        ),
         (TEXT, "", "p.yaml:1: (top): Expected `object`"),
     ],
 )
@@ -104,6 +135,45 @@ def test_a_faulty_file_is_refused_by_line_and_field(old: str, new: str, message:
     with pytest.raises(PolicyError) as refused:
         parse_policy(TEXT.replace(old, new, 1), "p.yaml")
     assert str(refused.value).startswith(message)
+
+
+def a_passing_policy(share: float = 0.05, more: str = "") -> Policy:
+    rule = f"pass_through: {{share: {share}, outcomes: [decline]{more}}}\n"
+    return parse_policy(TEXT + rule, "policy.yaml")
+
+
+def test_the_chance_of_being_let_through_is_the_one_that_is_told() -> None:
+    policy = a_passing_policy()
+    rulings = [policy.ruling_of("decline", f"default/card/p{i}", 100) for i in range(20_000)]
+    passed = [ruling for ruling in rulings if ruling.would_be is not None]
+    assert set(passed) == {Ruling("approve", 0.05, "decline")}
+    assert set(rulings) - set(passed) == {Ruling("decline", 0.95)}
+    assert abs(len(passed) / 20_000 - 0.05) < 4 * (0.05 * 0.95 / 20_000) ** 0.5
+
+
+def test_the_same_event_is_always_drawn_alike_and_a_new_version_draws_anew() -> None:
+    names = [f"default/card/p{i}" for i in range(2_000)]
+
+    def passed(policy: Policy) -> set[str]:
+        return {name for name in names if policy.ruling_of("decline", name, 1).would_be}
+
+    policy = a_passing_policy()
+    assert passed(policy) == passed(a_passing_policy()) != set()
+    assert passed(policy) != passed(msgspec.structs.replace(policy, version=5))
+    assert passed(policy) != passed(a_passing_policy(more=", seed: 8"))
+
+
+def test_only_listed_outcomes_of_bearable_amounts_are_let_through() -> None:
+    policy = a_passing_policy(0.5, ", amount_at_most: 1000")
+    names = [f"default/card/p{i}" for i in range(200)]
+    assert {policy.ruling_of("review", name, 1) for name in names} == {Ruling("review")}
+    assert {policy.ruling_of("decline", name, -1_001) for name in names} == {Ruling("decline")}
+    assert len({policy.ruling_of("decline", name, 1_000) for name in names}) == 2
+    assert len({policy.ruling_of("decline", name, None) for name in names}) == 2
+
+
+def test_without_the_rule_nothing_is_let_through() -> None:
+    assert a_policy().ruling_of("decline", "default/card/p1", 1) == Ruling("decline")
 
 
 def test_an_absent_file_is_named(tmp_path: Path) -> None:

@@ -67,6 +67,15 @@ def test_pages_of_other_vectors_are_refused() -> None:
         Ring("r", PAGE_ROWS, N + 1).restore(ring.changed_pages(), 10)
 
 
+def test_a_ring_knows_how_many_rows_came_after_one() -> None:
+    ring = Ring("r", PAGE_ROWS, N)
+    assert ring.ages(np.array([5], np.uint64)).tolist() == [-1]
+    append(ring, 0, 200)
+    append(ring, 200, 100)  # the first 44 have left
+    asked = np.array([299, 250, 44, 43, 10_000], np.uint64)
+    assert ring.ages(asked).tolist() == [0, 49, 255, -1, -1]
+
+
 def test_scaling_is_mean_and_deviation_of_all_rows_and_the_prior() -> None:
     draws = np.random.default_rng(3)
     X = draws.lognormal(2, 2, (500, 3)).astype(np.float32) * draws.choice([-1, 1], (500, 3))

@@ -1,61 +1,18 @@
-"""Columns that are no quantities: neither learner nor scorer may see them."""
+"""Columns that are no quantities, and the one formula between vectors and what networks see."""
 
 import numpy as np
-from numpy.typing import NDArray
+import pytest
 
-from models.learner_torch import TorchLearner
-from models.member_torch import Recipe
-from models.scaling import LEFT_OUT, SCALE_MIN, Scaling
-from models.weights import decode_verified, encode
-from tests.contract.test_learner import SIGNER, STAMP
+from models.scaling import LEFT_OUT, SCALE_MIN, Normaliser, Scaling
 
 N, CATEGORY = 4, 2
 
 
-def taught(categories: NDArray[np.float32], left_out: tuple[int, ...]) -> TorchLearner:
-    """A learner of rows in which the category tells frauds apart, and nothing else does."""
-    draws = np.random.default_rng(3)
-    X = draws.lognormal(3, 1, (600, N)).astype(np.float32)
-    X[:, CATEGORY] = categories
-    recipe = Recipe(
-        seed=1, new_rows=16, keep_rows=512, keep_frauds=256, members=1, learning_rate=3e-3
-    )
-    learner = TorchLearner(N, "e" * 64, recipe, left_out=left_out)
-    ids = np.arange(600).astype(np.uint64)
-    y = (np.arange(600) % 4 == 0).astype(np.uint8)
-    for start in range(0, 600, 50):
-        part = slice(start, start + 50)
-        learner.observe_many(X[part], learner.predict_many(X[part]))
-        learner.learn_many(X[part], y[part], ids[part])
-    learner.flush()
-    return learner
-
-
-def telling() -> NDArray[np.float32]:
-    return np.where(np.arange(600) % 4 == 0, 1_000_000, 1).astype(np.float32)
-
-
-def asked(category: float) -> NDArray[np.float32]:
-    X = np.random.default_rng(9).lognormal(3, 1, (50, N)).astype(np.float32)
-    X[:, CATEGORY] = category
+def some_vectors(count: int, seed: int = 3) -> np.ndarray[tuple[int, int], np.dtype[np.float32]]:
+    draws = np.random.default_rng(seed)
+    X = (draws.lognormal(3, 2, (count, N)) * draws.choice([-1, 1], (count, N))).astype(np.float32)
+    X[draws.random(X.shape) < 0.2] = np.nan
     return X
-
-
-def test_a_learner_is_blind_to_what_is_left_out_and_learns_the_rest_alike() -> None:
-    one, other = taught(telling(), (CATEGORY,)), taught(np.zeros(600, np.float32), (CATEGORY,))
-    assert (one.predict_many(asked(1)) == one.predict_many(asked(1_000_000))).all()
-    assert (one.predict_many(asked(1)) == other.predict_many(asked(7))).all()
-    sighted = taught(telling(), ())
-    assert sighted.predict_many(asked(1_000_000)).mean() > 3 * sighted.predict_many(asked(1)).mean()
-
-
-def test_weights_carry_what_was_left_out_to_every_scorer() -> None:
-    weights = taught(telling(), (CATEGORY,)).snapshot(STAMP)
-    data = encode(weights, SIGNER)
-    read = decode_verified(data, [SIGNER.public_key])
-    assert read.arrays["scaler.scale"][CATEGORY] == np.float32(LEFT_OUT)
-    assert read.arrays["scaler.mean"][CATEGORY] == 0
-    assert np.isfinite(read.arrays["scaler.scale"]).all()
 
 
 def test_a_scaling_follows_what_is_not_left_out() -> None:
@@ -65,3 +22,40 @@ def test_a_scaling_follows_what_is_not_left_out() -> None:
     assert scaling.mean[0] > 1
     assert scaling.scale[1] == LEFT_OUT
     assert scaling.mean[1] == 0
+
+
+def test_vectors_become_what_the_published_formula_says() -> None:
+    normaliser = Normaliser(N, [CATEGORY])
+    normaliser.observe(some_vectors(500))
+    X = some_vectors(50, 4)
+    X[0] = [np.finfo(np.float32).max, -np.inf, 7, np.nan]
+    z = normaliser.transform(X)
+    assert (z.dtype, z.shape) == (np.float32, X.shape)
+    for row, found in zip(X.astype(np.float64), z, strict=True):
+        for column in range(N):
+            value = row[column]
+            if np.isnan(value) or column == CATEGORY:
+                assert found[column] == 0
+                continue
+            log = np.sign(value) * np.log1p(abs(value))
+            wanted = (log - normaliser.mean[column]) / normaliser.scale[column]
+            assert found[column] == pytest.approx(np.clip(wanted, -8, 8), abs=1e-5)
+
+
+def test_what_is_left_out_changes_nothing_of_the_rest() -> None:
+    one, other = Normaliser(N, [CATEGORY]), Normaliser(N, [CATEGORY])
+    X = some_vectors(300)
+    changed = X.copy()
+    changed[:, CATEGORY] = 1_000_000
+    one.observe(X)
+    other.observe(changed)
+    assert (one.transform(X) == other.transform(changed)).all()
+
+
+def test_a_normaliser_comes_back_bit_for_bit() -> None:
+    one, other = Normaliser(N, [CATEGORY]), Normaliser(N, [CATEGORY])
+    one.observe(some_vectors(300))
+    other.restore(one.state())
+    for normaliser in (one, other):
+        normaliser.observe(some_vectors(70, 9))
+    assert one.state() == other.state()

@@ -1,7 +1,9 @@
 """One version at a time, the same bits for the same row and bucket, and gates that hold."""
 
+import dataclasses
 import math
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -14,7 +16,9 @@ from models.scorer import (
     percentiles_of,
 )
 from models.scorer_torch import TorchScorer
-from tests.fakes_serving import logit_of, some_weights, with_arrays
+from tests import builders_weights
+from tests.builders_weights import an_ensemble, probed, some_weights, with_arrays
+from tests.oracle_forward import logit_of
 
 DIGEST = "d" * 64
 N = 23
@@ -25,30 +29,35 @@ def a_scorer() -> TorchScorer:
 
 
 def some_rows(count: int, seed: int = 7) -> np.ndarray:
-    rng = np.random.default_rng(seed)
-    X = (rng.normal(size=(count, N)) * 10 ** rng.uniform(-2, 6, size=(1, N))).astype(np.float32)
-    X[rng.uniform(size=X.shape) < 0.1] = np.nan
-    return X
+    return builders_weights.some_rows(count, N, seed)
 
 
-@pytest.mark.parametrize("members", [1, 2])
-def test_log_odds_are_those_of_the_written_formula(members: int) -> None:
+VERSIONS = {
+    "network": some_weights(DIGEST, N),
+    "stack": some_weights(DIGEST, N, stack=2),
+    "ensemble": an_ensemble(DIGEST, N),
+}
+
+
+@pytest.mark.parametrize("kind", VERSIONS)
+def test_log_odds_are_those_of_the_written_formula(kind: str) -> None:
     scorer = a_scorer()
-    weights = some_weights(DIGEST, N, members=members)
+    weights = VERSIONS[kind]
     scorer.load(weights, "s")
     X = some_rows(700)
     with scorer.snapshot() as snapshot:
         scores = snapshot.score_many(X)
-    expected = logit_of(dict(weights.arrays), X, weights.beta)
+    expected = logit_of(weights, X)
     np.testing.assert_allclose(scores.logit, expected, rtol=1e-5, atol=1e-5)
     np.testing.assert_allclose(scores.p, 1 / (1 + np.exp(-expected)), atol=1e-6)
     assert scores.bucket.tolist() == [512] * 512 + [256] * 188
 
 
+@pytest.mark.parametrize("kind", VERSIONS)
 @pytest.mark.parametrize("bucket", BUCKETS)
-def test_a_rows_bits_depend_on_the_row_and_the_bucket_alone(bucket: int) -> None:
+def test_a_rows_bits_depend_on_the_row_and_the_bucket_alone(bucket: int, kind: str) -> None:
     scorer = a_scorer()
-    scorer.load(some_weights(DIGEST, N), "s")
+    scorer.load(VERSIONS[kind], "s")
     rows = some_rows(bucket)
     rng = np.random.default_rng(bucket)
     with scorer.snapshot() as snapshot:
@@ -101,7 +110,7 @@ def test_a_version_whose_golden_batch_scores_otherwise_is_refused(by: float) -> 
     assert refused.value.gate == "golden"
     with scorer.snapshot() as snapshot:
         logit = snapshot.score_many(some_rows(3)).logit
-    expected = logit_of(dict(some_weights(DIGEST, N).arrays), some_rows(3), 0.5)
+    expected = logit_of(some_weights(DIGEST, N), some_rows(3))
     np.testing.assert_allclose(logit, expected, rtol=1e-5, atol=1e-5)
 
 
@@ -122,49 +131,94 @@ def test_a_snapshot_answers_with_its_version_while_others_are_loaded() -> None:
     assert scorer.snapshot().weights.version == 3
 
 
-def test_versions_of_other_shapes_follow_each_other() -> None:
+def test_versions_of_other_shapes_and_members_follow_each_other() -> None:
     scorer = a_scorer()
-    for version, members in ((1, 1), (2, 2), (3, 1)):
-        weights = some_weights(DIGEST, N, version=version, members=members)
+    makers = (
+        some_weights,
+        an_ensemble,
+        some_weights,
+        lambda *a, **o: some_weights(*a, **o, stack=2),
+    )
+    for version, make in enumerate((*makers, *makers), start=1):
+        weights = make(DIGEST, N, version=version)
         scorer.load(weights, "s")
         with scorer.snapshot() as snapshot:
             logit = snapshot.score_many(some_rows(2)).logit
-        expected = logit_of(dict(weights.arrays), some_rows(2), weights.beta)
-        np.testing.assert_allclose(logit, expected, rtol=1e-5, atol=1e-5)
+        np.testing.assert_allclose(logit, logit_of(weights, some_rows(2)), rtol=1e-5, atol=1e-5)
 
 
-def test_contributions_sum_to_the_distance_from_the_mean_vector() -> None:
+def test_arrays_that_versions_share_are_taken_over_and_others_are_not() -> None:
     scorer = a_scorer()
-    weights = some_weights(DIGEST, N)
+    weights = an_ensemble(DIGEST, N)
+    for version in range(1, 9):
+        bias = np.full(1, version, np.float32)
+        value = weights.arrays["delayed.boosted.3.value"]
+        changed = (
+            {"delayed__logistic__bias": bias}
+            if version % 3
+            else {"delayed__boosted__3__value": value + np.float32(1)}
+        )
+        weights = dataclasses.replace(probed(with_arrays(weights, **changed)), version=version)
+        scorer.load(weights, "s")
+        with scorer.snapshot() as snapshot:
+            logit = snapshot.score_many(some_rows(3)).logit
+        np.testing.assert_allclose(logit, logit_of(weights, some_rows(3)), rtol=1e-5, atol=1e-5)
+
+
+def test_a_member_without_weight_has_no_say() -> None:
+    weights = an_ensemble(DIGEST, N)
+    members = tuple(
+        msgspec.structs.replace(
+            member, weight=float(member.name == "logistic" or member.lane == "feedback")
+        )
+        for member in weights.members
+    )
+    weights = probed(dataclasses.replace(weights, members=members))
+    scorer = a_scorer()
+    scorer.load(weights, "s")
+    with scorer.snapshot() as snapshot:
+        found = snapshot.score_many(some_rows(9)).logit
+        parts = snapshot.explain_many(some_rows(9), 8)
+    np.testing.assert_allclose(found, logit_of(weights, some_rows(9)), rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(snapshot.baseline + parts.sum(1), found, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", VERSIONS)
+def test_contributions_and_the_baseline_sum_to_the_log_odds(kind: str) -> None:
+    scorer = a_scorer()
+    weights = VERSIONS[kind]
     scorer.load(weights, "s")
     X = some_rows(20)
     with scorer.snapshot() as snapshot:
-        contributions = snapshot.explain_many(X, 256)
-    usual = baseline_of(weights).astype(np.float32)[None, :]
-    arrays = dict(weights.arrays)
-    distance = logit_of(arrays, X, weights.beta) - logit_of(arrays, usual, weights.beta)
-    np.testing.assert_allclose(contributions.sum(axis=1), distance, atol=0.05)
-    assert (contributions[np.isnan(X)] == 0).all()
+        contributions = snapshot.explain_many(X, 16)
+        baseline = snapshot.baseline
+        assert snapshot.explain_many(X[:0], 16).shape == (0, N)
+    np.testing.assert_allclose(
+        baseline + contributions.sum(axis=1, dtype=np.float64),
+        logit_of(weights, X),
+        rtol=2e-5,
+        atol=2e-5,
+    )
+    if kind != "ensemble":  # trees may have learned that a value is missing
+        assert (contributions[np.isnan(X)] == 0).all()
+        usual = baseline_of(weights).astype(np.float32)[None, :]
+        assert baseline == pytest.approx(float(logit_of(weights, usual)[0]), abs=1e-4)
 
 
 def test_contributions_of_a_linear_model_are_its_terms() -> None:
     scorer = a_scorer()
     weights = some_weights(DIGEST, N)
-    flat = with_arrays(weights, m0__w2=np.zeros_like(weights.arrays["m0.w2"]))
-    logit = logit_of(dict(flat.arrays), flat.arrays["probe.x"], flat.beta)
-    flat = with_arrays(flat, probe__logit=logit.astype(np.float32))
+    silent = np.zeros_like(weights.arrays["delayed.network.w2"])
+    flat = probed(with_arrays(weights, delayed__network__w2=silent))
     scorer.load(flat, "s")
     x = np.zeros((1, N), np.float32)
     x[0, 4] = 50.0
     with scorer.snapshot() as snapshot:
         contribution = float(snapshot.explain_many(x, 3)[0, 4])
-    a, mean, scale = (
-        float(flat.arrays["calibration"][0]),
-        float(flat.arrays["scaler.mean"][4]),
-        float(flat.arrays["scaler.scale"][4]),
-    )
+    mean, scale = (float(flat.arrays[f"scaler.{name}"][4]) for name in ("mean", "scale"))
     z = min(8.0, (math.log1p(50.0) - mean) / scale)
-    assert contribution == pytest.approx(a * float(flat.arrays["m0.linear"][4]) * z, rel=1e-5)
+    slope = float(flat.arrays["delayed.network.linear"][0, 4])
+    assert contribution == pytest.approx(0.9 * slope * z, rel=1e-5)
 
 
 def test_buckets_hold_what_they_are_chosen_for() -> None:

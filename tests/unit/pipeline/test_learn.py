@@ -10,40 +10,49 @@ import pytest
 from numpy.typing import NDArray
 
 from features.event import EventRejected, to_ms
+from features.spec_values import Currency
 from features.update import LabelTransition
-from models.learner_torch import TorchLearner
-from models.member_torch import Recipe
+from models.ensemble import Ensemble
+from models.taught import Taught
 from pipeline.decided import PlacedLabel, parse_decided, parse_placed_label
 from pipeline.join import JoinRow
 from pipeline.join_sqlite import SqliteJoinStore
 from pipeline.learn import LearnRules, LearnStep
+from pipeline.step_ports import Company
 from tests.builders_learn import DAY, DIGEST, FEATURES, RULES, START, a_decision, a_label
+from tests.fakes_learner import SPACE, a_plan, make_in_memory
 
 FAR_MS = 2**42
 
 
-class Pupil(TorchLearner):
-    """A learner that writes down what it is taught."""
+class Pupil(Ensemble):
+    """An ensemble that writes down what it is taught."""
 
     def __init__(self) -> None:
-        super().__init__(FEATURES, DIGEST, Recipe(keep_rows=256, keep_frauds=256))
+        super().__init__(SPACE, a_plan(), 1, make_in_memory)
         self.seen = 0
-        self.taught: list[tuple[float, int]] = []
-        self.forgot = 0
+        self.lessons: list[tuple[str, float, int]] = []
+        self.unlearned: list[tuple[str, float, int]] = []
+        self.importance: list[float] = []
+
+    @property
+    def taught(self) -> list[tuple[float, int]]:
+        return [(x, y) for _, x, y in self.lessons]
 
     def observe_many(self, X: NDArray[np.float32], p: NDArray[np.float64]) -> None:
         self.seen += len(X)
         super().observe_many(X, p)
 
-    def learn_many(
-        self, X: NDArray[np.float32], y: NDArray[np.uint8], ids: NDArray[np.uint64]
-    ) -> None:
-        self.taught += zip(X[:, 0].tolist(), y.tolist(), strict=True)
-        super().learn_many(X, y, ids)
+    def learn_many(self, lane: str, rows: Taught) -> None:
+        pairs = zip(rows.X[:, 0].tolist(), rows.y.tolist(), strict=True)
+        self.lessons += [(lane, x, y) for x, y in pairs]
+        self.importance += rows.w.tolist()
+        super().learn_many(lane, rows)
 
-    def forget_many(self, ids: NDArray[np.uint64]) -> None:
-        self.forgot += len(ids)
-        super().forget_many(ids)
+    def forget_many(self, lane: str, rows: Taught) -> None:
+        pairs = zip(rows.X[:, 0].tolist(), rows.y.tolist(), strict=True)
+        self.unlearned += [(lane, x, y) for x, y in pairs]
+        super().forget_many(lane, rows)
 
 
 class Desk:
@@ -53,7 +62,7 @@ class Desk:
         self.store = SqliteJoinStore(path)
         self.pupil = Pupil()
         every = LearnRules(n_features=FEATURES, label_partitions=2, **rules)
-        self.step = LearnStep(every, self.store, self.pupil)
+        self.step = LearnStep(every, self.store, self.pupil, Company())
         self.step.restore()
         self.places = 0
 
@@ -116,14 +125,14 @@ def test_a_repeat_teaches_nothing(desk: Desk) -> None:
 
 def test_a_second_source_that_agrees_teaches_nothing(desk: Desk) -> None:
     desk.take(a_decision("e1"), a_label("e1", at=START + DAY))
-    assert desk.take(a_label("e1", source="customer", at=START + 2 * DAY)) == {}
+    assert desk.take(a_label("e1", source="issuer", at=START + 2 * DAY)) == {}
     assert desk.transitions() == [("e1", "fraud", 1)]
     assert len(desk.pupil.taught) == 1
 
 
 def test_an_earlier_fraud_moves_the_label_time_without_teaching_again(desk: Desk) -> None:
     desk.take(a_decision("e1"), a_label("e1", at=START + 2 * DAY))
-    desk.take(a_label("e1", source="customer", at=START + DAY))
+    desk.take(a_label("e1", source="issuer", at=START + DAY))
     assert desk.transitions() == [("e1", "fraud", 1), ("e1", "fraud", -1), ("e1", "fraud", 1)]
     assert len(desk.pupil.taught) == 1
 
@@ -133,7 +142,7 @@ def test_a_reversal_undoes(desk: Desk) -> None:
     outcomes = desk.take(a_label("e1", state="reversed", at=START + DAY))
     assert outcomes == {"withdrawn": 1}
     assert desk.transitions() == [("e1", "fraud", 1), ("e1", "fraud", -1)]
-    assert desk.pupil.forgot == 1
+    assert desk.pupil.unlearned == [("delayed", 0.0, 1)]
 
 
 def test_silence_is_legit_and_fraud_breaks_it(desk: Desk) -> None:
@@ -144,7 +153,11 @@ def test_silence_is_legit_and_fraud_breaks_it(desk: Desk) -> None:
     }
     assert desk.take(a_decision("newer", START + 7 * DAY)) == {"joined": 1, "silent": 1}
     assert desk.pupil.taught == [(2.0, 1), (1.0, 0)]
-    assert desk.take(a_label("old", at=START + 9 * DAY)) == {"learned": 1, "withdrawn": 1}
+    assert desk.take(a_label("old", at=START + 9 * DAY)) == {
+        "learned": 1,
+        "withdrawn": 1,
+        "late": 1,
+    }
     assert desk.pupil.taught[-1] == (1.0, 1)
     assert desk.transitions() == [
         ("bad", "fraud", 1),
@@ -226,6 +239,16 @@ def test_predictions_are_judged_when_events_mature(desk: Desk) -> None:
     assert figures["average_precision"] == pytest.approx((1 + 2 / 3) / 2)
     assert figures["roc_auc"] == pytest.approx(0.5)
     assert figures["value_detection_at_half_percent"] == pytest.approx(0.25)
+
+
+def test_amounts_of_other_currencies_are_kept_in_the_base_currency() -> None:
+    body = a_decision("e1", amount=1001)
+    rates = {"EUR": Currency(1, 1), "USD": Currency(1, 2)}
+    assert parse_decided(body, 0, DIGEST, FEATURES, RULES, rates).amount == 1001
+    dollars = body.replace(b'"EUR"', b'"USD"')
+    assert parse_decided(dollars, 0, DIGEST, FEATURES, RULES, rates).amount == 500  # half to even
+    negative = a_decision("e2", amount=-1003).replace(b'"EUR"', b'"USD"')
+    assert parse_decided(negative, 0, DIGEST, FEATURES, RULES, rates).amount == -502
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b"{}", b'{"tenant": 3}', b"\xff", b"[]"])

@@ -1,30 +1,16 @@
 """Killed at any numbered step, the learner goes on as if it had never stopped, bit for bit."""
 
 import asyncio
-from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pytest
 
-from models.learner_torch import TorchLearner
-from models.member_torch import Recipe
-from models.signing import ensure_keys, load_public_keys
+from models.signing import load_public_keys
 from models.weights import decode_verified, sha256_of
-from pipeline.learn import LearnRules, LearnStep
-from pipeline.learn_duty import begin_anew
-from pipeline.learn_loop import CheckpointLost, LearnLoop, LoopRules
-from tests.builders_learn import DAY, DIGEST, FEATURES, RULES, START, a_decision, a_label
-from tests.fakes_learn import (
-    Fuse,
-    FusedJoinStore,
-    Killed,
-    MemoryLearnLog,
-    MemoryWeightsRegistry,
-    Silence,
-)
+from models.weights_delta import apply_delta, is_delta
+from pipeline.publish import CheckpointLost
+from tests.deployment_learn import Deployment, fill
 
-BATCH = 20
 PLACES = (
     "poll",
     "after reject",
@@ -38,89 +24,6 @@ PLACES = (
     "after registry",
     "before progress",
 )
-
-
-class Deployment:
-    """A log, a registry and a disk, on which learners live one after the other."""
-
-    def __init__(self, folder: Path, digest: str = DIGEST, sends_labels: bool = True) -> None:
-        self.folder, self.digest, self.sends_labels = folder, digest, sends_labels
-        self.anew = False
-        self.fuse = Fuse()
-        self.registry = MemoryWeightsRegistry(fuse=self.fuse)
-        self.log = MemoryLearnLog(BATCH, self.fuse)
-        self.signer = ensure_keys(folder / "private", folder / "public")
-        self.lives = 0
-
-    async def live(self) -> bool:
-        """Run one learner until the log is learned, or until it is killed."""
-        self.lives += 1
-        FusedJoinStore.fuse = self.fuse
-        store = FusedJoinStore(self.folder / "join.sqlite")
-        learner = TorchLearner(
-            FEATURES, self.digest, Recipe(beta=0.5, new_rows=8, keep_rows=300, keep_frauds=50)
-        )
-        step = LearnStep(
-            LearnRules(
-                n_features=FEATURES,
-                label_partitions=3,
-                horizon_ms=20 * 86_400_000,
-                sends_labels=self.sends_labels,
-            ),
-            store,
-            learner,
-        )
-        rules = LoopRules(
-            event_rules=RULES,
-            spec_digest=self.digest,
-            n_features=FEATURES,
-            code_version="test",
-            publish_interval_s=0.0,
-            quiet_interval_s=0.0,
-            sends_labels=self.sends_labels,
-        )
-        if self.anew:
-            begin_anew(store)
-        tick: Callable[[], float] = lambda: 0.0  # noqa: E731
-        loop = LearnLoop(
-            rules, self.log, store, step, self.registry, self.signer, Silence(), lambda: 1, tick
-        )
-        try:
-            await loop.recover()
-            while not (self.log.done and not step.more_due):
-                await loop.turn()
-        except Killed:
-            return False
-        finally:
-            store.close()
-        return True
-
-    async def live_on(self) -> None:
-        while not await self.live():
-            assert self.lives < 100
-
-    def lose_disk(self) -> None:
-        for path in self.folder.glob("join.sqlite*"):
-            path.unlink()
-
-    def last_weights(self) -> bytes:
-        return self.log.weights[-1][1]
-
-
-def fill(log: MemoryLearnLog) -> None:
-    draws = np.random.default_rng(7)
-    for index in range(240):
-        x = draws.lognormal(0, 1, FEATURES).astype(np.float32)
-        log.append("decision", a_decision(f"e{index}", START + index * DAY / 16, x, p=x[0] / 99))
-        if index % 9 == 0:
-            log.append("label", a_label(f"e{index}", "fraud", START + index * DAY / 16 + DAY))
-        if index % 27 == 9:
-            log.append(
-                "label",
-                a_label(f"e{index - 9}", "fraud", START + index * DAY / 8, state="reversed"),
-            )
-        if index % 50 == 0:
-            log.append("label", b'{"no": "label"}')
 
 
 @pytest.fixture(scope="module")
@@ -138,15 +41,11 @@ async def test_killed_anywhere_it_ends_alike(
     place: str, nth: int, tmp_path: Path, undisturbed: Deployment
 ) -> None:
     disturbed = Deployment(tmp_path)
-    for name in ("private", "public"):
-        (tmp_path / name).write_bytes((undisturbed.folder / name).read_bytes())
-        (tmp_path / name).chmod(0o600)
-    disturbed.signer = undisturbed.signer
+    disturbed.share_keys(undisturbed)
     fill(disturbed.log)
     disturbed.fuse.at = (place, nth)
     await disturbed.live_on()
     assert disturbed.lives == 2
-    assert sha256_of(disturbed.last_weights()) == sha256_of(undisturbed.last_weights())
     assert dict(disturbed.log.weights) == dict(undisturbed.log.weights)
     assert disturbed.log.applied_transitions() == undisturbed.log.applied_transitions()
     assert await disturbed.registry.standing() == await undisturbed.registry.standing()
@@ -154,13 +53,45 @@ async def test_killed_anywhere_it_ends_alike(
 
 
 async def test_versions_are_consecutive_and_know_their_parents(undisturbed: Deployment) -> None:
-    keys = load_public_keys(undisturbed.folder / "public")
     parent = ""
-    for number, (version, data) in enumerate(undisturbed.log.weights, start=1):
-        weights = decode_verified(data, keys, DIGEST)
-        assert (weights.version, version, weights.parent_sha256) == (number, number, parent)
-        assert await undisturbed.registry.read(version) == data
+    for number, weights in enumerate(undisturbed.versions(), start=1):
+        data = dict(undisturbed.log.weights)[number]
+        assert (weights.version, weights.parent_sha256) == (number, parent)
+        assert await undisturbed.registry.read(number) == data
         parent = sha256_of(data)
+    assert number == len(undisturbed.log.weights)
+
+
+async def test_a_chain_of_the_registry_is_the_version_that_was_learned(
+    undisturbed: Deployment,
+) -> None:
+    keys = load_public_keys(undisturbed.folder / "public")
+    bases = [is_delta(data) for _, data in undisturbed.log.weights]
+    assert bases[0] == 0
+    assert all(bases[1:]), "so few rows of the table move that deltas are worth it"
+    for expected in undisturbed.versions():
+        chain = await undisturbed.registry.read_chain(expected.version)
+        weights = decode_verified(chain[0], keys)
+        for delta in chain[1:]:
+            weights = apply_delta(weights, delta, keys, undisturbed.digest)
+        assert {n: a.tobytes() for n, a in weights.arrays.items()} == {
+            n: a.tobytes() for n, a in expected.arrays.items()
+        }
+
+
+@pytest.mark.parametrize(("full_every", "expected"), [(1, 0), (2, 1), (5, 4)])
+async def test_a_full_version_comes_at_least_so_often(
+    full_every: int, expected: int, tmp_path: Path
+) -> None:
+    deployment = Deployment(tmp_path)
+    deployment.full_every = full_every
+    fill(deployment.log)
+    await deployment.live_on()
+    longest = run = 0
+    for _, data in deployment.log.weights:
+        run = run + 1 if is_delta(data) else 0
+        longest = max(longest, run)
+    assert longest == expected
 
 
 async def test_every_reject_has_its_dead_letter(undisturbed: Deployment) -> None:

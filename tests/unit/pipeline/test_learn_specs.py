@@ -6,12 +6,11 @@ import numpy as np
 import pytest
 
 from models.learner import StateMismatch
-from models.signing import load_public_keys
-from models.weights import Weights, decode_verified
+from models.weights import Weights
 from pipeline.learn_duty import LabelsTaken
 from tests.builders_learn import DAY, DIGEST, FEATURES, START, a_decision, a_label
+from tests.deployment_learn import Deployment, fill
 from tests.fakes_learn import MemoryLearnLog
-from tests.unit.pipeline.test_learn_resume import Deployment, fill
 
 OTHER = "e" * 64
 
@@ -36,8 +35,7 @@ def append_of(log: MemoryLearnLog, digest: str, first: int, count: int, frauds: 
 
 
 def newest(deployment: Deployment) -> Weights:
-    keys = load_public_keys(deployment.folder / "public")
-    return decode_verified(deployment.last_weights(), keys)
+    return deployment.versions()[-1]
 
 
 async def test_two_learners_publish_side_by_side_and_one_sends_labels(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from features.event import partition_of
 from features.store import Reads, SourceMark, Watermarks
 from features.topics import Topics
 from pipeline.replay_barrier import BarrierTimeout, PathBarrier
-from tests.fakes_learn import MemoryWeightsRegistry
+from tests.fakes_registry import MemoryWeightsRegistry
 
 TOPICS = Topics("t.")
 PARTITIONS = 3

@@ -1,0 +1,102 @@
+"""What the log says in the end of versions, labels, and a learner that nobody killed."""
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import msgspec
+from aiokafka.structs import ConsumerRecord
+
+from features.event import identity
+from features.topics import Topics
+from features.update import LabelTransition
+from load_tests.chaos_learning_load import Told
+from load_tests.deployment import KAFKA
+from load_tests.label_serving import read_all
+from models.weights import manifest_of, sha256_of
+
+VERIFY_TIMEOUT_S = 1_200.0
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the log says in the end; each count should be 0.
+
+    Attributes:
+        versions: Published.
+        gaps: Numbers missing, or with two contents, or with the wrong parent.
+        wrong_labels: Events whose transitions do not add up to what their labels say.
+        wrong_numbers: Transitions that do not follow the one before.
+        unequal: Versions that an uninterrupted learner makes otherwise; its words otherwise.
+    """
+
+    versions: int
+    gaps: int
+    wrong_labels: int
+    wrong_numbers: int
+    unequal: int
+    words: str
+
+
+def judge(env: Mapping[str, str], topics: Topics, digest: str, told: Told) -> Verdict:
+    """Read the log and the registry."""
+    kafka = env[KAFKA]
+    versions = asyncio.run(read_all(kafka, topics.weights(digest)))
+    bodies: dict[int, bytes] = {}
+    gaps = 0
+    for record in versions:
+        number = manifest_of(record.value).version
+        gaps += bodies.setdefault(number, record.value) != record.value
+    parent = ""
+    for number in range(1, max(bodies) + 1):
+        body = bodies.get(number)
+        gaps += body is None or manifest_of(body).parent_sha256 != parent
+        parent = "" if body is None else sha256_of(body)
+    wrong_numbers, wrong_labels = check_transitions(
+        asyncio.run(read_all(kafka, topics.label_updates)), told
+    )
+    unequal, words = verify(env, len(bodies))
+    return Verdict(len(bodies), gaps, wrong_labels, wrong_numbers, unequal, words)
+
+
+def check_transitions(records: Sequence[ConsumerRecord], told: Told) -> tuple[int, int]:
+    """Return (numbers out of turn, events whose transitions are not their labels)."""
+    newest: dict[int, int] = {}
+    sums: dict[str, dict[str, int]] = {}
+    wrong = 0
+    for record in records:
+        transition = msgspec.json.decode(record.value, type=LabelTransition)
+        partition = record.partition
+        if transition.seq <= newest.get(partition, 0):
+            continue  # sent twice, and known by its number
+        wrong += transition.seq != newest.get(partition, 0) + 1
+        newest[partition] = transition.seq
+        name = identity(transition.tenant, transition.event_type, transition.event_id)
+        held = sums.setdefault(name, {})
+        held[transition.label] = held.get(transition.label, 0) + transition.sign
+    expected = {name: {"fraud" if fraud else "legit": 1} for name, fraud in told.net.items()}
+    found = {name: {k: v for k, v in held.items() if v} for name, held in sums.items()}
+    names = expected.keys() | found.keys()
+    return wrong, sum(expected.get(name) != found.get(name) for name in names)
+
+
+def verify(env: Mapping[str, str], last: int) -> tuple[int, str]:
+    """Let a learner that nobody kills make every version again; return how many differ."""
+    done = subprocess.run(
+        [sys.executable, "-m", "riskbeat", "model", "verify", "--from", "0", "--to", str(last),
+         "--json"],
+        env={**os.environ, **env},
+        capture_output=True,
+        text=True,
+        timeout=VERIFY_TIMEOUT_S,
+        check=False,
+    )  # fmt: skip
+    try:
+        told = json.loads(done.stdout)
+        return int(told["different"]), f"{told['compared']} versions made again"
+    except (json.JSONDecodeError, KeyError):
+        return last, (done.stderr or done.stdout)[-300:].strip()

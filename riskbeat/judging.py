@@ -1,0 +1,44 @@
+"""settings → where the learner's judgements go: Parquet under the data directory, and metrics."""
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from models.cost import Costs
+from pipeline.judged import JudgedStore, JudgeLog, JudgeRules
+from pipeline.judged_metrics import JudgeMetrics
+from pipeline.judged_parquet import ParquetJudged
+from pipeline.learn_metrics import LearnMetrics
+from riskbeat.settings import Settings
+
+EVALUATION_FOLDER: Final = "evaluation"
+
+
+def evaluation_folder(data_dir: Path) -> Path:
+    """Return where judged predictions stand below a data directory."""
+    return data_dir / EVALUATION_FOLDER
+
+
+def costs_of(settings: Settings) -> Costs:
+    """Return what errors cost."""
+    return Costs(settings.cost_false_alarm, settings.cost_review)
+
+
+def judge_log(
+    settings: Settings,
+    store: JudgedStore,
+    predictors: Sequence[str],
+    metrics: LearnMetrics,
+) -> JudgeLog:
+    """Return the sink of a learner's judgements; call its `restore` before the first row."""
+    rules = JudgeRules(
+        predictors=tuple(predictors),
+        window_rows=settings.evaluation_rows,
+        file_rows=settings.evaluation_file_rows,
+        write_every_s=settings.evaluation_write_s,
+        keep_days=settings.evaluation_days,
+        costs=costs_of(settings),
+    )
+    files = ParquetJudged(evaluation_folder(settings.data_dir))
+    return JudgeLog(rules, store, files, JudgeMetrics(metrics.registry), time.monotonic)
