@@ -93,6 +93,13 @@ class ServeMetrics:
         self.weights_swaps = Counter(
             "riskbeat_weights_swaps_total", "Versions that became active here.", registry=r
         )
+        self.label_serving_seconds = Histogram(
+            "riskbeat_label_serving_seconds",
+            "Time from the log's append of a label until weights that learned it serve here; a "
+            "sample of at most 64 labels a version.",
+            buckets=_AGE_EDGES,
+            registry=r,
+        )
         self.weights_refused = Counter(
             "riskbeat_weights_refused_total", "Versions that a gate refused.", ["gate"], registry=r
         )

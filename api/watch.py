@@ -11,8 +11,8 @@ from typing import Protocol
 from models.registry import NoWeights, RegistryUnavailable, WeightsRegistry
 from models.scorer import Scorer, WeightsRefused
 from models.signing import BadSignature, PublicKey
-from models.weights import BadWeights, SchemaMismatch, Weights
-from models.weights_chain import Held, assemble, read_links
+from models.weights import BadWeights, SchemaMismatch, Weights, manifest_of
+from models.weights_chain import Held, Links, assemble, read_links
 
 PAUSE_S = 0.2
 """Wait after the registry did not answer."""
@@ -21,8 +21,12 @@ PAUSE_S = 0.2
 class Told(Protocol):
     """Who hears of versions: the log and the metrics."""
 
-    def weights_activated(self, weights: Weights) -> None:
-        """A version became active in this process."""
+    def weights_activated(self, weights: Weights, label_appends_ms: Sequence[int]) -> None:
+        """A version became active in this process, with what these labels taught.
+
+        None are named for the first version of a process, nor for one that was gone back to: its
+        labels have been serving, or waited for something else than the learner.
+        """
 
     def weights_refused(self, version: int, gate: str, detail: str) -> None:
         """A gate refused a version; the active one stays."""
@@ -99,6 +103,7 @@ class WeightsWatcher:
             # a large version takes a while to check: other requests go on meanwhile
             self._held = await asyncio.to_thread(assemble, links, self._public_keys)
             self._scorer.load(self._held.weights, self._held.sha256)
+            news = _labels_of(links) if 0 < self.active < version else []
         except NoWeights:
             return self._refuse(version, "content", "it left the shelf before it was read")
         except BadSignature as error:
@@ -111,9 +116,14 @@ class WeightsWatcher:
             return self._refuse(version, error.gate, str(error))
         self.active = version
         self.loaded.set()
-        self._told.weights_activated(self._held.weights)
+        self._told.weights_activated(self._held.weights, news)
         return True
 
     def _refuse(self, version: int, gate: str, detail: str) -> bool:
         self._told.weights_refused(version, gate, detail)
         return False
+
+
+def _labels_of(links: Links) -> list[int]:
+    """Return the append times of the labels that these versions learned."""
+    return [at_ms for data in links.data for at_ms in manifest_of(data).label_appends_ms]

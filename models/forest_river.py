@@ -37,7 +37,7 @@ RATE_MAX = 500.0
 LEAF_FLOOR = 1e-6
 """Weight that a class keeps in a leaf whose rows were all withdrawn."""
 OBSERVER_BYTES = 3_500
-"""Of one feature in one leaf: an observer, and two Gaussians; measured 3.2 KB (Python 3.11)."""
+"""Of one feature in one leaf: an observer, and two Gaussians; an allowance."""
 NODE_BYTES = 2_500
 """Of a leaf or branch without its observers."""
 PACE_MAX = 10.0

@@ -34,7 +34,7 @@ RESERVED = 16
 """One row in so many, the oldest ones, sits a fit out: they may leave while it runs."""
 GROW_SALT = 0x5EED
 LIGHTGBM_BYTES = 64 << 20
-"""Histograms and the model of a fit, beside the rows; measured 20 MB with 63 leaves."""
+"""Room for histograms and the model of a fit, beside the rows: an allowance."""
 BYTES_PER_CELL = 12
 """Of a fitted row's feature: ours as float32, LightGBM's bins, and its copy while binning."""
 

@@ -80,6 +80,8 @@ class Weights:
         members: In any order; the arrays of each are its kind's.
         step: Movement on the probe since the parent.
         cuts: Where each take of the learner ended, in order (`pipeline/learn_loop.py`).
+        label_appends_ms: When the log took the labels that came since the parent; a sample of at
+            most 64, so that scorers can say how old labels are when they serve.
         arrays: float32 and int32, read-only (`models/weights_kinds.py`).
     """
 
@@ -98,6 +100,7 @@ class Weights:
     arrays: Arrays
     step: Step = field(default_factory=Step)
     cuts: Sequence[Sequence[Any]] = ()
+    label_appends_ms: Sequence[int] = ()
 
     def __post_init__(self) -> None:
         """Refuse what no learner can have produced, and forbid edits in place."""
@@ -170,6 +173,7 @@ def manifest_for(weights: Weights, base: int = 0, gone: Iterable[str] = ()) -> M
         members=list(weights.members),
         step=weights.step,
         cuts=[list(cut) for cut in weights.cuts],
+        label_appends_ms=list(weights.label_appends_ms),
         base=base,
         gone=sorted(gone),
         result=checksum_of(weights.arrays),
@@ -212,6 +216,7 @@ def weights_from(
         arrays=arrays,
         step=manifest.step,
         cuts=manifest.cuts,
+        label_appends_ms=tuple(manifest.label_appends_ms),
     )
 
 

@@ -99,6 +99,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     members: list[MemberRef]
     step: Step
     cuts: list[list[Any]]
+    label_appends_ms: list[int] = []
     base: int
     gone: list[str]
     result: str

@@ -28,6 +28,7 @@ from pipeline.tenure import Tenure
 
 OUTBOX_BATCH = 5_000
 LABEL_WAITS_MAX = 20_000
+LABELS_TOLD_MAX = 64
 LINE, CHAIN = "publish/line", "publish/chain/"
 CHECKS = "learner"
 
@@ -218,7 +219,11 @@ class Publisher:
         """Make the next version; None if it is withheld, and publishing frozen for it."""
         step = self._step
         weights = step.snapshot(self._now_ms(), self._rules.code_version)
-        weights = dataclasses.replace(weights, cuts=tuple(self._line.all_cuts()))
+        weights = dataclasses.replace(
+            weights,
+            cuts=tuple(self._line.all_cuts()),
+            label_appends_ms=_told_of(self._label_appends_ms),
+        )
         if self._inspector is not None:
             weights, reasons = self._inspector.inspect(weights, self._parent)
             if reasons:
@@ -280,6 +285,12 @@ class Publisher:
         line = self._line
         await self._log.send_cuts(self._step.position.version + 1, line.pages - 1, line.page)
         line.page = b""
+
+
+def _told_of(appends_ms: Sequence[int]) -> tuple[int, ...]:
+    """Return an even sample, oldest first."""
+    every = -(-len(appends_ms) // LABELS_TOLD_MAX) or 1
+    return tuple(sorted(appends_ms)[::every])
 
 
 def _chain_of(parts: dict[str, bytes], full: int, newest: int) -> list[bytes]:

@@ -17,7 +17,7 @@ import structlog
 from models.registry import RegistryUnavailable
 from models.registry_redis import RedisWeightsRegistry
 from pipeline.join import JoinBusy
-from pipeline.join_sqlite import SqliteJoinStore
+from pipeline.join_sqlite import BYTES_MAX, SqliteJoinStore
 from pipeline.tenure import LeaseHeld, Tenure
 
 WATCH_S = 0.1
@@ -45,6 +45,7 @@ async def enter(
     stop: asyncio.Event,
     *,
     standby: bool,
+    bytes_max: int = BYTES_MAX,
 ) -> SqliteJoinStore:
     """Become the learner of a join store; the caller closes it, and leaves the lease.
 
@@ -55,6 +56,7 @@ async def enter(
         ttl_s: How long a lease lives.
         stop: Ends the wait.
         standby: Wait for as long as another learner runs, instead of being refused.
+        bytes_max: Of decided events in the join store.
 
     Raises:
         JoinBusy: Another learner has the join store; not for a standby.
@@ -67,7 +69,7 @@ async def enter(
         try:
             holder = await registry.lease_owner() if standby else ""
             if not holder:
-                store = SqliteJoinStore(path)
+                store = SqliteJoinStore(path, bytes_max=bytes_max)
                 if await _has_lease(path, tenure, store):
                     return store
                 holder = await registry.lease_owner()

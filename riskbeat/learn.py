@@ -138,7 +138,8 @@ async def _learn(settings: Settings, anew: bool, standby: bool) -> int:
             replication=settings.topic_replication,
         )
         await journal.start()
-        store = await enter(path, registry, tenure, ttl_s, stop, standby=standby)
+        room = settings.join_max_bytes
+        store = await enter(path, registry, tenure, ttl_s, stop, standby=standby, bytes_max=room)
         with closing(store):
             ensemble = make_ensemble(settings, spec)
             sink = judge_log(settings, store, ensemble.predictors, metrics)

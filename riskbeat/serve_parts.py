@@ -80,8 +80,11 @@ class Heard:
         """Take the metrics."""
         self._metrics = metrics
 
-    def weights_activated(self, weights: Weights) -> None:
-        """A version became active in this process."""
+    def weights_activated(self, weights: Weights, label_appends_ms: Sequence[int]) -> None:
+        """A version became active in this process, with what these labels taught."""
+        now_ms = time.time_ns() // 1_000_000
+        for at_ms in label_appends_ms:
+            self._metrics.label_serving_seconds.observe((now_ms - at_ms) / 1000)
         self._metrics.weights_version.set(weights.version)
         self._metrics.weights_swaps.inc()
         log.debug("weights.activated", weights_version=weights.version)

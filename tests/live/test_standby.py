@@ -4,6 +4,7 @@ import asyncio
 import json
 import signal
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -189,7 +190,7 @@ class Ear:
     def __init__(self) -> None:
         self.activated: list[int] = []
 
-    def weights_activated(self, weights: Weights) -> None:
+    def weights_activated(self, weights: Weights, label_appends_ms: Sequence[int]) -> None:
         self.activated.append(weights.version)
 
     def weights_refused(self, version: int, gate: str, detail: str) -> None:

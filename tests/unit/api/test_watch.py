@@ -2,6 +2,7 @@
 
 import asyncio
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -49,11 +50,13 @@ class Shelf:
 class Ear:
     def __init__(self) -> None:
         self.activated: list[int] = []
+        self.labels: list[list[int]] = []
         self.refused: list[tuple[int, str]] = []
         self.failures = 0
 
-    def weights_activated(self, weights: Weights) -> None:
+    def weights_activated(self, weights: Weights, label_appends_ms: Sequence[int]) -> None:
         self.activated.append(weights.version)
+        self.labels.append(list(label_appends_ms))
 
     def weights_refused(self, version: int, gate: str, detail: str) -> None:
         assert detail
@@ -96,6 +99,19 @@ async def test_versions_become_active_and_are_reported(tmp_path: Path) -> None:
         assert snapshot.sha256 == sha256_of(post.shelf.data[version])
     assert not await post.watcher.step(0.0)
     assert post.ear.activated == [1, 2, 5]
+
+
+async def test_labels_are_named_when_they_begin_to_serve_and_not_again(tmp_path: Path) -> None:
+    post = Post(tmp_path)
+    for version in (1, 2, 3):
+        weights = some_weights(DIGEST, N, version=version)
+        appends_ms = [10 * version, 10 * version + 1]
+        post.publish(dataclasses.replace(weights, label_appends_ms=appends_ms))
+        await post.watcher.step(0.0)
+    post.shelf.active = 2
+    await post.watcher.step(0.0)
+    assert post.ear.activated == [1, 2, 3, 2]
+    assert post.ear.labels == [[], [20, 21], [30, 31], []], "a first version, and one gone back to"
 
 
 async def test_a_rollback_is_followed(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from models.slew import ALPHA
 from models.weights import Weights, sha256_of
 from models.weights_delta import is_delta
 from pipeline.learn_loop import LearnLoop
+from pipeline.publish import LABELS_TOLD_MAX
 from pipeline.tenure import LeaseLost, Tenure
 from tests.builders_learn import DAY, START, a_label
 from tests.deployment_learn import TTL_S, Deployment, fill
@@ -175,6 +176,17 @@ async def test_a_version_that_stops_short_is_followed_until_all_that_was_learned
     progress = await deployment.registry.progress()
     assert progress is not None
     assert progress.version == 31
+
+
+async def test_a_version_says_when_the_log_took_the_labels_that_it_learned(tmp_path: Path) -> None:
+    deployment = Deployment(tmp_path)
+    fill(deployment.log, 0, 60)
+    await deployment.live_on()
+    versions = deployment.versions()
+    told = [at_ms for weights in versions for at_ms in weights.label_appends_ms]
+    labels = [taken for taken in deployment.log.records if taken.kind == "label"]
+    assert sorted(told) == sorted(taken.appended_ms for taken in labels)
+    assert all(len(weights.label_appends_ms) <= LABELS_TOLD_MAX for weights in versions)
 
 
 async def test_a_learner_that_lost_its_lease_stops_before_the_next_version(
