@@ -31,7 +31,7 @@ from load_tests.adaptation_ours import Ours
 from load_tests.report import ROOT, Row, write
 
 NAME = "adaptation"
-EVENTS, QUICK_EVENTS = 300_000, 60_000
+EVENTS, QUICK_EVENTS = 100_000, 40_000
 DAYS = 120.0
 ATTACK = 0.52  # slow card testing: docs/generator.md
 SCENARIO = "slow_card_testing"
