@@ -139,7 +139,7 @@ def measure(kills: int, seed: int, folder: Path) -> list[Row]:
     """Run it all in a folder."""
     spec = Spec.load(ROOT / "features.yaml")
     topics = Topics(TOPIC_PREFIX)
-    with serving(folder / "servers") as servers, servers.unpinned() as free:
+    with serving(folder) as servers, servers.unpinned() as free:
         env = {
             KAFKA: servers.kafka.address,
             REDIS: servers.store.address,
