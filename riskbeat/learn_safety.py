@@ -10,7 +10,7 @@ from models.health import HealthRules
 from models.influence import Influence, InfluenceRules
 from models.label_rates import RateRules
 from models.learner import Space
-from models.slew import StepBounds, bounded
+from models.slew import StepBounds, answered, bounded
 from models.weights import Weights
 from riskbeat.settings_safety import SafetySettings
 
@@ -37,6 +37,7 @@ class SafePublishing:
         if self._guard.asked:
             self._guard.hear_frozen(True)
         self._guard.hear_frozen(False)
+        candidate = answered(candidate, self._formula)
         reasons = self._guard.inspect(candidate, previous, candidate.metrics, self.reference)
         return bounded(previous, candidate, self._bounds, self._formula), reasons
 
