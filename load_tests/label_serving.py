@@ -102,13 +102,14 @@ async def load(kafka: str, topics: Topics, seconds: float) -> None:
     try:
         start_s = time.monotonic()
         late = int(LABEL_AFTER_S * EVENTS_PER_S)
-        for number in range(int(seconds * EVENTS_PER_S) + late):
+        labels_end = int(seconds * EVENTS_PER_S)  # payments go on: a last label needs an answer
+        for number in range(labels_end + late):
             wait_s = start_s + number / EVENTS_PER_S - time.monotonic()
             await asyncio.sleep(max(0.0, wait_s))
             key = f"card_{number % CARDS}".encode()
             pending.append(await producer.send(topics.events, payment(number), key=key))
             known = number - late
-            if known >= 0 and known % EVENTS_PER_LABEL == 0:
+            if 0 <= known and number < labels_end and known % EVENTS_PER_LABEL == 0:
                 name = f"pay_{known}".encode()
                 pending.append(await producer.send(topics.labels, label(known), key=name))
         await asyncio.gather(*pending)
