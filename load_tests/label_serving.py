@@ -109,7 +109,7 @@ async def load(kafka: str, topics: Topics, seconds: float) -> None:
             key = f"card_{number % CARDS}".encode()
             pending.append(await producer.send(topics.events, payment(number), key=key))
             known = number - late
-            if 0 <= known and number < labels_end and known % EVENTS_PER_LABEL == 0:
+            if known >= 0 and number < labels_end and known % EVENTS_PER_LABEL == 0:
                 name = f"pay_{known}".encode()
                 pending.append(await producer.send(topics.labels, label(known), key=name))
         await asyncio.gather(*pending)
