@@ -42,7 +42,16 @@ BACK_AT = 0.9
 SLICE_DAYS = 1 / 24
 DELAYS = {"0": 0.0, "1 h": 1 / 24, "1 d": 1.0, "7 d": 7.0}
 BEFORE_DAYS = 14.0
-TREES = {"n_estimators": 200, "learning_rate": 0.07, "max_depth": 6, "num_leaves": 31}
+TREES = {
+    "objective": "binary",
+    "learning_rate": 0.07,
+    "max_depth": 6,
+    "num_leaves": 31,
+    "num_threads": 1,
+    "verbose": -1,
+    "seed": 1,
+}
+TREES_GROWN = 200
 DAY_MS = 86_400_000
 
 Floats = NDArray[np.float64]
@@ -94,18 +103,18 @@ class Nightly:
         self._log = log
         self._known = 0
         self._fitted_day = -1
-        self._trees: lightgbm.LGBMClassifier | None = None
+        self._trees: lightgbm.Booster | None = None
 
     def predict(self, rows: slice) -> Floats:
         """Return scores of last night's trees."""
         today = int(self._log.day[rows.start])
         if today > self._fitted_day and self._log.y[: self._known].any():
             self._fitted_day = today
-            self._trees = lightgbm.LGBMClassifier(**TREES, n_jobs=1, verbose=-1, random_state=1)
-            self._trees.fit(self._log.X[: self._known], self._log.y[: self._known])
+            known = lightgbm.Dataset(self._log.X[: self._known], self._log.y[: self._known])
+            self._trees = lightgbm.train(TREES, known, num_boost_round=TREES_GROWN)
         if self._trees is None:
             return np.zeros(rows.stop - rows.start)
-        return np.asarray(self._trees.predict_proba(self._log.X[rows])[:, 1])
+        return np.asarray(self._trees.predict(self._log.X[rows]))
 
     def learn(self, rows: slice) -> None:
         """Remember how much is known."""
