@@ -29,6 +29,7 @@ from numpy.typing import NDArray
 from features.spec import Spec
 from load_tests.adaptation_ours import Ours
 from load_tests.report import ROOT, Row, write
+from models.space import space_of
 
 NAME = "adaptation"
 EVENTS, QUICK_EVENTS = 100_000, 40_000
@@ -65,7 +66,6 @@ class Log:
     y: NDArray[np.uint8]
     new: NDArray[np.bool_]
     day: Floats
-    ids: NDArray[np.uint64]
     spec: Spec
 
 
@@ -119,6 +119,11 @@ class Nightly:
     def learn(self, rows: slice) -> None:
         """Remember how much is known."""
         self._known = rows.stop
+
+
+def ours(log: Log) -> Ours:
+    """Return the learner that ships, before it has seen anything."""
+    return Ours(log.X, log.y, log.day, space_of(log.spec))
 
 
 def follow(log: Log, model: Model, delay_days: float) -> Floats:
@@ -208,8 +213,8 @@ def measure(quick: bool, delays: Sequence[str]) -> list[Row]:
     ]  # fmt: skip
     for delay in delays:
         models: dict[str, Callable[[], Model]] = {
-            "riskbeat": lambda: Ours(log),
-            "the same, frozen at the attack": lambda: Frozen(Ours(log), log, attack_day),
+            "riskbeat": lambda: ours(log),
+            "the same, frozen at the attack": lambda: Frozen(ours(log), log, attack_day),
             "boosted trees, refitted every night": lambda: Nightly(log),
         }
         for who, make in models.items():
@@ -240,7 +245,6 @@ def read_log(folder: Path, events: int) -> Log:
         frame["is_fraud"].to_numpy().astype(np.uint8),
         (frame["scenario"] == SCENARIO).fill_null(value=False).to_numpy(),
         (at_ms - at_ms[0]) / DAY_MS,
-        np.arange(len(frame), dtype=np.uint64),
         spec,
     )
 

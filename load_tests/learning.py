@@ -17,18 +17,17 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from load_tests.adaptation_ours import Ours
 from load_tests.learning_rivals import measure_rivals
 from load_tests.learning_rows import LearningRows, read_rows
 from load_tests.report import Row, write
 from load_tests.weights import measure as measure_publish
-from models.ensemble import Ensemble
 from models.evaluation import average_precision
 from models.learner import Context, Learner, Rows, Space
 from models.learners import make
 from models.memory import Memory
 from models.scaling import Normaliser
 from models.taught import Taught
-from riskbeat.settings_learners import LearnersSettings
 
 NAME = "learning"
 GROUPS = ("rates", "publish", "peers")
@@ -49,7 +48,6 @@ FRAUD_RATE = 0.02
 ROW_MS = 43_200  # 60 000 rows are 30 days
 WARM_SHARE = 0.2
 LANE = "delayed"
-DAY_MS = 86_400_000
 
 
 def some_rows(count: int, seed: int = 1) -> Taught:
@@ -102,26 +100,14 @@ def measure_rates(quick: bool) -> list[Row]:
 def measure_ours(rows: LearningRows) -> list[Row]:
     """Let the ensemble that ships see, predict, and learn the peers' rows by the peers' clock."""
     names = tuple(f"f{i}" for i in range(rows.X.shape[1]))
-    plan = LearnersSettings().plan("champion")
-    ensemble = Ensemble(Space("0" * 64, names), plan, 1, make)
-    ids = np.arange(len(rows.y), dtype=np.uint64)
-    at_ms = np.round(rows.day * DAY_MS).astype(np.int64)
-    ones = np.ones(len(rows.y), np.float32)
+    model = Ours(rows.X, rows.y, rows.day, Space("0" * 64, names))
     p = np.zeros(len(rows.y))
-    beliefs = np.zeros((len(rows.y), len(ensemble.predictors)), np.float32)
     began = time.process_time()
     for now, known in rows.slices():
         if known.stop > known.start:
-            part = known
-            y, w = rows.y[part], ones[part]
-            ensemble.judge_many(beliefs[part], y, w, ids[part], at_ms[part])
-            ensemble.learn_many(LANE, Taught(rows.X[part], y, w, ids[part], at_ms[part]))
-            ensemble.flush()
+            model.learn(known)
         if now.stop > now.start:
-            p[now] = ensemble.predict_many(rows.X[now])
-            beliefs[now] = ensemble.predict_each(rows.X[now])
-            ensemble.observe_many(rows.X[now], p[now])
-            ensemble.advance(int(at_ms[now.stop - 1]))
+            p[now] = model.predict(now)
     spent_s = time.process_time() - began
     judged = rows.judged
     note = f"{rows.source}; one lane, all its members"

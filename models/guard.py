@@ -123,11 +123,6 @@ class Guard:
         age_ms = max(0, clock_ms - state.drift_ms)
         return float(1.0 + (rules.drift_pace - 1.0) * 0.5 ** (age_ms / rules.drift_half_life_ms))
 
-    @property
-    def asked(self) -> bool:
-        """Whether it gave reasons to freeze, and has not heard of a thaw since."""
-        return self._state.asked
-
     def hear_frozen(self, frozen: bool) -> None:
         """Hear whether the registry is frozen; call it before `inspect`.
 

@@ -7,6 +7,7 @@ is exported as the kind `linear`; trees read raw vectors (`models.forest_river`)
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -181,17 +182,7 @@ def hoeffding(context: Context) -> RiverTrees:
         raise ValueError("hoeffding: it is one tree on all features; for more there is forest")
 
     def make() -> HoeffdingTreeClassifier:
-        return HoeffdingTreeClassifier(
-            grace_period=options.grace_period,
-            max_depth=options.max_depth,
-            delta=options.delta,
-            tau=options.tau,
-            leaf_prediction="mc",
-            splitter=LeanSplitter(),
-            min_branch_fraction=options.min_branch_fraction,
-            max_share_to_split=options.max_share_to_split,
-            memory_estimate_period=NEVER,
-        )
+        return HoeffdingTreeClassifier(**_of_a_tree(options))
 
     return RiverTrees("hoeffding", context, options, make)
 
@@ -217,16 +208,23 @@ def forest(context: Context) -> RiverTrees:
             n_models=options.trees,
             max_features=options.max_features,
             lambda_value=round(BAGGING_RATE),
-            grace_period=options.grace_period,
-            max_depth=options.max_depth,
-            delta=options.delta,
-            tau=options.tau,
-            leaf_prediction="mc",
-            splitter=LeanSplitter(),
-            min_branch_fraction=options.min_branch_fraction,
-            max_share_to_split=options.max_share_to_split,
-            memory_estimate_period=NEVER,
             seed=context.seed,
+            **_of_a_tree(options),
         )
 
     return RiverTrees("forest", context, options, make)
+
+
+def _of_a_tree(options: TreeOptions) -> dict[str, Any]:
+    """Return what River's single trees and those of its forests are told alike."""
+    return {
+        "grace_period": options.grace_period,
+        "max_depth": options.max_depth,
+        "delta": options.delta,
+        "tau": options.tau,
+        "leaf_prediction": "mc",
+        "splitter": LeanSplitter(),
+        "min_branch_fraction": options.min_branch_fraction,
+        "max_share_to_split": options.max_share_to_split,
+        "memory_estimate_period": NEVER,
+    }

@@ -16,11 +16,7 @@ from riskbeat.settings_safety import SafetySettings
 
 
 class SafePublishing:
-    """Looks at every version before it is made: reasons against it, and a bounded one instead.
-
-    It is asked only while publishing is not frozen. So when it had reasons and is asked again,
-    somebody thawed in between, and the guard acknowledges what stood then.
-    """
+    """Looks at every version before it is made: reasons against it, and a bounded one instead."""
 
     def __init__(self, guard: Guard, bounds: StepBounds) -> None:
         """Take the guard, whose state is kept by its owner's checkpoint."""
@@ -34,9 +30,6 @@ class SafePublishing:
 
         `reference`, the figures of a version that was pinned or blessed, may be set at any time.
         """
-        if self._guard.asked:
-            self._guard.hear_frozen(True)
-        self._guard.hear_frozen(False)
         candidate = answered(candidate, self._formula)
         reasons = self._guard.inspect(candidate, previous, candidate.metrics, self.reference)
         return bounded(previous, candidate, self._bounds, self._formula), reasons

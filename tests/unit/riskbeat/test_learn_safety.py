@@ -27,7 +27,8 @@ def exploded() -> Weights:
 
 
 def test_a_version_is_withheld_by_name_bounded_and_after_a_thaw_published() -> None:
-    safe = SafePublishing(make_guard(SETTINGS, SPACE), step_bounds(SETTINGS))
+    guard = make_guard(SETTINGS, SPACE)
+    safe = SafePublishing(guard, step_bounds(SETTINGS))
     same, reasons = safe.inspect(PUBLISHED, PUBLISHED)
     assert not reasons
     assert same.metrics[ALPHA] == 1
@@ -36,7 +37,10 @@ def test_a_version_is_withheld_by_name_bounded_and_after_a_thaw_published() -> N
     assert 0 < out.metrics[ALPHA] < 1
     assert 0 < out.step.mean_logit <= SETTINGS.step_mean_logit
     assert out.step.max_logit <= SETTINGS.step_max_logit
-    # it is asked again only once an operator thawed
+    _, again = safe.inspect(exploded(), PUBLISHED)
+    assert [reason.partition(":")[0] for reason in again] == ["norm delayed.logistic"], "no thaw"
+    guard.hear_frozen(True)
+    guard.hear_frozen(False)  # an operator saw the reasons, and thawed
     out, reasons = safe.inspect(exploded(), PUBLISHED)
     assert not reasons
     assert 0 < out.step.mean_logit <= SETTINGS.step_mean_logit
