@@ -15,6 +15,7 @@ from redis.asyncio import Redis, RedisCluster
 from redis.asyncio.connection import AbstractConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
+from redis.exceptions import ConnectionError as ConnectionLost
 from redis.exceptions import NoScriptError, RedisError, ResponseError
 
 from features.lane_redis import Lane
@@ -56,7 +57,7 @@ def connect_redis(
         "retry": Retry(NoBackoff(), retries),
     }
     if cluster:
-        return RedisCluster.from_url(url, **options)
+        return _telling(RedisCluster.from_url(url, **options))
     client = Redis.from_url(url, **options)
     pool = client.connection_pool
     pool.connection_class = _packing(pool.connection_class)
@@ -88,6 +89,34 @@ class _Packing(AbstractConnection):
 def _packing(kind: type[AbstractConnection]) -> type[AbstractConnection]:
     """Return the kind of connection (TCP, TLS, socket file) that packs with hiredis."""
     return type(f"Packing{kind.__name__}", (_Packing, kind), {})
+
+
+class _Telling(AbstractConnection):
+    """Says that it was closed: the cluster client closes all when a command of any fails.
+
+    One that is just being sent would end with an `AttributeError` (seen with redis-py 8.1.0).
+    """
+
+    async def send_packed_command(
+        self, command: bytes | str | Iterable[bytes], check_health: bool = True
+    ) -> None:
+        """Write; a connection that another task closed meanwhile is a lost one."""
+        try:
+            await super().send_packed_command(command, check_health)
+        except AttributeError as error:
+            if self._writer is not None:
+                raise
+            raise ConnectionLost("closed while a command was sent") from error
+
+
+def _telling(client: RedisCluster) -> RedisCluster:
+    """Let all connections of a cluster's client say when they were closed."""
+    kind = client.connection_kwargs["connection_class"]
+    telling = type(f"Telling{kind.__name__}", (_Telling, kind), {})
+    client.connection_kwargs["connection_class"] = telling
+    for node in client.nodes_manager.startup_nodes.values():
+        node.connection_class = telling
+    return client
 
 
 @lru_cache(maxsize=64)

@@ -7,7 +7,10 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
+from redis.asyncio import RedisCluster
+from redis.exceptions import ConnectionError as RedisConnectionError
 
+from features.client_redis import connect_redis
 from features.store import StoreUnavailable
 from tests.fakes_featurize import expected_states
 from tests.live.redis_cluster import Cluster, Node, a_cluster
@@ -86,6 +89,18 @@ async def test_a_commit_that_was_not_replicated_goes_back_with_its_offset(
         await settle_again(stage)
         assert worker.poll() is None, stage.log.read_text()[-4000:]
     assert "partition.reopened" in stage.log.read_text()
+
+
+async def test_a_connection_that_another_task_closes_is_a_lost_one(cluster: Cluster) -> None:
+    client = connect_redis(cluster.url, cluster=True)
+    assert isinstance(client, RedisCluster)
+    await client.initialize()
+    connection = client.get_default_node().acquire_connection()
+    await connection.connect()
+    connection.check_health = connection.disconnect  # between the look and the write
+    with pytest.raises(RedisConnectionError, match="closed while"):
+        await connection.send_packed_command(b"PING", check_health=True)
+    await client.aclose()
 
 
 async def settle_again(stage: Stage) -> None:
