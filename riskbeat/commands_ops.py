@@ -102,6 +102,7 @@ def plan_topics(settings: Settings) -> list[TopicPlan]:
         TopicPlan(names.decisions, settings.decisions_partitions, horizon_ms),
         TopicPlan(names.labels, settings.labels_partitions, horizon_ms),
         TopicPlan(names.dead, 1, dead_ms),
+        TopicPlan(names.audit, 1, round(settings.audit_retention_s * 1000)),
     ]
 
 

@@ -14,6 +14,7 @@ from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from features.topics import Topics
+from riskbeat.settings_audit import AuditSettings
 from riskbeat.settings_files import SecretFiles
 from riskbeat.settings_judge import JudgeSettings
 from riskbeat.settings_learners import LearnersSettings
@@ -231,6 +232,7 @@ class Settings(
     SafetySettings,
     PublishSettings,
     JudgeSettings,
+    AuditSettings,
     ServeSettings,
 ):
     """The settings of one process. A value: read once at start, handed out piece by piece."""

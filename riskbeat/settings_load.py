@@ -20,6 +20,7 @@ from riskbeat.settings import (
     ServeSettings,
     Settings,
 )
+from riskbeat.settings_audit import AuditSettings
 from riskbeat.settings_files import SECRETS, SecretUnreadable
 from riskbeat.settings_judge import JudgeSettings
 from riskbeat.settings_learners import LearnersSettings
@@ -36,6 +37,7 @@ SECTIONS = (
     ("Safety", SafetySettings),
     ("Publish", PublishSettings),
     ("Judge", JudgeSettings),
+    ("Audit", AuditSettings),
     ("Serve", ServeSettings),
     ("Every process", Settings),
 )
