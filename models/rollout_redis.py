@@ -15,22 +15,13 @@ from redis.exceptions import RedisError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from models.registry import RegistryUnavailable
-from models.registry_redis import LINE_CHARACTERS
+from models.registry_redis import base_of
 from models.registry_scripts import LEASE, REPORT
 from models.rollout import RolloutAct, RolloutState
 from models.rollout_signals import JudgedReport, Report
 from models.rollout_store import HISTORY_MAX, RolloutConflict
 
 REPORT_TTL_S = 30.0
-KEYS = (
-    "rollout",
-    "rollout.acts",
-    "rollout.seen",
-    "rollout.reports",
-    "rollout.judged",
-    "rollout.lease",
-)
-
 # KEYS: rollout, acts. ARGV: revision that must stand, state, act, acts cap. Returns 1 when done
 REPLACE = """
 local stands = tonumber(redis.call('HGET', KEYS[1], 'revision') or '0')
@@ -61,7 +52,7 @@ class RedisRolloutStore:
             report_ttl_s: After this time without a report a worker's counts are no longer added.
         """
         self._client: Any = client
-        self._base = f"{prefix}{{weights.{spec_digest[:LINE_CHARACTERS]}}}:"
+        self._base = base_of(prefix, spec_digest)
         self._report_ttl_ms = int(report_ttl_s * 1000)
 
     async def read(self) -> RolloutState:

@@ -124,12 +124,18 @@ def replaced(state: RolloutState, rollout: Rollout) -> RolloutState:
 
 
 def readings(rollout: Rollout, signals: Signals) -> list[Reading]:
-    """Return every signal of the present step with its limit, breached or not."""
+    """Return every signal of the present step with its limit, breached or not.
+
+    A shadow is held against what was answered to the very same events; an arm against the other
+    arm, and where too little is left of that, against what it did in earlier steps.
+    """
+    limits = rollout.plan.limits
+    if is_shadow(rollout):
+        return readings_of(signals.beside, signals.shadow, signals, limits)
     stable = signals.stable
-    if stable.decisions < rollout.plan.limits.compare_min:
+    if stable.decisions < limits.compare_min:
         stable = stable.plus(rollout.baseline)
-    contender = contender_of(rollout, signals)
-    return readings_of(stable, contender, signals, rollout.plan.limits)
+    return readings_of(stable, signals.candidate, signals, limits)
 
 
 def breaches_of(rollout: Rollout, signals: Signals) -> list[Reading]:
@@ -139,8 +145,12 @@ def breaches_of(rollout: Rollout, signals: Signals) -> list[Reading]:
 
 def contender_of(rollout: Rollout, signals: Signals) -> ArmCounts:
     """Return the counts that the present step is judged by: the shadow's until it answers."""
-    is_shadow = rollout.plan.steps[rollout.step].share == 0.0
-    return signals.shadow if is_shadow else signals.candidate
+    return signals.shadow if is_shadow(rollout) else signals.candidate
+
+
+def is_shadow(rollout: Rollout) -> bool:
+    """Whether the candidate answers nothing in the present step."""
+    return rollout.plan.steps[rollout.step].share == 0.0
 
 
 def is_over(rollout: Rollout) -> bool:

@@ -45,6 +45,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
         slot: Whether the worker holds the candidate.
         detail: Why it was refused.
         version: Of the candidate that the worker holds; 0 for none.
+        beside: What the stable arm said of the very events that the shadow scored.
     """
 
     number: int
@@ -55,6 +56,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     stable: ArmCounts = ArmCounts()
     candidate: ArmCounts = ArmCounts()
     shadow: ArmCounts = ArmCounts()
+    beside: ArmCounts = ArmCounts()
 
 
 class JudgedReport(msgspec.Struct, frozen=True, kw_only=True):
@@ -80,6 +82,7 @@ class Signals(msgspec.Struct, frozen=True, kw_only=True):
     stable: ArmCounts = ArmCounts()
     candidate: ArmCounts = ArmCounts()
     shadow: ArmCounts = ArmCounts()
+    beside: ArmCounts = ArmCounts()
     judged: JudgedReport | None = None
 
 
@@ -120,6 +123,7 @@ def signals_of(
         stable=_sum(one.stable for one in mine),
         candidate=_sum(one.candidate for one in mine),
         shadow=_sum(one.shadow for one in mine),
+        beside=_sum(one.beside for one in mine),
         judged=judged if judged is not None and judged.number == number else None,
     )
 
