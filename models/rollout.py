@@ -75,7 +75,7 @@ def parse_target(text: str) -> Target:
     return Target(line=line, at=int(number))
 
 
-class Step(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Step(msgspec.Struct, frozen=True, kw_only=True):
     """One share, and what it takes to leave it.
 
     Attributes:

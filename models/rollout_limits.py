@@ -11,7 +11,7 @@ Rate = Annotated[float, msgspec.Meta(gt=0, le=1)]
 Ratio = Annotated[float, msgspec.Meta(gt=1)]
 
 
-class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Limits(msgspec.Struct, frozen=True, kw_only=True):
     """Beyond which a rollout turns back. Rates are breached only where chance is no excuse.
 
     Attributes:

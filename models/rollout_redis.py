@@ -58,7 +58,12 @@ class RedisRolloutStore:
     async def read(self) -> RolloutState:
         """Return the state; revision 0 before the first change."""
         data = await self._ask("HGET", self._key("rollout"), "state")
-        return RolloutState() if data is None else msgspec.json.decode(data, type=RolloutState)
+        if data is None:
+            return RolloutState()
+        try:
+            return msgspec.json.decode(data, type=RolloutState)
+        except msgspec.DecodeError as error:  # of a build that is newer than this one
+            raise RegistryUnavailable(f"the state of rollouts cannot be read: {error}") from error
 
     async def replace(self, state: RolloutState, act: RolloutAct) -> None:
         """Put a state in place of the one of the revision before; see the port."""

@@ -211,7 +211,11 @@ class MemoryWeightsRegistry:
             self._news.notify_all()
 
     def _trim(self) -> None:
-        kept = [n for n in self._fulls if n > self._latest - self._keep or n in (self._pinned, self._held)]
+        kept = [
+            n
+            for n in self._fulls
+            if n > self._latest - self._keep or n in (self._pinned, self._held)
+        ]
         needed = {number for n in kept for number in range(self._fulls[n], n + 1)}
         for version in self._versions.keys() - needed:
             del self._versions[version], self._fulls[version]
