@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from models.explain import Explainer
 from models.forward_torch import Member, prepare, scaled
 from models.scorer import BUCKETS, Scores, bucket_for, factors_of, percentiles_of
 from models.weights import Array, Arrays, Weights
@@ -46,6 +47,8 @@ class Bank:
         self._held: Arrays = {}
         self._kinds: dict[str, str] = {}
         self._ready: dict[str, Member] = {}
+        self._explainer: Explainer | None = None
+        self._explained: Explainer | None = None
         self._inputs = {  # one per bucket, so that padding never allocates
             size: np.zeros((PAIR_ROWS if size == 2 else size, weights.n_features), np.float32)
             for size in BUCKETS
@@ -105,6 +108,8 @@ class Bank:
             (self._ready[prefix], factor) for prefix, factor in factors.items() if factor
         ]
         self._quantiles = weights.arrays["quantiles"]
+        self._written = weights
+        self._explained, self._explainer = self._explainer or self._explained, None
 
     def _prepare(self, changed: Sequence[str]) -> None:
         for prefix, kind in self._kinds.items():
@@ -114,9 +119,11 @@ class Bank:
                 self._ready[prefix] = prepare(kind, tensors)
 
     @property
-    def baseline(self) -> float:
-        """Log-odds that contributions start from."""
-        return self._shift + sum(factor * member.baseline for member, factor in self._terms)
+    def explainer(self) -> Explainer:
+        """What explains the version that was written; made when it is first asked for."""
+        if self._explainer is None:
+            self._explainer = Explainer(self._written, self._explained)
+        return self._explainer
 
     def score_many(self, X: NDArray[np.float32], bucket: int | None = None) -> Scores:
         """Score vectors in slices of at most the largest bucket."""
@@ -137,16 +144,6 @@ class Bank:
                 buckets[start : start + step] = size
         p = 1.0 / (1.0 + np.exp(-logit.astype(np.float64)))
         return Scores(logit, p, percentiles_of(p, self._quantiles), buckets)
-
-    def explain_many(self, X: NDArray[np.float32], steps: int) -> NDArray[np.float32]:
-        """Add up the members' contributions, each by its share."""
-        with torch.inference_mode():
-            x = torch.from_numpy(np.array(X, np.float32)).to(self._device)
-            z = self._scale(x)
-            total = torch.zeros_like(x)
-            for member, factor in self._terms:
-                total.add_(member.contributions(x, z, steps), alpha=factor)
-            return np.asarray(total.cpu().numpy())
 
     def _scale(self, x: torch.Tensor) -> torch.Tensor:
         return scaled(x, self._tensors["scaler.mean"], self._tensors["scaler.scale"])

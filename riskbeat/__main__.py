@@ -8,6 +8,7 @@ import typer
 from features.spec import SpecError
 from models.policy import PolicyError
 from riskbeat import (
+    commands_audit,
     commands_data,
     commands_evaluate,
     commands_features,
@@ -40,6 +41,7 @@ HOUSES = (
     commands_evaluate,
     commands_ops,
     commands_store,
+    commands_audit,
     doctor,
 )
 for house in HOUSES:
