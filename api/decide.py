@@ -116,6 +116,12 @@ class Decider:
         for one in asked:
             self.overlay.forget(identity_of(one.event))
 
+    def remake(
+        self, X: NDArray[np.float32], events: Sequence[Event], snapshot: Snapshot, complete: bool
+    ) -> Basis:
+        """Answer for given vectors with a given version; nothing is read, accepted or kept."""
+        return self._basis_of(X, events, snapshot, complete)
+
     def decide(
         self, asked: Sequence[Asked], seen: Seen, claimed: bool = True
     ) -> list[DecisionRecord]:

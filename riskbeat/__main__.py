@@ -15,6 +15,7 @@ from riskbeat import (
     commands_model,
     commands_offline,
     commands_ops,
+    commands_recompute,
     commands_run,
     commands_store,
     doctor,
@@ -42,6 +43,7 @@ HOUSES = (
     commands_ops,
     commands_store,
     commands_audit,
+    commands_recompute,
     doctor,
 )
 for house in HOUSES:
