@@ -2,7 +2,8 @@
 
 With a baseline that is the version's own, a row's contributions sum to its log-odds but for float32
 rounding. They are made on a CPU, whatever device scores: by the version's arrays and compiled
-kernels, without a tensor library's call per operation.
+kernels, without a tensor library's call per operation. A scorer that rounds to bfloat16 has the
+contributions of float32, which sum to the log-odds of float32.
 
 - linear terms: coefficient times z;
 - networks: the integrated gradient on the straight way from the mean vector (z = 0, every category
