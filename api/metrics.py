@@ -1,6 +1,6 @@
 """What the scorer counts. Every metric of the serve process stands here."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
@@ -21,11 +21,16 @@ CONTENT_TYPE = CONTENT_TYPE_LATEST
 
 
 class ServeMetrics:
-    """The metrics of one serve process, in a registry of their own."""
+    """The metrics of one serve process, in a registry of their own.
+
+    Attributes:
+        observers: Who else counts decisions.
+    """
 
     def __init__(self) -> None:
         """Start every metric at nothing."""
         self.registry = CollectorRegistry()
+        self.observers: list[Callable[[Sequence[DecisionRecord]], None]] = []
         self._count_decisions(self.registry)
         self._count_weights(self.registry)
         self._count_requests(self.registry)
@@ -163,6 +168,8 @@ class ServeMetrics:
         """Count one decided batch."""
         self.step_seconds.labels(door).observe(seconds)
         self.batch_events.labels(door).observe(len(records))
+        for observe in self.observers:
+            observe(records)
         for record in records:
             basis = "model" if record.weights is not None else "prior"
             self.decisions.labels(record.outcome, basis, door).inc()

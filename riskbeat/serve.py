@@ -80,6 +80,7 @@ async def _serve(settings: Settings, http: bool, stream: bool) -> int:
     tasks = {
         "http": asyncio.create_task(server.serve()),
         "weights": asyncio.create_task(parts.watcher.run(stopping)),
+        "rollouts": asyncio.create_task(parts.keeper.run(stopping)),
         "publisher": asyncio.create_task(parts.publisher.run(stopping)),
         "metrics": asyncio.create_task(_measure(parts, stopping)),
     }

@@ -21,6 +21,7 @@ from api.metrics import ServeMetrics
 from api.overlay import Overlay
 from api.publish import SpoolingPublisher
 from api.publish_kafka import KafkaPublisher
+from api.rollout_keep import RolloutKeeper
 from api.routes_http import HttpDeps
 from api.spool import Spool
 from api.watch import WeightsWatcher
@@ -33,6 +34,7 @@ from models.registry_redis import RedisWeightsRegistry
 from models.scorer_torch import TorchScorer
 from models.signing import PublicKey, load_public_keys
 from models.weights import Weights
+from riskbeat.serve_rollout import Around, RolloutParts, build_rollouts
 from riskbeat.settings import Settings
 from riskbeat.store import feature_store, redis_client
 
@@ -68,6 +70,7 @@ class Parts:
     decider: Decider
     publisher: SpoolingPublisher
     watcher: WeightsWatcher
+    keeper: RolloutKeeper
     stream: StreamDoor
     http: HttpDeps
     clients: Sequence[Client]
@@ -120,12 +123,27 @@ def build_parts(settings: Settings) -> Parts:
     metrics, state = ServeMetrics(), State()
     heard = Heard(metrics)
     fast, slow = clients = [redis_client(settings) for _ in range(2)]
-    scorer = TorchScorer(spec.digest, spec.n_features, f"riskbeat-{version}", settings.device)
+    scorer = _scorer(settings, spec)
     registry = RedisWeightsRegistry(
         slow, settings.redis_prefix, spec.digest, poll_s=settings.weights_poll_s
     )
     store = feature_store(settings, spec, fast)
-    decider = _decider(settings, spec, scorer, store)
+    rolling = build_rollouts(
+        settings,
+        spec,
+        Around(
+            slow,
+            registry,
+            scorer,
+            lambda: _scorer(settings, spec),
+            _public_keys(settings),
+            _scorer_id(),
+            metrics,
+            heard.registry_failed,
+            now_ms,
+        ),
+    )
+    decider = _decider(settings, spec, rolling, store)
     publisher = _publisher(settings)
     watcher = WeightsWatcher(
         registry, scorer, _public_keys(settings), _scorer_id(), heard, NEWS_WAIT_S
@@ -137,7 +155,7 @@ def build_parts(settings: Settings) -> Parts:
     def health() -> dict[str, str]:
         return _health(decider, publisher, watcher)
 
-    admin = AdminDeps(version, scorer, registry, metrics, health, ready)
+    admin = AdminDeps(version, rolling.scorer, registry, rolling.store, metrics, health, ready)
     answerer = _answerer(settings, spec, decider, publisher, heard, fast)
     desk = FeatureDesk(
         spec,
@@ -150,8 +168,14 @@ def build_parts(settings: Settings) -> Parts:
     http = _http(settings, spec, answerer, publisher, admin, desk)
     stream = _stream(settings, spec, decider, metrics)
     return Parts(
-        settings, state, spec, store, metrics, decider, publisher, watcher, stream, http, clients
-    )
+        settings, state, spec, store, metrics, decider, publisher, watcher, rolling.keeper,
+        stream, http, clients,
+    )  # fmt: skip
+
+
+def _scorer(settings: Settings, spec: Spec) -> TorchScorer:
+    build = f"riskbeat-{importlib.metadata.version('riskbeat')}"
+    return TorchScorer(spec.digest, spec.n_features, build, settings.device)
 
 
 def _answerer(
@@ -211,7 +235,7 @@ def _http(
 
 
 def _decider(
-    settings: Settings, spec: Spec, scorer: TorchScorer, store: RedisFeatureStore
+    settings: Settings, spec: Spec, rolling: RolloutParts, store: RedisFeatureStore
 ) -> Decider:
     overlay = Overlay(
         settings.overlay_s,
@@ -219,7 +243,15 @@ def _decider(
         settings.overlay_max_rows,
         spec.max_fields,
     )
-    return Decider(spec, load_policy(settings.policy_path), store, scorer, overlay, now_ms)
+    return Decider(
+        spec,
+        load_policy(settings.policy_path),
+        store,
+        rolling.scorer,
+        overlay,
+        now_ms,
+        rollouts=rolling.rollouts,
+    )
 
 
 def _publisher(settings: Settings) -> SpoolingPublisher:

@@ -18,6 +18,7 @@ from riskbeat.settings_files import SecretFiles
 from riskbeat.settings_judge import JudgeSettings
 from riskbeat.settings_learners import LearnersSettings
 from riskbeat.settings_publish import PublishSettings
+from riskbeat.settings_rollout import RolloutSettings
 from riskbeat.settings_safety import SafetySettings
 
 PREFIX = "RISKBEAT_"
@@ -231,6 +232,7 @@ class Settings(
     SafetySettings,
     PublishSettings,
     JudgeSettings,
+    RolloutSettings,
     ServeSettings,
 ):
     """The settings of one process. A value: read once at start, handed out piece by piece."""
