@@ -123,7 +123,11 @@ async def _learn(settings: Settings, anew: bool, standby: bool) -> int:
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     client = redis_client(settings)
     registry = RedisWeightsRegistry(
-        client, settings.redis_prefix, spec.digest, settings.weights_kept
+        client,
+        settings.redis_prefix,
+        spec.digest,
+        settings.weights_kept,
+        line=settings.line,
     )
     path = settings.data_dir / "learn" / "join.sqlite"
     ttl_s = settings.learn_lease_ttl_s

@@ -258,6 +258,11 @@ class Settings(
         10.0, gt=0, le=600, description="A process that was asked to stop may finish for this long"
     )
 
+    @property
+    def topics(self) -> Topics:
+        """The names of the topics, and of those of this learner's line."""
+        return Topics(self.topic_prefix, self.line)
+
     @model_validator(mode="after")
     def _complete(self) -> "Settings":
         """Ask for what the other choices make necessary."""
@@ -266,6 +271,8 @@ class Settings(
             _require("kafka_password", self.kafka_password)
         if self.kafka_ssl_certfile is not None:
             _require("kafka_ssl_keyfile", self.kafka_ssl_keyfile)
+        if self.line and "model_name" not in self.model_fields_set:
+            _require("model_name", None)
         return self
 
     @classmethod
