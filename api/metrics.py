@@ -95,6 +95,20 @@ class ServeMetrics:
         self.weights_version = Gauge(
             "riskbeat_weights_version", "Version of the weights in use; 0 before one.", registry=r
         )
+        self.weights_created = Gauge(
+            "riskbeat_weights_created_timestamp_seconds",
+            "When the weights in use were made, seconds since 1970: the clock less this is their "
+            "age. 0 before one.",
+            registry=r,
+        )
+        self.weights_spread = Gauge(
+            "riskbeat_weights_spread_versions",
+            "Newest version that a scorer of the deployment answers with, less the oldest.",
+            registry=r,
+        )
+        self.weights_scorers = Gauge(
+            "riskbeat_weights_scorers", "Scorers of the deployment that reported.", registry=r
+        )
         self.weights_swaps = Counter(
             "riskbeat_weights_swaps_total", "Versions that became active here.", registry=r
         )

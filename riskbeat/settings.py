@@ -15,6 +15,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from features.topics import Topics
 from riskbeat.settings_files import SecretFiles
+from riskbeat.settings_gates import GateSettings
 from riskbeat.settings_judge import JudgeSettings
 from riskbeat.settings_learners import LearnersSettings
 from riskbeat.settings_publish import PublishSettings
@@ -231,6 +232,7 @@ class Settings(
     LearnersSettings,
     SafetySettings,
     PublishSettings,
+    GateSettings,
     JudgeSettings,
     RolloutSettings,
     ServeSettings,
