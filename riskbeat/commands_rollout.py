@@ -137,9 +137,8 @@ def advance(why: Why, by: By = "") -> None:
     """Go to the next step now, baked or not; after the last one: promote."""
 
     async def act(shelves: Shelves) -> RolloutState:
-        _, signals = await look(shelves.store)
-        seen, now_ms = signals or Signals(), versions.now_ms()
-        return await _change(shelves, "advance", lambda r: advanced(r, seen, now_ms), by, why)
+        now_ms = versions.now_ms()
+        return await _change(shelves, "advance", lambda r: advanced(r, now_ms), by, why)
 
     _say(_run(_with_shelves(load_settings(), act)))
 

@@ -278,6 +278,29 @@ async def test_what_the_arms_did_is_counted(tmp_path: Path) -> None:
     assert shadow.apart == pytest.approx(apart)
 
 
+async def test_where_the_candidate_answers_all_the_stable_version_is_the_shadow(
+    tmp_path: Path,
+) -> None:
+    stand = a_stand(tmp_path)
+    stand.load(1)
+    run(stand, 1.0, shadow=True)
+    running = stand.rollouts.running
+    assert running is not None
+    stand.rollouts.running = dataclasses.replace(running, full=True)
+    tally = ArmTally()
+    tally.begin(3, 0)
+    records = await decide(stand, events())
+    tally.observe(records)
+    for record in records:
+        assert record.weights is not None
+        [shadow] = record.shadow
+        assert (record.weights.version, shadow.version, shadow.model) == (RIVAL, 1, "champion")
+    _, candidate, shadow_counts, beside = tally.counted()
+    assert candidate.decisions == shadow_counts.decisions == beside.decisions == MANY
+    assert shadow_counts.scores == candidate.scores  # the candidate's side of each pair
+    assert beside.scores != candidate.scores
+
+
 async def test_only_the_present_step_is_counted(tmp_path: Path) -> None:
     stand = a_stand(tmp_path)
     stand.load(1)

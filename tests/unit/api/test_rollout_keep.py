@@ -22,7 +22,7 @@ from models.rollout import MAIN, CannotRoll, Plan, RolloutAct, RolloutState, Tar
 from models.rollout_acts import change, settle, start
 from models.rollout_limits import Limits
 from models.rollout_rules import aborted, advanced, promoted
-from models.rollout_signals import Report, Signals
+from models.rollout_signals import Report
 from models.rollout_store import RolloutConflict
 from models.scorer import ACTIVE
 from models.scorer_torch import TorchScorer
@@ -398,7 +398,7 @@ async def test_a_turn_back_is_tried_again_on_what_others_made_of_it(
     async def replace_late(state: RolloutState, act: RolloutAct) -> None:
         """Somebody advances it between our look and our write."""
         town.store.replace = replace  # type: ignore[method-assign]
-        await change(town.store, "advance", lambda r: advanced(r, Signals(), 5), "bob", "", 5)
+        await change(town.store, "advance", lambda r: advanced(r, 5), "bob", "", 5)
         await replace(state, act)
 
     town.store.replace = replace_late  # type: ignore[method-assign]
