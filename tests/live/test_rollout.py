@@ -29,7 +29,7 @@ SETTINGS = {
     "RISKBEAT_ROLLOUT_SHADOW_BUDGET_S": "1",
     "RISKBEAT_ROLLOUT_SHADOW_UNTIL_S": "5",
 }
-CARDS = 400
+CARDS = 2_000  # a card's scores are alike: few cards are a small sample
 AT_ONCE = 40
 SHIFT = 3.0
 
@@ -142,7 +142,8 @@ async def test_a_good_candidate_is_promoted_and_a_bad_one_turned_back(
         steps = ("--steps", "shadow,20,60,100")
         await show.rollout("start", "rival", *steps, "--why", "trees", "--by", "ann")
         row = await show.pay_until(is_over)
-        assert (row["line"], row["rollout"]["stage"]) == ("rival", "promoted"), row
+        assert row["rollout"]["stage"] == "promoted", row["rollout"]["because"]
+        assert row["line"] == "rival"
         await good_answers(show)
         acts = json.loads(await show.rollout("status", "--json"))["acts"]
         assert [act["act"] for act in acts][::-1] == [
@@ -224,7 +225,7 @@ async def test_a_version_of_the_line_is_tried_while_newer_ones_come(
         for version in range(2, 6):
             await show.publish(weights_of(show, "champion", version))
         row = await show.pay_until(is_over)
-        assert row["rollout"]["stage"] == "promoted", row
+        assert row["rollout"]["stage"] == "promoted", row["rollout"]["because"]
         standing = await show.stage.registry.standing()
         assert (standing.latest, standing.active, standing.pinned) == (5, 1, True)
         by_candidate = [a for a in show.answers if (a["rollout"] or {}).get("arm") == "candidate"]
