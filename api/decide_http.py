@@ -15,7 +15,6 @@ from fastapi import FastAPI
 from starlette.types import Message, Receive, Scope, Send
 
 from api.admin_http import create_admin
-from api.deadline import deadline_of
 from api.errors import Answer, BodyTooLarge, Draining, problem_of
 from api.route import Head, Request, Route
 from api.routes_http import HotRoutes, HttpDeps, check_method
@@ -67,7 +66,7 @@ class HttpDoor:
             raise Draining("this process is stopping or not ready")
         check_method(route, head)
         principal = self._deps.gate.admit(head)
-        deadline_at = deadline_of(head.headers, began, self._deps.deadline_s)
+        deadline_at = self._routes.deadline_of(route, head, began)
         body = await _read(head.headers, receive, route.body_max_bytes)
         return await route.serve(Request(head, body, principal, deadline_at))
 

@@ -9,6 +9,7 @@ import contextlib
 import gc
 import signal
 from collections.abc import Iterator
+from typing import Any
 
 import structlog
 import uvicorn
@@ -16,6 +17,8 @@ import uvloop
 
 from api.admin_http import create_admin
 from api.decide_http import create_app
+from api.door_exchange import DoorLimits
+from api.door_http import Door
 from api.publish import LogUnavailable
 from api.seen import Asked
 from features.event import Amount, Event, from_ms
@@ -158,12 +161,16 @@ async def _close(parts: Parts) -> None:
 
 def _server(parts: Parts, http: bool) -> HttpServer:
     settings = parts.settings
+    door: Any = Door(parts.http, _door_limits(settings))  # uvicorn's type asks for a class
     config = uvicorn.Config(
         create_app(parts.http) if http else create_admin(parts.http.admin),
         host=settings.http_host if http else settings.metrics_host,
         port=settings.http_port if http else settings.metrics_port,
         loop="none",
-        http="httptools",
+        http=door if http and settings.http_face == "socket" else "httptools",
+        ssl_certfile=settings.http_tls_certfile if http else None,
+        ssl_keyfile=settings.http_tls_keyfile if http else None,
+        timeout_keep_alive=round(settings.http_keep_alive_s),
         ws="none",
         lifespan="off",
         log_config=None,
@@ -174,6 +181,16 @@ def _server(parts: Parts, http: bool) -> HttpServer:
         timeout_graceful_shutdown=int(settings.stop_timeout_s) or 1,
     )
     return HttpServer(config)
+
+
+def _door_limits(settings: Settings) -> DoorLimits:
+    return DoorLimits(
+        pipeline_max=settings.http_pipeline_max,
+        head_timeout_s=settings.http_head_timeout_s,
+        body_timeout_s=settings.http_body_timeout_s,
+        idle_timeout_s=settings.http_keep_alive_s,
+        connections_max=settings.http_connections_max,
+    )
 
 
 async def warm_up(parts: Parts) -> None:

@@ -12,7 +12,7 @@ import structlog
 from api.admin_http import AdminDeps
 from api.answer import Answerer, Told
 from api.claims_redis import RedisClaims
-from api.coalesce import Coalescer
+from api.coalesce import Coalescer, Limits
 from api.decide import Decider
 from api.decide_kafka import StreamDoor, StreamLimits
 from api.features import FeatureDesk
@@ -188,13 +188,14 @@ def _http(
     admin: AdminDeps,
     desk: FeatureDesk,
 ) -> HttpDeps:
-    coalescer = Coalescer(
-        answerer.answer_many,
+    limits = Limits(
         settings.batch_max_requests,
         settings.queue_max_requests,
+        settings.list_queue_max_events,
         IN_FLIGHT_BATCHES,
-        settings.deadline_s,
+        settings.queue_target_s,
     )
+    coalescer = Coalescer(answerer.answer_many, limits)
     return HttpDeps(
         spec,
         settings.topics,
@@ -205,6 +206,7 @@ def _http(
         admin.metrics,
         admin,
         settings.deadline_s,
+        settings.list_deadline_s,
         admin.ready,
         desk,
     )
