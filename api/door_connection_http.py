@@ -42,7 +42,6 @@ class Connection(asyncio.Protocol):
         self._deaf = False  # nothing more is read
         self.ended = False  # nothing more is written
         self._draining = False
-        self._half_closed = False
         self._held = False  # reading is paused
         self._stuck_since: float | None = None  # the peer takes nothing
 
@@ -76,11 +75,8 @@ class Connection(asyncio.Protocol):
             if not self._deaf:  # after the last request, what follows it is nobody's
                 self._fail(error)
 
-    def eof_received(self) -> bool:
-        """Go on answering what was asked; a peer may close its own half early."""
-        self._half_closed = True
-        tls = self.transport.get_extra_info("sslcontext") is not None
-        return bool(self._line) and not self.ended and not tls
+    def eof_received(self) -> None:
+        """Close: a peer that ends its half has gone, as nginx, Go and uvicorn see it, too."""
 
     def pause_writing(self) -> None:
         """Read no more from a peer that does not take its answers."""
@@ -215,7 +211,7 @@ class Connection(asyncio.Protocol):
         """Close once all is written; or first throw away for a while what still comes."""
         self._deaf = self.ended = True
         self._since = time.perf_counter()
-        if lingers and not self._half_closed:
+        if lingers:
             if self.transport.can_write_eof():
                 self.transport.write_eof()
             self.release()
@@ -246,10 +242,8 @@ class Connection(asyncio.Protocol):
                 self.transport.resume_reading()
 
     def rest(self) -> None:
-        """Begin to be quiet; a peer that closed its half wants no more."""
+        """Begin to be quiet."""
         self._since = time.perf_counter()
-        if self._half_closed:
-            self.end(lingers=False)
 
 
 def _check_length(exchange: Exchange, most: int) -> None:

@@ -60,7 +60,8 @@ class Reader:
         self._head_bytes = 0
         self._fault: Exception | None = None
         self._again = b""
-        self._began_here = False
+        self._begun = 0
+        self._open = False
         self._unfinished_bytes = 0
         self.in_head = False
         self.client = ""
@@ -73,7 +74,7 @@ class Reader:
             HeadTooLarge: Request line and headers exceed their bounds.
             Exception: What the one who is told raised.
         """
-        self._began_here = False
+        began_before, was_open = self._begun, self._open
         rest = data
         while rest:
             try:
@@ -84,14 +85,16 @@ class Reader:
                 rest = again + rest[upgrade.args[0] :]
             except httptools.HttpParserError as error:
                 raise self._fault or Malformed(str(error) or "no HTTP request") from error
-        if self.in_head and not self._began_here:  # the parser keeps what it has no end of
-            self._unfinished_bytes += len(data)
+        begun = self._begun - began_before
+        if self.in_head and (not begun or (begun == 1 and not was_open)):
+            self._unfinished_bytes += len(data)  # the parser keeps what it has no end of
             if self._unfinished_bytes > self._head_max_bytes:
                 raise HeadTooLarge(f"a head of more than {self._head_max_bytes} bytes")
 
     def on_message_begin(self) -> None:
         """Hear a request's first byte."""
-        self.in_head = self._began_here = True
+        self.in_head = self._open = True
+        self._begun += 1
         self._url = b""
         self._headers = []
         self._head_bytes = self._unfinished_bytes = 0
@@ -142,6 +145,7 @@ class Reader:
 
     def on_message_complete(self) -> None:
         """Tell of the end."""
+        self._open = False
         if self._again:
             return
         try:

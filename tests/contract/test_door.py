@@ -146,14 +146,6 @@ async def test_one_connection_too_many_is_told_so(site: Site) -> None:
         assert (await first.answer()).status == 200
 
 
-async def test_a_peer_that_closed_its_half_hears_all_its_answers(door: Running) -> None:
-    wire = await door.connect()
-    wire.send(a_request(an_event("p1")) + a_request(an_event("p2")))
-    wire.writer.write_eof()
-    assert [(await wire.answer()).status for _ in range(2)] == [200, 200]
-    assert await wire.ended() == b""
-
-
 async def test_a_refusal_reaches_a_peer_that_is_still_sending(door: Running) -> None:
     wire = await door.connect()
     wire.send(a_request(b"").replace(b"Length: 0", b"Length: 9000000"))
