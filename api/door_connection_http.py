@@ -13,8 +13,8 @@ from typing import Any
 from api.door_exchange import NO_HEAD, DoorLimits, Encoder, Exchange
 from api.door_line_http import Line
 from api.door_reader import Arrived, Reader, wire_of
-from api.errors import BodyTooLarge, Draining, Overloaded, TooSlow
-from api.routes_http import HotRoutes, HttpDeps, check_method
+from api.errors import BodyTooLarge, Overloaded, TooSlow
+from api.route import Table
 
 
 class Connection(asyncio.Protocol):
@@ -22,20 +22,18 @@ class Connection(asyncio.Protocol):
 
     def __init__(
         self,
-        deps: HttpDeps,
-        routes: HotRoutes,
+        table: Table,
         limits: DoorLimits,
         encoder: Encoder,
         loop: asyncio.AbstractEventLoop,
         wiring: dict[str, Any],
     ) -> None:
         """Wait for the transport."""
-        self._deps = deps
-        self._routes = routes
+        self._table = table
         self._limits = limits
         self._connections: set[Any] = wiring["server_state"].connections
         self._reader = Reader(self, limits.head_max_bytes, limits.headers_max)
-        self._line = Line(self, routes, encoder, limits.pipeline_max, loop, wiring)
+        self._line = Line(self, table, encoder, limits.pipeline_max, loop, wiring)
         self.transport: Any = None
         self._current: Exchange | None = None  # whose body is being read
         self._since = 0.0  # begin of what is timed: quiet, a head, a body, lingering
@@ -98,7 +96,7 @@ class Connection(asyncio.Protocol):
         """Judge a request by its head, before any of its body."""
         began = self._since = time.perf_counter()
         head = arrived.head
-        route = self._routes.find(head.path)
+        route = self._table.find(head.path)
         exchange = Exchange(head, route, began, cold=route is None)
         exchange.closes = not arrived.keeps
         exchange.chunked = b"transfer-encoding" in head.headers
@@ -110,14 +108,10 @@ class Connection(asyncio.Protocol):
                 exchange.parts.append(wire_of(arrived))
                 self._line.turn()
                 return
-            exchange.echo = self._deps.gate.echo(head)
+            exchange.echo = self._table.echo(head)
             exchange.wants_continue = head.headers.get(b"expect", b"").lower() == b"100-continue"
-            if not self._deps.ready():
-                raise Draining("this process is stopping or not ready")
-            check_method(route, head)
-            exchange.principal = self._deps.gate.admit(head)
             _check_length(exchange, route.body_max_bytes)
-            exchange.deadline_at = self._routes.deadline_of(route, head, began)
+            exchange.principal, exchange.deadline_at = self._table.admit(route, head, began)
         except Exception as error:  # the top of the request
             exchange.cold = False
             if exchange.wants_continue or isinstance(error, BodyTooLarge):

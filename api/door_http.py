@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from api.door_connection_http import Connection
 from api.door_exchange import DoorLimits, Encoder
-from api.routes_http import HotRoutes, HttpDeps
+from api.route import Table
 
 LOOK_S: Final = 0.25
 
@@ -19,11 +19,10 @@ LOOK_S: Final = 0.25
 class Door:
     """Makes connections, and closes those that take too long."""
 
-    def __init__(self, deps: HttpDeps, limits: DoorLimits) -> None:
-        """Take what answers, and the bounds of a connection."""
-        self._deps = deps
+    def __init__(self, table: Table, limits: DoorLimits) -> None:
+        """Take the hot routes, and the bounds of a connection."""
+        self._table = table
         self._limits = limits
-        self._routes = HotRoutes(deps)
         self._encoder = Encoder()
         self._looking = False
 
@@ -40,7 +39,7 @@ class Door:
             self._looking = True
             loop.call_later(LOOK_S, self._look, loop, server_state)
         wiring = {"config": config, "server_state": server_state, "app_state": app_state}
-        return Connection(self._deps, self._routes, self._limits, self._encoder, loop, wiring)
+        return Connection(self._table, self._limits, self._encoder, loop, wiring)
 
     def _look(self, loop: asyncio.AbstractEventLoop, state: Any) -> None:
         now = time.perf_counter()

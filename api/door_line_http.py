@@ -12,8 +12,7 @@ from typing import Any, Protocol
 from api.door_behind_http import Behind
 from api.door_exchange import CONTINUE, Encoder, Exchange
 from api.errors import Answer, Draining, problem_of
-from api.route import Request, Route
-from api.routes_http import HotRoutes
+from api.route import Request, Route, Table
 
 
 class Peer(Protocol):
@@ -58,7 +57,7 @@ class Line:
     def __init__(
         self,
         peer: Peer,
-        routes: HotRoutes,
+        table: Table,
         encoder: Encoder,
         pipeline_max: int,
         loop: asyncio.AbstractEventLoop,
@@ -66,7 +65,7 @@ class Line:
     ) -> None:
         """Stand empty."""
         self._peer = peer
-        self._routes = routes
+        self._table = table
         self._encoder = encoder
         self._pipeline_max = pipeline_max
         self._loop = loop
@@ -157,7 +156,7 @@ class Line:
             exchange.head.method == "HEAD",
         )
         self._state.total_requests += 1
-        self._routes.observe(exchange.route, answer.status, exchange.began)
+        self._table.observe(exchange.route, answer.status, exchange.began)
         self.turn()
 
     def turn(self) -> None:

@@ -118,3 +118,30 @@ class Route(NamedTuple):
     begin: Callable[[Request, Reply], Begun] | None = None
     check: Callable[[float], None] | None = None
     patient: bool = False
+
+
+class Admitted(NamedTuple):
+    """What the head of a request comes to."""
+
+    principal: Principal
+    deadline_at: float
+
+
+class Table(Protocol):
+    """Routes, and the judgement of a request by its head; what a face of the door asks."""
+
+    def find(self, path: bytes) -> Route | None:
+        """Return the route of a path; FastAPI's have none."""
+
+    def echo(self, head: Head) -> Mapping[str, str]:
+        """Return headers for whatever the answer will be."""
+
+    def admit(self, route: Route, head: Head, began: float) -> Admitted:
+        """Let a request in, whose head was complete at `began`.
+
+        Raises:
+            Exception: Why not.
+        """
+
+    def observe(self, route: Route | None, status: int, began: float) -> None:
+        """Count an answer, and the time since its head was read; without a route, a refusal."""

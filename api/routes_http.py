@@ -6,7 +6,7 @@ gate, read the body within its limit and send what is answered here.
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -14,13 +14,13 @@ from api.admin_http import AdminDeps
 from api.answer import Answerer, Question
 from api.coalesce import Coalescer
 from api.deadline import deadline_of
-from api.errors import Answer, InProgress, MethodNotAllowed, problem_of
+from api.errors import Answer, Draining, InProgress, MethodNotAllowed, problem_of
 from api.features import FeatureDesk
 from api.features_http import FeatureRoutes
 from api.intake import BATCH_MAX_BYTES, Intake, is_list
 from api.metrics import ServeMetrics
 from api.publish import Outgoing, SpoolingPublisher
-from api.route import JSON, Begun, Gate, Head, OpenGate, Reply, Request, Route
+from api.route import JSON, Admitted, Begun, Gate, Head, OpenGate, Reply, Request, Route
 from features.event import EVENT_MAX_BYTES, decision_id, entity_key, identity_of
 from features.spec import Spec
 from features.topics import Topics
@@ -108,19 +108,25 @@ class HotRoutes:
         elif route.name.startswith(FEATURES_PATH):
             metrics.features_seconds.labels(route.name).observe(time.perf_counter() - began)
 
-    def deadline_of(self, route: Route, head: Head, now: float) -> float:
-        """Return when the answer to a request is worthless, and refuse what cannot be in time.
+    def echo(self, head: Head) -> Mapping[str, str]:
+        """Return the gate's headers for an answer."""
+        return self._deps.gate.echo(head)
+
+    def admit(self, route: Route, head: Head, began: float) -> Admitted:
+        """Let a request in: by state, method, gate, deadline and load, in this order.
 
         Raises:
-            EventRejected: The request names a deadline that is none.
-            Overloaded: It cannot be answered in time.
-            Draining: This process is stopping.
+            Exception: One of `api/errors.py`'s table.
         """
+        if not self._deps.ready():
+            raise Draining("this process is stopping or not ready")
+        check_method(route, head)
+        principal = self._deps.gate.admit(head)
         longest_s = self._deps.list_deadline_s if route.patient else self._deps.deadline_s
-        deadline_at = deadline_of(head.headers, now, longest_s)
+        deadline_at = deadline_of(head.headers, began, longest_s)
         if route.check is not None:
             route.check(deadline_at)
-        return deadline_at
+        return Admitted(principal, deadline_at)
 
     def _question(self, request: Request) -> Question:
         key = request.head.headers.get(b"idempotency-key")

@@ -12,6 +12,7 @@ from api.admin_http import create_admin
 from api.decide_http import create_app
 from api.door_exchange import DoorLimits
 from api.door_http import Door
+from api.routes_http import HotRoutes
 from riskbeat.serve_parts import Parts
 from riskbeat.serve_place import BACKLOG
 from riskbeat.settings import Settings
@@ -43,7 +44,9 @@ class HttpServer(uvicorn.Server):
 def http_server(parts: Parts, http: bool) -> HttpServer:
     """Return the server of a process; without the HTTP door, of health and metrics alone."""
     settings = parts.settings
-    door: Any = Door(parts.http, _door_limits(settings))  # uvicorn's type asks for a class
+    door: Any = Door(
+        HotRoutes(parts.http), _door_limits(settings)
+    )  # uvicorn's type asks for a class
     config = uvicorn.Config(
         create_app(parts.http) if http else create_admin(parts.http.admin),
         host=settings.http_host if http else settings.metrics_host,

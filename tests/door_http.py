@@ -13,6 +13,7 @@ import uvicorn
 from api.decide_http import create_app
 from api.door_exchange import DoorLimits
 from api.door_http import Door
+from api.routes_http import HotRoutes
 from tests.fakes_http import BODY, Site
 
 ANSWER_S = 10.0
@@ -48,7 +49,7 @@ async def running(
     site: Site, face: str = "socket", limits: DoorLimits | None = None, **config: Any
 ) -> AsyncIterator[Running]:
     """Serve a site's deps by one face of the door."""
-    door: Any = Door(site.deps, limits or DoorLimits(drain_grace_s=0.0))
+    door: Any = Door(HotRoutes(site.deps), limits or DoorLimits(drain_grace_s=0.0))
     listening = socket.create_server(("127.0.0.1", 0))
     server = Server(
         uvicorn.Config(
