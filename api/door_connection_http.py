@@ -110,8 +110,8 @@ class Connection(asyncio.Protocol):
                 return
             exchange.echo = self._table.echo(head)
             exchange.wants_continue = head.headers.get(b"expect", b"").lower() == b"100-continue"
-            _check_length(exchange, route.body_max_bytes)
             exchange.principal, exchange.deadline_at = self._table.admit(route, head, began)
+            _check_length(exchange, route.body_max_bytes)
         except Exception as error:  # the top of the request
             exchange.cold = False
             if exchange.wants_continue or isinstance(error, BodyTooLarge):

@@ -90,7 +90,7 @@ class Site:
             self.metrics,
             admin,
             deadline_s,
-            5.0,
+            60.0,
             lambda: self.open,
             self.desk,
             self.gate,
