@@ -14,6 +14,7 @@ from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from features.topics import Topics
+from riskbeat.settings_door import DoorSettings
 from riskbeat.settings_files import SecretFiles
 from riskbeat.settings_judge import JudgeSettings
 from riskbeat.settings_learners import LearnersSettings
@@ -232,6 +233,7 @@ class Settings(
     PublishSettings,
     JudgeSettings,
     ServeSettings,
+    DoorSettings,
 ):
     """The settings of one process. A value: read once at start, handed out piece by piece."""
 
@@ -264,6 +266,8 @@ class Settings(
             _require("kafka_password", self.kafka_password)
         if self.kafka_ssl_certfile is not None:
             _require("kafka_ssl_keyfile", self.kafka_ssl_keyfile)
+        if self.http_tls_keyfile is not None:
+            _require("http_tls_certfile", self.http_tls_certfile)
         return self
 
     @classmethod
