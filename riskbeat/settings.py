@@ -14,6 +14,7 @@ from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from features.topics import Topics
+from riskbeat.settings_door import DoorSettings
 from riskbeat.settings_files import SecretFiles
 from riskbeat.settings_gates import GateSettings
 from riskbeat.settings_judge import JudgeSettings
@@ -236,6 +237,7 @@ class Settings(
     JudgeSettings,
     RolloutSettings,
     ServeSettings,
+    DoorSettings,
 ):
     """The settings of one process. A value: read once at start, handed out piece by piece."""
 
@@ -275,6 +277,8 @@ class Settings(
             _require("kafka_ssl_keyfile", self.kafka_ssl_keyfile)
         if self.line and "model_name" not in self.model_fields_set:
             _require("model_name", None)
+        if self.http_tls_keyfile is not None:
+            _require("http_tls_certfile", self.http_tls_certfile)
         return self
 
     @classmethod

@@ -138,11 +138,14 @@ class MemoryClaims:
 
 
 class MemoryPublisher:
-    """A log in a list; it can be away."""
+    """A log in a list; it can be away, and slow: acks come when `acks` is set."""
 
     def __init__(self) -> None:
         self.records: list[Outgoing] = []
         self.away = False
+        self.acks = asyncio.Event()
+        self.acks.set()
+        self.waiting = 0
         self.stopped = False
 
     async def start(self) -> None:
@@ -152,6 +155,9 @@ class MemoryPublisher:
     async def publish_many(self, records: Sequence[Outgoing], timeout_s: float) -> list[Position]:
         if self.away:
             raise LogUnavailable("no ack")
+        self.waiting += 1
+        await self.acks.wait()
+        self.waiting -= 1
         begin = len(self.records)
         self.records.extend(records)
         return [Position(0, begin + i) for i in range(len(records))]
