@@ -241,7 +241,9 @@ class Decider:
     ) -> Basis:
         """Do so with one version; incomplete vectors leave it to the policy."""
         with snapshot:
+            began = self._clock()
             scores = snapshot.score_many(X)
+            pass_ms = round((self._clock() - began) * 1000, 3)
             if not complete:
                 rulings = self._fallbacks(events)
             else:
@@ -252,7 +254,7 @@ class Decider:
                     )
                 ]
             reasons = self._reasons(X, events, [r.would_be or r.outcome for r in rulings], snapshot)
-            return Basis(snapshot.weights, snapshot.sha256, scores, rulings, reasons)
+            return Basis(snapshot.weights, snapshot.sha256, scores, rulings, reasons, pass_ms)
 
     def _ruling(self, event: Event, p: float, percentile: float) -> Ruling:
         policy = self._policy

@@ -25,6 +25,7 @@ from riskbeat.settings_files import SECRETS, SecretUnreadable
 from riskbeat.settings_judge import JudgeSettings
 from riskbeat.settings_learners import LearnersSettings
 from riskbeat.settings_publish import PublishSettings
+from riskbeat.settings_rollout import RolloutSettings
 from riskbeat.settings_safety import SafetySettings
 
 EXIT_CODE = 2
@@ -38,6 +39,7 @@ SECTIONS = (
     ("Publish", PublishSettings),
     ("Judge", JudgeSettings),
     ("Audit", AuditSettings),
+    ("Rollout", RolloutSettings),
     ("Serve", ServeSettings),
     ("Every process", Settings),
 )
