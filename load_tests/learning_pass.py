@@ -67,9 +67,9 @@ def one_pass(log: Log, seed: int, days: int, plan: Plan = PLAN) -> Pass:
     for day in range(days):
         for place in slices(log, day):
             X = log.X[place]
-            p = ensemble.predict_many(X)
-            logit[place] = np.log(p) - np.log1p(-p)
             each[place] = ensemble.predict_each(X)
+            p = ensemble.mix_many(each[place])  # no version is cut here, so no forest fades
+            logit[place] = np.log(p) - np.log1p(-p)
             ensemble.observe_many(X, p)
             ensemble.advance(int(log.at_ms[place.stop - 1]))
         known = day - LAST_LABELS + 1
