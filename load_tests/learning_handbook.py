@@ -25,6 +25,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from load_tests.handbook_unseen import KNOWN, unseen_report, unseen_rows
 from load_tests.handbook_weeks import (
     FIGURES,
     TEST_WEEKS,
@@ -146,7 +147,13 @@ def measure_on(handbook: str, vectors: Path, quick: bool) -> list[Row]:
     batch = nightly(log, days, vectors.with_suffix(".nightly.npz"))
     shape = f"{len(log.y)} events, {len(log.names)} features"
     head = Row("vectors", len(log.y), "rows", note=shape)
-    return [head, *rows_of(log, passes, batch, weeks, quick)]
+    found = [head, *rows_of(log, passes, batch, weeks, quick)]
+    if KNOWN in log.names:
+        unseen = unseen_rows(Path(handbook), log)
+        logits = [one.logit for one in passes]
+        found += unseen_report(log, "ensemble", logits, unseen, weeks)
+        found += unseen_report(log, "XGBoost nightly", [batch.logit], unseen, weeks)
+    return found
 
 
 def named(kind: Kind, row: Row) -> Row:
