@@ -7,25 +7,26 @@ Nothing here waits but the read, and nothing after the read can be interleaved w
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from api.overlay import Overlay, is_in, marks_of
-from api.record import Basis, Facts, record_of
+from api.overlay import Overlay, Place, is_in, marks_of
+from api.record import Basis, Facts, Looked, Recorder
+from api.rollout import Batch, Rollouts
 from api.seen import Asked, Seen, applied_by_event, place_of
 from features.event import Event, identity_of
 from features.spec import Spec
 from features.store import FeatureReader, Reads, StoreError
-from features.update import updates_of_events
-from features.vector import Derived, base_minor, derive_many
+from features.update import EntityUpdates, updates_of_events
+from features.vector import Derived, base_minor, derive_many, derive_rows_many
 from features.window import SchemaMismatch, StateCorrupt
-from models.decision import DecisionRecord, Degraded, Outcome, Reason
+from models.decision import DecisionRecord, Degraded, Outcome, Reason, encode_vectors
 from models.policy import Policy, Ruling
-from models.reasons import explain_many
+from models.reasons import Explaining
 from models.scorer import NoWeights, Scorer, Snapshot
 
 MISSING_CACHE_MAX = 4_096
@@ -51,6 +52,7 @@ class Decider:
         overlay: Overlay,
         now_ms: Callable[[], int],
         clock: Callable[[], float] = time.perf_counter,
+        rollouts: Rollouts | None = None,
     ) -> None:
         """Take what it decides by.
 
@@ -62,16 +64,18 @@ class Decider:
             overlay: This process's own recent events, shared by its doors.
             now_ms: Wall clock, milliseconds since 1970.
             clock: Monotonic seconds, for the answer's timings.
+            rollouts: What candidates answer; none without.
         """
         self._spec = spec
+        self._explaining = Explaining(spec)
         self._policy = policy
         self._reader = reader
         self._scorer = scorer
         self.overlay = overlay
         self._now_ms = now_ms
         self._clock = clock
+        self._rollouts = rollouts
         self._missing_names: dict[bytes, list[str]] = {}
-        self._entity_names = [entity.name for entity in spec.entities]
         self.read_failure = ""
 
     async def decide_many(
@@ -111,6 +115,12 @@ class Decider:
         for one in asked:
             self.overlay.forget(identity_of(one.event))
 
+    def remake(
+        self, X: NDArray[np.float32], events: Sequence[Event], snapshot: Snapshot, complete: bool
+    ) -> Basis:
+        """Answer for given vectors with a given version; nothing is read, accepted or kept."""
+        return self._basis_of(X, events, snapshot, complete)
+
     def decide(
         self, asked: Sequence[Asked], seen: Seen, claimed: bool = True
     ) -> list[DecisionRecord]:
@@ -135,7 +145,7 @@ class Decider:
             degraded.append("model")
         if not claimed:
             degraded.append("idempotency")
-        basis = self._basis(X, events, snapshot, complete)
+        basis = self._basis(X, events, snapshot, complete, seen.began)
         done = self._clock()
         facts = Facts(
             spec_digest=self._spec.digest,
@@ -150,18 +160,17 @@ class Decider:
             model_ms=round((done - model_began) * 1000, 3),
             total_ms=round((done - seen.began) * 1000, 3),
         )
+        recorder, vectors64 = Recorder(facts), encode_vectors(X)
         applied = applied_by_event(seen if complete else None, len(asked))
+        missing = self._missing_of_many(X)
+        late = vectors.derived.late_question.tolist()
         return [
-            record_of(
-                facts,
+            recorder.record_of(
                 index,
                 one.event,
                 one.source,
-                X[index],
-                bool(vectors.derived.late_question[index]),
-                self._missing_of(X[index]),
-                applied[index],
-                vectors.overlay[index],
+                vectors64[index],
+                Looked(late[index], missing[index], *applied[index], vectors.overlay[index]),
             )
             for index, one in enumerate(asked)
         ]
@@ -173,18 +182,12 @@ class Decider:
         reads, updates = seen.reads, seen.updates
         lacking = self.overlay.accept_many(events, places, updates, reads, seen.owner, now_ms)
         if reads is not None:
-            states: list[dict[str, bytes]] = [{} for _ in events]
-            own: list[int] = []
-            rows = zip(
-                updates.keys, updates.entity.tolist(), updates.row_event.tolist(), strict=True
-            )
-            for row, (key, entity, index) in enumerate(rows):
-                states[index][self._entity_names[entity]] = seen.blob[key]
-                if not is_in(places[index], marks_of(reads, seen.owner[key])):
-                    own.append(row)
-            mine = updates if len(own) == len(updates) else updates.take(own)
+            blobs = [seen.blob[key] for key in updates.keys]
+            mine = self._own_of(updates, places, reads, seen.owner)
             try:
-                derived = derive_many(self._spec, events, states, lacking.updates, mine)
+                derived = derive_rows_many(
+                    self._spec, events, updates, blobs, lacking.updates, mine
+                )
             except (SchemaMismatch, StateCorrupt) as error:
                 self.read_failure = str(error)
             else:
@@ -193,18 +196,54 @@ class Decider:
         derived = derive_many(self._spec, hollow, [{} for _ in events], None, updates.take([]))
         return _Vectors(derived, [[] for _ in events], False)
 
+    @staticmethod
+    def _own_of(
+        updates: EntityUpdates,
+        places: Sequence[Place | None],
+        reads: Reads,
+        owner: Mapping[bytes, int],
+    ) -> EntityUpdates:
+        """Return the rows that the states read do not hold already."""
+        if not any(places):  # over HTTP, the log has none of them yet
+            return updates
+        rows = zip(updates.keys, updates.row_event.tolist(), strict=True)
+        own = [
+            row
+            for row, (key, index) in enumerate(rows)
+            if not is_in(places[index], marks_of(reads, owner[key]))
+        ]
+        return updates if len(own) == len(updates) else updates.take(own)
+
     def _basis(
         self,
         X: NDArray[np.float32],
         events: Sequence[Event],
         snapshot: Snapshot | None,
         complete: bool,
+        began: float,
     ) -> Basis:
-        """Score, decide and explain with one version; incomplete vectors leave it to the policy."""
+        """Score, decide and explain; where a rollout runs, each arm by its own version."""
         if snapshot is None:
             return Basis(None, "", None, self._fallbacks(events), [[] for _ in events])
+
+        def answer(rows: Sequence[int] | None, version: Snapshot) -> Basis:
+            if rows is None:
+                return self._basis_of(X, events, version, complete)
+            return self._basis_of(X[rows], [events[i] for i in rows], version, complete)
+
+        if self._rollouts is None or self._rollouts.running is None:
+            return answer(None, snapshot)
+        asked = Batch(X, events, snapshot, complete, began)
+        return self._rollouts.answer(asked, self._policy.outcome_of, answer)
+
+    def _basis_of(
+        self, X: NDArray[np.float32], events: Sequence[Event], snapshot: Snapshot, complete: bool
+    ) -> Basis:
+        """Do so with one version; incomplete vectors leave it to the policy."""
         with snapshot:
+            began = self._clock()
             scores = snapshot.score_many(X)
+            pass_ms = round((self._clock() - began) * 1000, 3)
             if not complete:
                 rulings = self._fallbacks(events)
             else:
@@ -214,8 +253,8 @@ class Decider:
                         events, scores.p.tolist(), scores.percentile.tolist(), strict=True
                     )
                 ]
-            reasons = self._reasons(X, [r.would_be or r.outcome for r in rulings], snapshot)
-            return Basis(snapshot.weights, snapshot.sha256, scores, rulings, reasons)
+            reasons = self._reasons(X, events, [r.would_be or r.outcome for r in rulings], snapshot)
+            return Basis(snapshot.weights, snapshot.sha256, scores, rulings, reasons, pass_ms)
 
     def _ruling(self, event: Event, p: float, percentile: float) -> Ruling:
         policy = self._policy
@@ -232,25 +271,33 @@ class Decider:
         ]
 
     def _reasons(
-        self, X: NDArray[np.float32], outcomes: Sequence[Outcome], snapshot: Snapshot
+        self,
+        X: NDArray[np.float32],
+        events: Sequence[Event],
+        outcomes: Sequence[Outcome],
+        snapshot: Snapshot,
     ) -> list[list[Reason]]:
         chosen = [i for i, outcome in enumerate(outcomes) if self._policy.explains(outcome)]
         reasons: list[list[Reason]] = [[] for _ in outcomes]
         if chosen:
-            rules = self._policy.reasons
-            names = self._spec.feature_names
-            found = explain_many(snapshot, X[chosen], names, rules.at_most, rules.steps)
+            whose, at_most = [events[i] for i in chosen], self._policy.reasons.at_most
+            found = self._explaining.explain_many(snapshot, X[chosen], whose, at_most)
             for index, why in zip(chosen, found, strict=True):
                 reasons[index] = why
         return reasons
 
-    def _missing_of(self, x: NDArray[np.float32]) -> list[str]:
-        """Return the names of missing features; equal patterns share one list."""
-        absent = np.isnan(x)
-        pattern = np.packbits(absent).tobytes()
-        names = self._missing_names.get(pattern)
-        if names is None:
-            names = [self._spec.feature_names[i] for i in np.flatnonzero(absent).tolist()]
-            if len(self._missing_names) < MISSING_CACHE_MAX:
-                self._missing_names[pattern] = names
-        return names
+    def _missing_of_many(self, X: NDArray[np.float32]) -> list[list[str]]:
+        """Return the names of each vector's missing features; equal patterns share one list."""
+        absent = np.isnan(X)
+        packed = np.packbits(absent, axis=1)
+        patterns, size = packed.tobytes(), packed.shape[1]
+        known, found = self._missing_names, []
+        for row, at in enumerate(range(0, len(patterns), size)):
+            pattern = patterns[at : at + size]
+            names = known.get(pattern)
+            if names is None:
+                names = [self._spec.feature_names[i] for i in np.flatnonzero(absent[row]).tolist()]
+                if len(known) < MISSING_CACHE_MAX:
+                    known[pattern] = names
+            found.append(names)
+        return found

@@ -6,6 +6,7 @@ the log can compute it again.
 """
 
 import base64
+import binascii
 from datetime import datetime
 from typing import Literal
 
@@ -46,7 +47,10 @@ class Reason(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         code: Readable and stable: the feature's name and the side of usual on which it lies, or
             that it is missing, or a category.
         value: What was scored; None when the feature was missing.
-        baseline: The mean that the model has seen, in the feature's own unit.
+        baseline: What is usual, in the feature's own unit.
+        baseline_of: For whom: `entity`, this very one, by a longer window of its own; `population`,
+            the mean that the model has seen.
+        text: All of this in a sentence, without identifiers.
         contribution: Signed share of the log-odds (`models.scorer.Snapshot.explain_many`).
     """
 
@@ -56,6 +60,8 @@ class Reason(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     value: float | None
     baseline: float
     contribution: float
+    baseline_of: Literal["entity", "population"] | None = None
+    text: str | None = None
 
 
 class RuleHit(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -109,10 +115,54 @@ class Timings(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     total: float
 
 
+class RolloutRef(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """The part that an event had in a rollout (docs/rollout.md).
+
+    Attributes:
+        number: Of the rollout.
+        step: Index of its step.
+        arm: Who answered: what answers otherwise, or the candidate. `fallback`: it was the
+            candidate's event, who failed, and the stable arm answered.
+        pass_ms: Time of the forward pass that scored the arm's part of the batch.
+    """
+
+    number: int
+    step: int
+    arm: Literal["stable", "candidate", "fallback"]
+    pass_ms: float
+
+
+class ShadowScore(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """What another version would have said; nothing came of it.
+
+    It is the candidate's, beside an answer of the stable arm; or, where the candidate answers all,
+    that of the version that it is to replace.
+
+    Attributes:
+        state: `skipped`: time was short. `failed`: it could not.
+        value: Probability of fraud; None unless scored. So is the rest.
+        outcome: Of the bands of the policy, by this score alone.
+        beside: The same by the score that the answer rests on.
+        pass_ms: Time of the pass.
+    """
+
+    state: Literal["scored", "skipped", "failed"]
+    model: str = ""
+    version: int = 0
+    sha256: str = ""
+    value: float | None = None
+    logit: float | None = None
+    outcome: Outcome | None = None
+    beside: Outcome | None = None
+    pass_ms: float | None = None
+
+
 class Decision(msgspec.Struct, frozen=True, kw_only=True):
     """The answer to one event (design 4.7).
 
     Attributes:
+        shadow: What another version would have said.
+        rollout: None of an event that takes part in none.
         propensity: Chance in (0, 1] with which the policy drew this outcome; 1 where it does not
             draw. A truth that comes back stands for 1 / propensity events like it.
         passed_through: The event was let through by chance, to learn what becomes of it.
@@ -128,7 +178,8 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
     rules: list[RuleHit] = []
     policy: PolicyRef
     model: ModelRef | None
-    shadow: list[str] = []
+    shadow: list[ShadowScore] = []
+    rollout: RolloutRef | None = None
     features: FeaturesRef
     degraded: list[Degraded]
     timings_ms: Timings
@@ -238,6 +289,17 @@ def answer_of(record: DecisionRecord) -> Decision:
     return Decision(score=score, status=record.status, **fields)
 
 
+def answer_in(record: bytes) -> bytes:
+    """Return the body of the answer that a record's bytes begin with: `answer_of`, encoded once.
+
+    A quote inside a string is escaped, so each mark stands where the field begins, nowhere else.
+    """
+    end = record.index(b',"tenant":"')
+    score = record.index(b'"risk_level":')
+    logit = record.index(b',"logit":', score)
+    return b"%b%b}" % (record[:logit], record[record.index(b"}", logit) : end])
+
+
 def encode_decision(decision: Decision) -> bytes:
     """Return the body of an answer."""
     return _encoder.encode(decision)
@@ -250,7 +312,17 @@ def repeat_of(body: bytes) -> bytes:
 
 def encode_vector(x: NDArray[np.float32]) -> str:
     """Return base64 of a vector, shape (n_features,), as little-endian float32."""
-    return base64.b64encode(x.astype("<f4", copy=False).tobytes()).decode("ascii")
+    return binascii.b2a_base64(x.astype("<f4", copy=False).tobytes(), newline=False).decode("ascii")
+
+
+def encode_vectors(X: NDArray[np.float32]) -> list[str]:
+    """Return base64 of vectors, shape (m, n_features), each as `encode_vector` does."""
+    data, size = memoryview(X.astype("<f4", copy=False).tobytes()), 4 * X.shape[1]
+    encode = binascii.b2a_base64
+    return [
+        encode(data[at : at + size], newline=False).decode("ascii")
+        for at in range(0, len(data), size)
+    ]
 
 
 def decode_vector(text: str) -> NDArray[np.float32]:
