@@ -7,6 +7,7 @@ import typer
 
 from features.spec import SpecError
 from models.policy import PolicyError
+from models.scorer import NoDevice
 from riskbeat import (
     commands_audit,
     commands_data,
@@ -25,7 +26,7 @@ from riskbeat.embedded import EmbeddedMissing
 from riskbeat.settings_load import SettingError
 
 EXIT_USER_ERROR = 2
-USER_ERRORS = (SettingError, SpecError, PolicyError, EmbeddedMissing)
+USER_ERRORS = (SettingError, SpecError, PolicyError, NoDevice, EmbeddedMissing)
 
 app = typer.Typer(
     name="riskbeat",
