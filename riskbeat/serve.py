@@ -76,6 +76,7 @@ async def _serve(settings: Settings, http: bool, stream: bool, place: Place | No
     server = http_server(parts, http)
     tasks = {
         "weights": asyncio.create_task(parts.watcher.run(stopping)),
+        "rollouts": asyncio.create_task(parts.keeper.run(stopping)),
         "publisher": asyncio.create_task(parts.publisher.run(stopping)),
         "spools": asyncio.create_task(parts.adoption.run(stopping)),
         "metrics": asyncio.create_task(_measure(parts, stopping)),

@@ -4,7 +4,7 @@ import importlib.metadata
 import os
 import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import structlog
@@ -21,6 +21,7 @@ from api.metrics import ServeMetrics
 from api.overlay import Overlay
 from api.publish import SpoolingPublisher
 from api.publish_kafka import KafkaPublisher
+from api.rollout_keep import RolloutKeeper
 from api.routes_http import HttpDeps
 from api.spool import Spool
 from api.spool_adopt import SpoolAdoption, claim_spool
@@ -29,11 +30,13 @@ from features.client_redis import Client, RedisLink
 from features.spec import Spec
 from features.store_redis import RedisFeatureStore
 from models.decision import DecisionRecord
+from models.gates import GateBounds
 from models.policy import load_policy
 from models.registry_redis import RedisWeightsRegistry
 from models.scorer_torch import TorchScorer
 from models.signing import PublicKey, load_public_keys
 from models.weights import Weights
+from riskbeat.serve_rollout import Around, RolloutParts, build_rollouts
 from riskbeat.settings import Settings
 from riskbeat.store import feature_store, redis_client
 
@@ -76,6 +79,7 @@ class Parts:
     publisher: SpoolingPublisher
     adoption: SpoolAdoption
     watcher: WeightsWatcher
+    keeper: RolloutKeeper
     stream: StreamDoor
     http: HttpDeps
     clients: Sequence[Client]
@@ -94,6 +98,7 @@ class Heard:
         for at_ms in label_appends_ms:
             self._metrics.label_serving_seconds.observe((now_ms - at_ms) / 1000)
         self._metrics.weights_version.set(weights.version)
+        self._metrics.weights_created.set(weights.created_at_ms / 1000)
         self._metrics.weights_swaps.inc()
         log.debug("weights.activated", weights_version=weights.version)
 
@@ -101,6 +106,11 @@ class Heard:
         """A gate refused a version; the active one stays."""
         self._metrics.weights_refused.labels(gate).inc()
         log.warning("weights.refused", weights_version=version, gate=gate, detail=detail)
+
+    def fleet_seen(self, versions: Mapping[str, int]) -> None:
+        """Which scorer answers with which version."""
+        self._metrics.weights_spread.set(max(versions.values()) - min(versions.values()))
+        self._metrics.weights_scorers.set(len(versions))
 
     def registry_failed(self, detail: str) -> None:
         """The registry did not answer; the active version stays."""
@@ -128,13 +138,28 @@ def build_parts(settings: Settings, place: str = "") -> Parts:
     metrics, state = ServeMetrics(), State()
     heard = Heard(metrics)
     fast, slow = clients = [redis_client(settings) for _ in range(2)]
-    scorer = TorchScorer(spec.digest, spec.n_features, f"riskbeat-{version}", settings.device)
+    scorer = _scorer(settings, spec)
     registry = RedisWeightsRegistry(
         slow, settings.redis_prefix, spec.digest, poll_s=settings.weights_poll_s
     )
     link = RedisLink(fast, piped=True)
     store = feature_store(settings, spec, link)
-    decider = _decider(settings, spec, scorer, store)
+    rolling = build_rollouts(
+        settings,
+        spec,
+        Around(
+            slow,
+            registry,
+            scorer,
+            lambda: _scorer(settings, spec),
+            _public_keys(settings),
+            _scorer_id(),
+            metrics,
+            heard.registry_failed,
+            now_ms,
+        ),
+    )
+    decider = _decider(settings, spec, rolling, store)
     publisher, adoption = _publisher(settings, place)
     watcher = WeightsWatcher(
         registry, scorer, _public_keys(settings), _scorer_id(), heard, NEWS_WAIT_S
@@ -146,7 +171,7 @@ def build_parts(settings: Settings, place: str = "") -> Parts:
     def health() -> dict[str, str]:
         return _health(decider, publisher, watcher)
 
-    admin = AdminDeps(version, scorer, registry, metrics, health, ready)
+    admin = AdminDeps(version, rolling.scorer, registry, rolling.store, metrics, health, ready)
     answerer = _answerer(settings, spec, decider, publisher, heard, link)
     desk = FeatureDesk(
         spec,
@@ -170,10 +195,25 @@ def build_parts(settings: Settings, place: str = "") -> Parts:
         publisher,
         adoption,
         watcher,
+        rolling.keeper,
         stream,
         http,
         clients,
     )
+
+
+def _scorer(settings: Settings, spec: Spec) -> TorchScorer:
+    build = f"riskbeat-{importlib.metadata.version('riskbeat')}"
+    bounds = GateBounds(
+        step_logit=settings.gate_step_logit,
+        psi=settings.gate_psi,
+        alert_share=settings.gate_alert_share,
+        alert_ratio=settings.gate_alert_ratio,
+        free_labels=settings.gate_free_labels,
+        rows_min=settings.gate_rows_min,
+    )
+    half = settings.scorer_dtype == "bfloat16"
+    return TorchScorer(spec.digest, spec.n_features, build, settings.device, bounds, half=half)
 
 
 def _answerer(
@@ -235,7 +275,7 @@ def _http(
 
 
 def _decider(
-    settings: Settings, spec: Spec, scorer: TorchScorer, store: RedisFeatureStore
+    settings: Settings, spec: Spec, rolling: RolloutParts, store: RedisFeatureStore
 ) -> Decider:
     overlay = Overlay(
         settings.overlay_s,
@@ -243,7 +283,15 @@ def _decider(
         settings.overlay_max_rows,
         spec.max_fields,
     )
-    return Decider(spec, load_policy(settings.policy_path), store, scorer, overlay, now_ms)
+    return Decider(
+        spec,
+        load_policy(settings.policy_path),
+        store,
+        rolling.scorer,
+        overlay,
+        now_ms,
+        rollouts=rolling.rollouts,
+    )
 
 
 def _publisher(settings: Settings, place: str) -> tuple[SpoolingPublisher, SpoolAdoption]:

@@ -24,6 +24,7 @@ from riskbeat.settings_files import SECRETS, SecretUnreadable
 from riskbeat.settings_judge import JudgeSettings
 from riskbeat.settings_learners import LearnersSettings
 from riskbeat.settings_publish import PublishSettings
+from riskbeat.settings_rollout import RolloutSettings
 from riskbeat.settings_safety import SafetySettings
 
 EXIT_CODE = 2
@@ -36,6 +37,7 @@ SECTIONS = (
     ("Safety", SafetySettings),
     ("Publish", PublishSettings),
     ("Judge", JudgeSettings),
+    ("Rollout", RolloutSettings),
     ("Serve", ServeSettings),
     ("Every process", Settings),
 )

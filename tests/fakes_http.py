@@ -16,6 +16,7 @@ from api.metrics import ServeMetrics
 from api.route import ANYBODY, Head, Principal
 from api.routes_http import HttpDeps
 from models.registry import RegistryUnavailable, Standing
+from tests.fakes_rollout import MemoryRolloutStore
 from tests.fakes_serving import NOW_MS, Stand
 
 BODY: dict[str, Any] = {
@@ -62,6 +63,7 @@ class Site:
         self.stand = stand
         self.open = True
         self.shelf = Shelf()
+        self.rollouts = MemoryRolloutStore()
         self.gate = Doorman()
         self.metrics = ServeMetrics()
         self.desk = FeatureDesk(
@@ -76,6 +78,7 @@ class Site:
             "0.1.0",
             stand.scorer,
             self.shelf,  # type: ignore[arg-type]
+            self.rollouts,
             self.metrics,
             lambda: {"log": "ok"},
             lambda: self.open,

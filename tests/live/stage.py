@@ -44,6 +44,7 @@ class Stage:
     signer: Signer
     spec: Spec
     log: Path
+    env: dict[str, str]
 
     async def publish(self, version: int) -> None:
         weights = some_weights(self.spec.digest, self.spec.n_features, version=version)
@@ -147,6 +148,7 @@ async def on_stage(
                 signer,
                 spec,
                 log,
+                environment,
             )
             await until(f"ready, see {log}", lambda: _is_ready(stage), START_DEADLINE_S)
             yield stage
