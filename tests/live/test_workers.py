@@ -65,7 +65,7 @@ async def test_several_workers_are_one_service(
 
         async def both() -> set[int]:
             found = workers_of(stage)
-            lines = stage.log.read_text().count("event=serve.started")
+            lines = stage.log.read_text().count("serve.started")
             return found if len(found) == 2 and lines >= 2 else set()
 
         first = await until("two workers", both)
