@@ -1,4 +1,4 @@
-"""one version of Weights, held in tensors → Scores and contributions, in batches of fixed sizes.
+"""one version of Weights, held in tensors → Scores, in batches of fixed sizes.
 
 A version is a sum of members (`models/forward_torch.py`), each with a factor: its share in its
 lane, the lane's slope and the lane's share. Factors lie in tensors, like all that changes from
@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from models.engine_torch import Engine
+from models.explain import Explainer
 from models.forward_half_torch import HalfNetwork
 from models.forward_torch import Member, Network, prepare, scaled
 from models.passes_torch import Passes
@@ -58,6 +59,8 @@ class Bank:
         self._held: Arrays = {}
         self._kinds: dict[str, str] = {}
         self._ready: dict[str, Member] = {}
+        self._explainer: Explainer | None = None
+        self._explained: Explainer | None = None
         self._terms: list[tuple[str, int]] = []
         self._factors = torch.zeros(1 + len(weights.members), device=engine.device)
         self._passes = Passes(engine, weights.n_features, self._answer)
@@ -115,6 +118,15 @@ class Bank:
                 self._passes.forget()
             self._passes.record()
         self._quantiles = weights.arrays["quantiles"]
+        self._written = weights
+        self._explained, self._explainer = self._explainer or self._explained, None
+
+    @property
+    def explainer(self) -> Explainer:
+        """What explains the version that was written; made when it is first asked for."""
+        if self._explainer is None:
+            self._explainer = Explainer(self._written, self._explained)
+        return self._explainer
 
     def score_many(self, X: NDArray[np.float32], bucket: int | None = None) -> Scores:
         """Score vectors in slices of at most the largest bucket."""
@@ -139,24 +151,6 @@ class Bank:
             if len(X):
                 self._answer(x, out)
             return np.asarray(out.double().cpu().numpy())
-
-    def explain_many(self, X: NDArray[np.float32], steps: int) -> NDArray[np.float32]:
-        """Add up the members' contributions, each by its share."""
-        with torch.inference_mode():
-            x = self._given(X)
-            z = self._scale(x)
-            total = torch.zeros_like(x)
-            for prefix, place in self._terms:
-                factor = self._factors[place]
-                total.addcmul_(self._ready[prefix].contributions(x, z, steps), factor)
-            return np.asarray(total.cpu().numpy())
-
-    @property
-    def baseline(self) -> float:
-        """Log-odds that contributions start from."""
-        factors = self._factors.tolist()
-        own = (factors[place] * self._ready[prefix].baseline for prefix, place in self._terms)
-        return float(factors[0] + sum(own))
 
     def _answer(self, x: torch.Tensor, out: torch.Tensor) -> None:
         z = self._scale(x)

@@ -47,7 +47,10 @@ class Reason(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         code: Readable and stable: the feature's name and the side of usual on which it lies, or
             that it is missing, or a category.
         value: What was scored; None when the feature was missing.
-        baseline: The mean that the model has seen, in the feature's own unit.
+        baseline: What is usual, in the feature's own unit.
+        baseline_of: For whom: `entity`, this very one, by a longer window of its own; `population`,
+            the mean that the model has seen.
+        text: All of this in a sentence, without identifiers.
         contribution: Signed share of the log-odds (`models.scorer.Snapshot.explain_many`).
     """
 
@@ -57,6 +60,8 @@ class Reason(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     value: float | None
     baseline: float
     contribution: float
+    baseline_of: Literal["entity", "population"] | None = None
+    text: str | None = None
 
 
 class RuleHit(msgspec.Struct, frozen=True, kw_only=True, gc=False):

@@ -100,15 +100,11 @@ class Snapshot(Protocol):
                 that a decision names, its log-odds come out bit for bit (same build and device).
         """
 
-    def explain_many(self, X: NDArray[np.float32], steps: int) -> NDArray[np.float32]:
+    def explain_many(self, X: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return signed contributions to the log-odds, shape (m, n_features).
 
-        With `baseline` they sum to the row's log-odds. What a feature adds is
-        for networks its integrated gradient from the mean vector (0 after scaling), by the midpoint
-        rule with `steps` points, and of a category what its embedding does; for linear members its
-        term; for trees what their expected value moves by at its splits. For networks and linear
-        members a missing feature adds 0; trees may have learned that it is missing.
-        Source: Sundararajan et al., Axiomatic Attribution for Deep Networks, ICML 2017.
+        With `baseline` they sum to the row's log-odds, but for float32 rounding; how they are made
+        is said in `models.explain`. A row's do not depend on what is explained with it.
         """
 
     def __enter__(self) -> Self:

@@ -8,12 +8,14 @@ import typer
 from features.spec import SpecError
 from models.policy import PolicyError
 from riskbeat import (
+    commands_audit,
     commands_data,
     commands_evaluate,
     commands_features,
     commands_model,
     commands_offline,
     commands_ops,
+    commands_recompute,
     commands_rollout,
     commands_run,
     commands_store,
@@ -42,6 +44,8 @@ HOUSES = (
     commands_evaluate,
     commands_ops,
     commands_store,
+    commands_audit,
+    commands_recompute,
     doctor,
 )
 for house in HOUSES:
