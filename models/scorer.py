@@ -9,12 +9,13 @@ take over by `recall` without a copy.
 import math
 from collections.abc import Mapping
 from types import TracebackType
-from typing import NamedTuple, Protocol, Self
+from typing import TYPE_CHECKING, NamedTuple, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from models.weights import Weights
+if TYPE_CHECKING:  # passes need torch, numpy and numba alone: they are tried on bare GPU machines
+    from models.weights import Weights
 
 BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
 """Batch sizes that a forward pass runs at; a batch is padded up to the next one, so that a row's
@@ -80,7 +81,7 @@ class Snapshot(Protocol):
     """
 
     @property
-    def weights(self) -> Weights:
+    def weights(self) -> "Weights":
         """What is loaded."""
 
     @property
@@ -143,7 +144,7 @@ class Scorer(Protocol):
         """
 
     def load(
-        self, weights: Weights, sha256: str, slot: str = ACTIVE, *, willed: bool = False
+        self, weights: "Weights", sha256: str, slot: str = ACTIVE, *, willed: bool = False
     ) -> None:
         """Write a version beside those in use, pass it through the gates, and flip one reference.
 
@@ -193,7 +194,7 @@ def percentiles_of(p: NDArray[np.float64], quantiles: NDArray[np.float32]) -> ND
     return np.minimum(below / (quantiles.size - 1), 1.0)
 
 
-def baseline_of(weights: Weights) -> NDArray[np.float64]:
+def baseline_of(weights: "Weights") -> NDArray[np.float64]:
     """Return the mean vector in the features' own units, shape (n_features,).
 
     The scaler's mean lives on the signed logarithmic scale; this maps it back, so it is the
@@ -203,7 +204,7 @@ def baseline_of(weights: Weights) -> NDArray[np.float64]:
     return np.sign(mean) * np.expm1(np.abs(mean))
 
 
-def factors_of(weights: Weights) -> tuple[float, dict[str, float]]:
+def factors_of(weights: "Weights") -> tuple[float, dict[str, float]]:
     """Return the shift, and by each member's prefix its factor, whose sum is the log-odds.
 
     logit = shift + Σ factor·forward; β and the lanes' calibration are in both.
