@@ -40,11 +40,13 @@ class RecordedScore(Score, frozen=True, kw_only=True, gc=False):
 
 
 class Reason(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """One feature that moved the score.
+    """One feature that moved the score, or a rule or a list that the event met.
 
     Attributes:
         code: Readable and stable: the feature's name and the side of usual on which it lies, or
-            that it is missing, or a category.
+            that it is missing, or a category; of a rule its code; of a list `deny_list` and so on.
+        feature: Empty for a rule; for a list the entity that stands in it, as in `entities.card`.
+        text: What the rule's or the list's author says about it.
         value: What was scored; None when the feature was missing.
         baseline: The mean that the model has seen, in the feature's own unit.
         contribution: Signed share of the log-odds (`models.scorer.Snapshot.explain_many`).
@@ -52,18 +54,25 @@ class Reason(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
     code: str
     source: Literal["model", "rule", "list"] = "model"
-    feature: str
-    value: float | None
-    baseline: float
-    contribution: float
+    feature: str = ""
+    value: float | None = None
+    baseline: float | None = None
+    contribution: float | None = None
+    text: str | None = None
 
 
 class RuleHit(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """One rule that looked at the event."""
+    """One rule that the event met, or that failed on it.
+
+    Attributes:
+        state: `hit`: it had its say. `shadow`: it is only tried. `halted`: it hit too often, and
+            waits for an operator. `error`: it has no value for this event. But for `hit`, none
+            changes the outcome.
+    """
 
     id: str
     version: int
-    state: Literal["hit", "shadow", "error"]
+    state: Literal["hit", "shadow", "halted", "error"]
 
 
 class PolicyRef(msgspec.Struct, frozen=True, gc=False):
