@@ -21,10 +21,10 @@ from features.event import Event, identity_of
 from features.spec import Spec
 from features.store import FeatureReader, Reads, StoreError
 from features.update import updates_of_events
-from features.vector import Derived, base_minor, derive_many
+from features.vector import Derived, derive_many
 from features.window import SchemaMismatch, StateCorrupt
 from models.decision import DecisionRecord, Degraded, Outcome, Reason
-from models.policy import Policy, Ruling
+from models.policy_ruling import Ruler, Scored
 from models.reasons import explain_many
 from models.scorer import NoWeights, Scorer, Snapshot
 
@@ -45,7 +45,7 @@ class Decider:
     def __init__(
         self,
         spec: Spec,
-        policy: Policy,
+        ruler: Ruler,
         reader: FeatureReader,
         scorer: Scorer,
         overlay: Overlay,
@@ -56,7 +56,7 @@ class Decider:
 
         Args:
             spec: What a vector means.
-            policy: What a score leads to.
+            ruler: What a score leads to, by the policy of the moment.
             reader: States of entities.
             scorer: Weights.
             overlay: This process's own recent events, shared by its doors.
@@ -64,7 +64,7 @@ class Decider:
             clock: Monotonic seconds, for the answer's timings.
         """
         self._spec = spec
-        self._policy = policy
+        self._ruler = ruler
         self._reader = reader
         self._scorer = scorer
         self.overlay = overlay
@@ -135,11 +135,11 @@ class Decider:
             degraded.append("model")
         if not claimed:
             degraded.append("idempotency")
-        basis = self._basis(X, events, snapshot, complete)
+        basis = self._basis(X, events, snapshot, complete, now_ms)
         done = self._clock()
         facts = Facts(
             spec_digest=self._spec.digest,
-            policy=self._policy,
+            book=self._ruler.book,
             basis=basis,
             reads=seen.reads if complete else None,
             degraded=degraded,
@@ -199,45 +199,28 @@ class Decider:
         events: Sequence[Event],
         snapshot: Snapshot | None,
         complete: bool,
+        now_ms: int,
     ) -> Basis:
-        """Score, decide and explain with one version; incomplete vectors leave it to the policy."""
+        """Score, rule and explain with one version; incomplete vectors leave it to the policy."""
+        seen = X if complete else None
         if snapshot is None:
-            return Basis(None, "", None, self._fallbacks(events), [[] for _ in events])
+            rulings = self._ruler.rule_many(events, seen, None, now_ms)
+            return Basis(None, "", None, rulings, [[] for _ in events])
         with snapshot:
             scores = snapshot.score_many(X)
-            if not complete:
-                rulings = self._fallbacks(events)
-            else:
-                rulings = [
-                    self._ruling(event, p, percentile)
-                    for event, p, percentile in zip(
-                        events, scores.p.tolist(), scores.percentile.tolist(), strict=True
-                    )
-                ]
+            scored = Scored(scores.p.tolist(), scores.percentile.tolist())
+            rulings = self._ruler.rule_many(events, seen, scored, now_ms)
             reasons = self._reasons(X, [r.would_be or r.outcome for r in rulings], snapshot)
             return Basis(snapshot.weights, snapshot.sha256, scores, rulings, reasons)
-
-    def _ruling(self, event: Event, p: float, percentile: float) -> Ruling:
-        policy = self._policy
-        outcome = policy.outcome_of(event.event_type, p, percentile)
-        if policy.pass_through is None or outcome == "approve":
-            return Ruling(outcome)
-        return policy.ruling_of(outcome, identity_of(event), base_minor(self._spec, event))
-
-    def _fallbacks(self, events: Sequence[Event]) -> list[Ruling]:
-        """Rule without a score; nothing is let through, since nothing could be learned from it."""
-        return [
-            Ruling(self._policy.fallback_for(event.event_type, base_minor(self._spec, event)))
-            for event in events
-        ]
 
     def _reasons(
         self, X: NDArray[np.float32], outcomes: Sequence[Outcome], snapshot: Snapshot
     ) -> list[list[Reason]]:
-        chosen = [i for i, outcome in enumerate(outcomes) if self._policy.explains(outcome)]
+        policy = self._ruler.book.policy
+        chosen = [i for i, outcome in enumerate(outcomes) if policy.explains(outcome)]
         reasons: list[list[Reason]] = [[] for _ in outcomes]
         if chosen:
-            rules = self._policy.reasons
+            rules = policy.reasons
             names = self._spec.feature_names
             found = explain_many(snapshot, X[chosen], names, rules.at_most, rules.steps)
             for index, why in zip(chosen, found, strict=True):

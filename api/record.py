@@ -24,7 +24,8 @@ from models.decision import (
     WeightsRef,
     encode_vector,
 )
-from models.policy import Policy, Ruling
+from models.policy_ruling import Rulebook
+from models.policy_values import Ruling
 from models.scorer import Scores
 from models.weights import Weights
 
@@ -53,7 +54,7 @@ class Facts:
     """What all records of a batch share."""
 
     spec_digest: str
-    policy: Policy
+    book: Rulebook
     basis: Basis
     reads: Reads | None
     degraded: list[Degraded]
@@ -113,8 +114,9 @@ def record_of(
         passed_through=ruling.would_be is not None,
         would_be=ruling.would_be,
         score=_score(facts, index),
-        reasons=basis.reasons[index],
-        policy=PolicyRef(facts.policy.version),
+        reasons=[*ruling.reasons, *basis.reasons[index]],
+        rules=list(ruling.rules),
+        policy=PolicyRef(facts.book.policy.version),
         model=model,
         features=_freshness(facts, applied, missing),
         degraded=facts.degraded,
@@ -123,6 +125,7 @@ def record_of(
         event=event,
         vector=encode_vector(x),
         spec_digest=facts.spec_digest,
+        policy_digest=facts.book.digest,
         weights=weights_ref,
         applied=applied,
         overlay=overlay,
@@ -139,7 +142,7 @@ def _score(facts: Facts, index: int) -> RecordedScore:
         return RecordedScore(value=None, percentile=None, risk_level="not_assessed", logit=None)
     percentile = float(scores.percentile[index])
     level: RiskLevel = (
-        "not_assessed" if facts.reads is None else facts.policy.risk_level_of(percentile)
+        "not_assessed" if facts.reads is None else facts.book.policy.risk_level_of(percentile)
     )
     return RecordedScore(
         value=float(scores.p[index]),

@@ -194,6 +194,7 @@ class DecisionRecord(Decision, frozen=True, kw_only=True):
         overlay: Identities of the scorer's own recent events that were applied on top.
         late_question: The event is older than the state's memory of the windows; the far edges
             of its windows may be cut.
+        policy_digest: SHA-256 (hex) of the policy's text; empty in records older than it.
         decided_at_ms: Wall clock of the scorer.
     """
 
@@ -206,6 +207,7 @@ class DecisionRecord(Decision, frozen=True, kw_only=True):
     applied: dict[str, Applied]
     overlay: list[str]
     late_question: bool = False
+    policy_digest: str = ""
     scored_by: ScoredBy | None
     source: Source
     decided_at_ms: int

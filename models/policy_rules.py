@@ -5,6 +5,7 @@ and undetermined is false, true or undetermined is true, and a rule hits only wh
 Rules are evaluated many in one call, and one by one only where that cannot tell.
 """
 
+import contextlib
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -66,6 +67,7 @@ class _Chunk:
     """Rules that are evaluated in one call; `together` is None where only one by one works."""
 
     rules: tuple[_Compiled, ...]
+    needs: frozenset[str]
     together: Tests | None
 
 
@@ -85,7 +87,12 @@ class _Selection(NamedTuple):
 
 
 class RuleSet:
-    """The rules of a policy that are not disabled, compiled once."""
+    """The rules of a policy that are not disabled, compiled once.
+
+    Attributes:
+        kinds: Names that they read → kind.
+        tests: Each rule by itself, disabled ones too.
+    """
 
     def __init__(self, policy: Policy, spec: Spec, compiler_of: CompilerOf) -> None:
         """Check and compile.
@@ -106,7 +113,7 @@ class RuleSet:
         }
         read = frozenset[str]().union(*named.values())
         kinds = {name: self._vocabulary.kinds[name] for name in sorted(read)}
-        self._kinds = kinds
+        self.kinds = kinds
         needed = sorted({name.removeprefix(KNOWN) for name in read})
         columns = self._vocabulary.columns
         self._place = {name: i for i, name in enumerate(n for n in needed if n in columns)}
@@ -164,26 +171,27 @@ class RuleSet:
         values, missing = self._read(selection, event, x, probability, percentile)
         placed = values
         if missing:
-            kinds = self._kinds
+            kinds = self.kinds
             placed = values | {n: PLACEHOLDERS[kinds[n]] for n in missing if n in kinds}
         bound = self._compiler.bind(placed)
         found: list[Verdict] = []
         alone: list[_Compiled] = []
+        unsure: set[int] = set()  # their part of a common answer is not looked at
         for chunk in selection.chunks:
-            tainted = [r for r in chunk.rules if not r.needs.isdisjoint(missing)] if missing else []
-            alone += [rule for rule in tainted if not rule.strict]
-            sure = chunk.rules if not tainted else [r for r in chunk.rules if r not in tainted]
-            if not sure:
-                continue
+            if missing and not chunk.needs.isdisjoint(missing):
+                tainted = [rule for rule in chunk.rules if not rule.needs.isdisjoint(missing)]
+                alone += [rule for rule in tainted if not rule.strict]
+                unsure.update(rule.place for rule in tainted)
+                if len(tainted) == len(chunk.rules):
+                    continue
             held = _test_all(chunk, bound)
             if held is None:
-                alone += sure
+                alone += [rule for rule in chunk.rules if rule.place not in unsure]
             elif True in held:
-                out = {rule.place for rule in tainted}
                 found += [
                     Verdict(rule.place, "hit")
                     for rule, holds in zip(chunk.rules, held, strict=True)
-                    if holds and rule.place not in out
+                    if holds and rule.place not in unsure
                 ]
         if alone:
             exact = self._compiler.bind(values) if missing else bound
@@ -192,7 +200,7 @@ class RuleSet:
 
     def values_of(self, names: Mapping[str, Any]) -> Any:
         """Return values as expressions read them, with placeholders for all others."""
-        placed = {name: PLACEHOLDERS[kind] for name, kind in self._kinds.items()}
+        placed = {name: PLACEHOLDERS[kind] for name, kind in self.kinds.items()}
         return self._compiler.bind(placed | dict(names))
 
     def _read(
@@ -225,7 +233,7 @@ class RuleSet:
                 values[name] = value
         for known, name in selection.known:
             values[known] = name not in missing
-            if name not in self._kinds:
+            if name not in self.kinds:
                 values.pop(name, None)
         return values, missing
 
@@ -238,11 +246,11 @@ class RuleSet:
         return _Compiled(index, test, needs, is_strict(rule.when))
 
     def _chunk(self, rules: Sequence[_Compiled]) -> _Chunk:
-        try:
+        needs = frozenset[str]().union(*(rule.needs for rule in rules))
+        together: Tests | None = None
+        with contextlib.suppress(BadExpression):  # one so deep that it only compiles by itself
             together = self._compiler.compile_together([self._rules[r.place].when for r in rules])
-        except BadExpression:  # one is so deep that it only compiles by itself
-            return _Chunk(tuple(rules), None)
-        return _Chunk(tuple(rules), together)
+        return _Chunk(tuple(rules), needs, together)
 
     def _selection(self, event_type: str, tenant: str) -> _Selection:
         chunks = [

@@ -24,7 +24,7 @@ from features.event import Event, identity_of
 from features.spec import Spec
 from features.vector import base_minor
 from models.decision import Outcome, Reason, RuleHit
-from models.policy import error_at, parse_policy
+from models.policy import digest_of, error_at, parse_policy
 from models.policy_expressions import CompilerOf, RuleFault
 from models.policy_limit import HitCounter
 from models.policy_list_copy import ListCopy, ListMatch
@@ -50,15 +50,12 @@ class Rulebook:
     rules: RuleSet
 
 
-def compile_policy(
-    text: str, name: str, digest: str, spec: Spec, compiler_of: CompilerOf
-) -> Rulebook:
+def compile_policy(text: str, name: str, spec: Spec, compiler_of: CompilerOf) -> Rulebook:
     """Check a policy's text against a spec, and compile its rules.
 
     Args:
         text: The YAML.
         name: Stands for the file in errors.
-        digest: Of the text.
         spec: What rules may name.
         compiler_of: Of the rules' language.
 
@@ -71,7 +68,7 @@ def compile_policy(
             known = ", ".join(sorted(spec.event_rules.event_types))
             raise error_at(name, text, f"event_types.{event_type}", f"expected one of: {known}")
     try:
-        return Rulebook(policy, digest, RuleSet(policy, spec, compiler_of))
+        return Rulebook(policy, digest_of(text), RuleSet(policy, spec, compiler_of))
     except RuleFault as fault:
         raise error_at(name, text, fault.path, fault.fault) from fault
 
@@ -201,7 +198,7 @@ class Ruler:
         ruling = self._ruling(event, p, percentile, strictest, lists, "approve" in demands)
         reasons = [_list_reason(match) for match in met]
         reasons += [_rule_reason(rule) for rule in _strictest_first(acting)]
-        return ruling._replace(rules=hits, reasons=reasons)
+        return ruling._replace(rules=tuple(hits), reasons=tuple(reasons))
 
     def _ruling(
         self,

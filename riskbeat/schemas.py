@@ -14,6 +14,7 @@ from features.event import Label
 from features.event_wire import Event
 from features.spec_schema import features_schema
 from models.decision import Decision, DecisionRecord
+from models.policy_values import Policy
 
 FOLDER = Path(__file__).parents[1] / "schemas"
 WIRE_TYPES: dict[str, type] = {
@@ -21,6 +22,7 @@ WIRE_TYPES: dict[str, type] = {
     "label": Label,
     "decision": Decision,
     "decision_record": DecisionRecord,
+    "policy": Policy,
 }
 
 

@@ -28,11 +28,11 @@ from features.client_redis import Client
 from features.spec import Spec
 from features.store_redis import RedisFeatureStore
 from models.decision import DecisionRecord
-from models.policy import load_policy
 from models.registry_redis import RedisWeightsRegistry
 from models.scorer_torch import TorchScorer
 from models.signing import PublicKey, load_public_keys
 from models.weights import Weights
+from riskbeat.policies import ruler_of_file
 from riskbeat.settings import Settings
 from riskbeat.store import feature_store, redis_client
 
@@ -219,7 +219,8 @@ def _decider(
         settings.overlay_max_rows,
         spec.max_fields,
     )
-    return Decider(spec, load_policy(settings.policy_path), store, scorer, overlay, now_ms)
+    ruler = ruler_of_file(settings.policy_path, spec)
+    return Decider(spec, ruler, store, scorer, overlay, now_ms)
 
 
 def _publisher(settings: Settings) -> SpoolingPublisher:
