@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from api.overlay import Overlay, is_in, marks_of
 from api.record import Basis, Facts, record_of
+from api.rollout import Batch, Rollouts
 from api.seen import Asked, Seen, applied_by_event, place_of
 from features.event import Event, identity_of
 from features.spec import Spec
@@ -51,6 +52,7 @@ class Decider:
         overlay: Overlay,
         now_ms: Callable[[], int],
         clock: Callable[[], float] = time.perf_counter,
+        rollouts: Rollouts | None = None,
     ) -> None:
         """Take what it decides by.
 
@@ -62,6 +64,7 @@ class Decider:
             overlay: This process's own recent events, shared by its doors.
             now_ms: Wall clock, milliseconds since 1970.
             clock: Monotonic seconds, for the answer's timings.
+            rollouts: What candidates answer; none without.
         """
         self._spec = spec
         self._ruler = ruler
@@ -70,6 +73,7 @@ class Decider:
         self.overlay = overlay
         self._now_ms = now_ms
         self._clock = clock
+        self._rollouts = rollouts
         self._missing_names: dict[bytes, list[str]] = {}
         self._entity_names = [entity.name for entity in spec.entities]
         self.read_failure = ""
@@ -135,7 +139,7 @@ class Decider:
             degraded.append("model")
         if not claimed:
             degraded.append("idempotency")
-        basis = self._basis(X, events, snapshot, complete, now_ms)
+        basis = self._basis(X, events, snapshot, complete, now_ms, seen.began)
         done = self._clock()
         facts = Facts(
             spec_digest=self._spec.digest,
@@ -200,15 +204,38 @@ class Decider:
         snapshot: Snapshot | None,
         complete: bool,
         now_ms: int,
+        began: float,
     ) -> Basis:
-        """Score, rule and explain with one version; incomplete vectors leave it to the policy."""
-        seen = X if complete else None
+        """Score, rule and explain; where a rollout runs, each arm by its own version."""
         if snapshot is None:
+            seen = X if complete else None
             rulings = self._ruler.rule_many(events, seen, None, now_ms)
             return Basis(None, "", None, rulings, [[] for _ in events])
+
+        def answer(rows: Sequence[int] | None, version: Snapshot) -> Basis:
+            if rows is None:
+                return self._basis_of(X, events, version, complete, now_ms)
+            some = [events[i] for i in rows]
+            return self._basis_of(X[rows], some, version, complete, now_ms)
+
+        if self._rollouts is None or self._rollouts.running is None:
+            return answer(None, snapshot)
+        asked = Batch(X, events, snapshot, complete, began)
+        return self._rollouts.answer(asked, self._ruler.book.policy.outcome_of, answer)
+
+    def _basis_of(
+        self,
+        X: NDArray[np.float32],
+        events: Sequence[Event],
+        snapshot: Snapshot,
+        complete: bool,
+        now_ms: int,
+    ) -> Basis:
+        """Do so with one version; incomplete vectors leave it to the policy."""
         with snapshot:
             scores = snapshot.score_many(X)
             scored = Scored(scores.p.tolist(), scores.percentile.tolist())
+            seen = X if complete else None
             rulings = self._ruler.rule_many(events, seen, scored, now_ms)
             reasons = self._reasons(X, [r.would_be or r.outcome for r in rulings], snapshot)
             return Basis(snapshot.weights, snapshot.sha256, scores, rulings, reasons)
