@@ -28,7 +28,7 @@ WIRE_TYPES: dict[str, type] = {
 
 def schema_of(wire_type: type) -> dict[str, Any]:
     """Return the JSON Schema (2020-12) of a wire type."""
-    schema = msgspec.json.schema(wire_type)
+    schema = json.loads(json.dumps(msgspec.json.schema(wire_type)))  # a tuple becomes a list
     for definition in schema["$defs"].values():
         if "description" in definition:  # Python 3.13 keeps docstrings without their indent
             definition["description"] = inspect.cleandoc(definition["description"])
