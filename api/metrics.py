@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
+from api.policy_metrics import PolicyMetrics
 from features.entity_features import EntityFeatures
 from models.decision import DecisionRecord
 
@@ -30,6 +31,7 @@ class ServeMetrics:
         self._count_weights(self.registry)
         self._count_requests(self.registry)
         self._count_reads(self.registry)
+        self.policy = PolicyMetrics(self.registry)
 
     def _count_decisions(self, r: CollectorRegistry) -> None:
         self.decisions = Counter(
@@ -163,6 +165,7 @@ class ServeMetrics:
         """Count one decided batch."""
         self.step_seconds.labels(door).observe(seconds)
         self.batch_events.labels(door).observe(len(records))
+        self.policy.observe(records)
         for record in records:
             basis = "model" if record.weights is not None else "prior"
             self.decisions.labels(record.outcome, basis, door).inc()

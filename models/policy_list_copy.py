@@ -54,29 +54,32 @@ class ListCopy:
         self._hashes: NDArray[np.uint64] = np.empty(0, np.uint64)
         self._until_ms: NDArray[np.int64] = np.empty(0, np.int64)
         self._about: NDArray[np.int32] = np.empty(0, np.int32)
+        self._loaded: list[tuple[NDArray[np.uint64], NDArray[np.int64], NDArray[np.int32]]] = []
         self._changed: dict[int, dict[ListName, _Slot | None]] = {}
         self._abouts: list[tuple[ListName, str]] = [(name, "") for name in LISTS]
         self._about_of = {about: i for i, about in enumerate(self._abouts)}
         self._kinds: set[str] = set()
         self._tenants: set[str] = set()
 
-    def __len__(self) -> int:
-        """Return how many entries are sorted in (changes beside them not counted)."""
-        return len(self._hashes)
+    @property
+    def count(self) -> int:
+        """Entries, about: a change of one that is sorted in counts until it is sorted in, too."""
+        added = sum(slot is not None for slots in self._changed.values() for slot in slots.values())
+        return len(self._hashes) + added
 
     def load(self, entries: Sequence[ListEntry]) -> None:
-        """Sort further entries in, beside those that are there; for the first load."""
-        if not entries:
-            return
+        """Take further entries; they count once `settle` has sorted them in."""
         hashes = np.fromiter((_hash_of(entry) for entry in entries), np.uint64, len(entries))
         until = np.fromiter((entry.until_ms for entry in entries), np.int64, len(entries))
         about = np.fromiter((self._about_index(entry) for entry in entries), np.int32, len(entries))
-        self._hashes = np.concatenate([self._hashes, hashes])
-        self._until_ms = np.concatenate([self._until_ms, until])
-        self._about = np.concatenate([self._about, about])
+        self._loaded.append((hashes, until, about))
 
     def settle(self) -> None:
         """Sort what was loaded; of an entry that came twice the later one stays."""
+        mine = (self._hashes, self._until_ms, self._about)
+        columns = zip(mine, *self._loaded, strict=True)
+        self._hashes, self._until_ms, self._about = (np.concatenate(one) for one in columns)
+        self._loaded = []
         lists = np.array([LISTS.index(name) for name, _ in self._abouts], np.int8)[self._about]
         order = np.lexsort((lists, self._hashes))
         same = np.zeros(len(order), np.bool_)
@@ -106,7 +109,7 @@ class ListCopy:
         asked: list[tuple[int, str, str]] = []
         hashes: list[int] = []
         for index, event in enumerate(events):
-            tenants = [t for t in (EVERY_TENANT, event.tenant) if t in self._tenants]
+            tenants = {EVERY_TENANT, event.tenant} & self._tenants
             for entity, entity_id in event.entities.items():
                 if entity in self._kinds:
                     for tenant in tenants:

@@ -94,7 +94,7 @@ class Ruler:
         book: The policy of the moment; swapped whole, between two batches.
         lists: The entries of the moment.
         halts: Halted by this process and not yet told to anybody.
-        errors: Rule → what it failed with, of rules that failed since somebody looked.
+        errors: Rule → what it first failed with under this policy.
     """
 
     def __init__(self, spec: Spec, book: Rulebook) -> None:
@@ -102,7 +102,6 @@ class Ruler:
         self._spec = spec
         self.lists = ListCopy()
         self.halts: list[Halt] = []
-        self.errors: dict[str, str] = {}
         self._decisions = 0
         self._switches: Mapping[str, Switch] = {}
         self.use(book)
@@ -110,6 +109,7 @@ class Ruler:
     def use(self, book: Rulebook) -> None:
         """Rule by another policy from now on."""
         self.book = book
+        self.errors: dict[str, str] = {}
         self._halted = {halt.rule.key for halt in self.halts}
         policy = book.policy
         self._counters = {

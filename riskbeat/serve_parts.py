@@ -19,6 +19,7 @@ from api.features import FeatureDesk
 from api.intake import Intake
 from api.metrics import ServeMetrics
 from api.overlay import Overlay
+from api.policy_watch import PolicyWatcher
 from api.publish import SpoolingPublisher
 from api.publish_kafka import KafkaPublisher
 from api.routes_http import HttpDeps
@@ -28,11 +29,12 @@ from features.client_redis import Client
 from features.spec import Spec
 from features.store_redis import RedisFeatureStore
 from models.decision import DecisionRecord
+from models.policy_ruling import Ruler
 from models.registry_redis import RedisWeightsRegistry
 from models.scorer_torch import TorchScorer
 from models.signing import PublicKey, load_public_keys
 from models.weights import Weights
-from riskbeat.policies import ruler_of_file
+from riskbeat.policies import policy_watcher
 from riskbeat.settings import Settings
 from riskbeat.store import feature_store, redis_client
 
@@ -71,6 +73,7 @@ class Parts:
     stream: StreamDoor
     http: HttpDeps
     clients: Sequence[Client]
+    policies: PolicyWatcher
 
 
 class Heard:
@@ -125,7 +128,8 @@ def build_parts(settings: Settings) -> Parts:
         slow, settings.redis_prefix, spec.digest, poll_s=settings.weights_poll_s
     )
     store = feature_store(settings, spec, fast)
-    decider = _decider(settings, spec, scorer, store)
+    policies = policy_watcher(settings, spec, slow, metrics.policy, _scorer_id(), now_ms)
+    decider = _decider(settings, spec, scorer, store, policies.ruler)
     publisher = _publisher(settings)
     watcher = WeightsWatcher(
         registry, scorer, _public_keys(settings), _scorer_id(), heard, NEWS_WAIT_S
@@ -150,7 +154,18 @@ def build_parts(settings: Settings) -> Parts:
     http = _http(settings, spec, answerer, publisher, admin, desk)
     stream = _stream(settings, spec, decider, metrics)
     return Parts(
-        settings, state, spec, store, metrics, decider, publisher, watcher, stream, http, clients
+        settings,
+        state,
+        spec,
+        store,
+        metrics,
+        decider,
+        publisher,
+        watcher,
+        stream,
+        http,
+        clients,
+        policies,
     )
 
 
@@ -211,7 +226,7 @@ def _http(
 
 
 def _decider(
-    settings: Settings, spec: Spec, scorer: TorchScorer, store: RedisFeatureStore
+    settings: Settings, spec: Spec, scorer: TorchScorer, store: RedisFeatureStore, ruler: Ruler
 ) -> Decider:
     overlay = Overlay(
         settings.overlay_s,
@@ -219,7 +234,6 @@ def _decider(
         settings.overlay_max_rows,
         spec.max_fields,
     )
-    ruler = ruler_of_file(settings.policy_path, spec)
     return Decider(spec, ruler, store, scorer, overlay, now_ms)
 
 

@@ -17,6 +17,7 @@ from features.topics import Topics
 from riskbeat.settings_files import SecretFiles
 from riskbeat.settings_judge import JudgeSettings
 from riskbeat.settings_learners import LearnersSettings
+from riskbeat.settings_policy import PolicySettings
 from riskbeat.settings_publish import PublishSettings
 from riskbeat.settings_safety import SafetySettings
 
@@ -230,6 +231,7 @@ class Settings(
     LearnersSettings,
     SafetySettings,
     PublishSettings,
+    PolicySettings,
     JudgeSettings,
     ServeSettings,
 ):

@@ -23,6 +23,7 @@ from riskbeat.settings import (
 from riskbeat.settings_files import SECRETS, SecretUnreadable
 from riskbeat.settings_judge import JudgeSettings
 from riskbeat.settings_learners import LearnersSettings
+from riskbeat.settings_policy import PolicySettings
 from riskbeat.settings_publish import PublishSettings
 from riskbeat.settings_safety import SafetySettings
 
@@ -35,6 +36,7 @@ SECTIONS = (
     ("Learners", LearnersSettings),
     ("Safety", SafetySettings),
     ("Publish", PublishSettings),
+    ("Policy", PolicySettings),
     ("Judge", JudgeSettings),
     ("Serve", ServeSettings),
     ("Every process", Settings),
