@@ -97,9 +97,10 @@ class Ruler:
         errors: Rule → what it first failed with under this policy.
     """
 
-    def __init__(self, spec: Spec, book: Rulebook) -> None:
-        """Begin with a policy, no lists and no switches."""
+    def __init__(self, spec: Spec, book: Rulebook, *, limited: bool = True) -> None:
+        """Begin with a policy, no lists and no switches; `limited`: rules can be halted."""
         self._spec = spec
+        self._limited = limited
         self.lists = ListCopy()
         self.halts: list[Halt] = []
         self._decisions = 0
@@ -115,7 +116,7 @@ class Ruler:
         self._counters = {
             i: HitCounter(limit)
             for i, rule in enumerate(policy.rules)
-            if (limit := policy.limit_of(rule)) is not None and not rule.shadow
+            if self._limited and not rule.shadow and (limit := policy.limit_of(rule)) is not None
         }
 
     def switch(self, switches: Mapping[str, Switch]) -> None:
@@ -125,7 +126,7 @@ class Ruler:
             if rule.key in self._halted and rule.key not in waiting and rule.id not in switches:
                 self._halted.discard(rule.key)
                 limit = self.book.policy.limit_of(rule)
-                if limit is not None:
+                if i in self._counters and limit is not None:
                     self._counters[i] = HitCounter(limit)
         self._switches = dict(switches)
 
