@@ -103,7 +103,7 @@ async def _add(
         new = 0
         for part in _parts(entries):
             new += await stores.lists.put_many(part)
-        await stores.policies.note(_act("put", f"{which} {entity} × {len(entries)}", by, why))
+        await stores.policies.note(_act("put", f"{which} {entity}: {len(entries)}", by, why))
     typer.echo(f"{which}: {new} new, {len(entries) - new} changed")
 
 
@@ -116,7 +116,7 @@ async def _remove(
         for part in _parts(keys):
             gone += await stores.lists.remove_many(part)
         if gone:
-            await stores.policies.note(_act("remove", f"{which} {entity} × {gone}", by, why))
+            await stores.policies.note(_act("remove", f"{which} {entity}: {gone}", by, why))
     typer.echo(f"{which}: {gone} taken out, {len(keys) - gone} did not stand there")
 
 
@@ -146,7 +146,9 @@ async def _import(which: str, entity: str, file: Path, why: str, tenant: str, by
     async with policy_acts.open_stores(load_settings()) as stores:
         for part in _parts(read()):
             new += await stores.lists.put_many(part)
-        await stores.policies.note(_act("put", f"{which} {entity} × {count}, {file.name}", by, why))
+        await stores.policies.note(
+            _act("put", f"{which} {entity}: {count} of {file.name}", by, why)
+        )
     typer.echo(f"{which}: {new} new, {count - new} changed")
 
 

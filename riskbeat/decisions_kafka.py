@@ -1,4 +1,4 @@
-"""decisions.v1 → records, all or the newest: what a spectator sees. Commits nothing, has no group."""
+"""decisions.v1 → records, all or the newest: what a spectator sees. Commits nothing."""
 
 from collections.abc import AsyncIterator, Mapping
 from typing import Any

@@ -25,7 +25,7 @@ from api.publish_kafka import KafkaPublisher
 from api.routes_http import HttpDeps
 from api.spool import Spool
 from api.watch import WeightsWatcher
-from features.client_redis import Client
+from features.client_redis import Client, RedisLink
 from features.spec import Spec
 from features.store_redis import RedisFeatureStore
 from models.decision import DecisionRecord
@@ -127,7 +127,8 @@ def build_parts(settings: Settings) -> Parts:
     registry = RedisWeightsRegistry(
         slow, settings.redis_prefix, spec.digest, poll_s=settings.weights_poll_s
     )
-    store = feature_store(settings, spec, fast)
+    link = RedisLink(fast, piped=True)
+    store = feature_store(settings, spec, link)
     policies = policy_watcher(settings, spec, slow, metrics.policy, _scorer_id(), now_ms)
     decider = _decider(settings, spec, scorer, store, policies.ruler)
     publisher = _publisher(settings)
@@ -142,7 +143,7 @@ def build_parts(settings: Settings) -> Parts:
         return _health(decider, publisher, watcher)
 
     admin = AdminDeps(version, scorer, registry, metrics, health, ready)
-    answerer = _answerer(settings, spec, decider, publisher, heard, fast)
+    answerer = _answerer(settings, spec, decider, publisher, heard, link)
     desk = FeatureDesk(
         spec,
         feature_store(settings, spec, slow),
@@ -175,10 +176,10 @@ def _answerer(
     decider: Decider,
     publisher: SpoolingPublisher,
     heard: Heard,
-    client: Client,
+    link: RedisLink,
 ) -> Answerer:
     claims = RedisClaims(
-        client,
+        link,
         settings.redis_prefix,
         settings.claim_ttl_s,
         settings.idempotency_window_s,
