@@ -11,7 +11,9 @@ from starlette.exceptions import HTTPException
 from api.errors import problem_of, problem_of_status
 from api.metrics import CONTENT_TYPE, ServeMetrics
 from api.openapi import describe
+from api.rollout_page import look, row_of
 from models.registry import RegistryUnavailable, WeightsRegistry
+from models.rollout_store import RolloutStore
 from models.scorer import NoWeights, Scorer
 
 
@@ -28,6 +30,7 @@ class AdminDeps:
     version: str
     scorer: Scorer
     registry: WeightsRegistry
+    rollouts: RolloutStore
     metrics: ServeMetrics
     health: Callable[[], Mapping[str, str]]
     ready: Callable[[], bool]
@@ -94,9 +97,18 @@ def _add_model(app: FastAPI, deps: AdminDeps) -> None:
     @app.get("/v1/model/versions", summary="Where the registry's pointers and the scorers stand")
     async def versions() -> dict[str, Any]:
         standing = await deps.registry.standing()
+        scorers = dict(await deps.registry.active_versions())
+        found = scorers.values()
         return {
             "latest": standing.latest,
             "active": standing.active,
             "pinned": standing.pinned,
-            "scorers": dict(await deps.registry.active_versions()),
+            "scorers": scorers,
+            "spread": max(found) - min(found) if found else 0,
+            "behind": sum(version != standing.active for version in found),
+            "here": dict(deps.scorer.versions()),
         }
+
+    @app.get("/v1/model/rollout", summary="What is rolled out, and how it does; null for nothing")
+    async def rollout() -> dict[str, Any]:
+        return dict(row_of(*await look(deps.rollouts)))

@@ -6,6 +6,7 @@ the log can compute it again.
 """
 
 import base64
+import binascii
 from datetime import datetime
 from typing import Literal
 
@@ -126,7 +127,7 @@ class RolloutRef(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         step: Index of its step.
         arm: Who answered: what answers otherwise, or the candidate. `fallback`: it was the
             candidate's event, who failed, and the stable arm answered.
-        pass_ms: Time of the arm's pass: score, rules and reasons of all events that it answered.
+        pass_ms: Time of the forward pass that scored the arm's part of the batch.
     """
 
     number: int
@@ -136,7 +137,10 @@ class RolloutRef(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 class ShadowScore(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """What a candidate would have said; nothing came of it.
+    """What another version would have said; nothing came of it.
+
+    It is the candidate's, beside an answer of the stable arm; or, where the candidate answers all,
+    that of the version that it is to replace.
 
     Attributes:
         state: `skipped`: time was short. `failed`: it could not.
@@ -161,7 +165,7 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
     """The answer to one event (design 4.7).
 
     Attributes:
-        shadow: What candidates would have said.
+        shadow: What another version would have said.
         rollout: None of an event that takes part in none.
         propensity: Chance in (0, 1] with which the policy drew this outcome; 1 where it does not
             draw. A truth that comes back stands for 1 / propensity events like it.
@@ -291,6 +295,17 @@ def answer_of(record: DecisionRecord) -> Decision:
     return Decision(score=score, status=record.status, **fields)
 
 
+def answer_in(record: bytes) -> bytes:
+    """Return the body of the answer that a record's bytes begin with: `answer_of`, encoded once.
+
+    A quote inside a string is escaped, so each mark stands where the field begins, nowhere else.
+    """
+    end = record.index(b',"tenant":"')
+    score = record.index(b'"risk_level":')
+    logit = record.index(b',"logit":', score)
+    return b"%b%b}" % (record[:logit], record[record.index(b"}", logit) : end])
+
+
 def encode_decision(decision: Decision) -> bytes:
     """Return the body of an answer."""
     return _encoder.encode(decision)
@@ -303,7 +318,17 @@ def repeat_of(body: bytes) -> bytes:
 
 def encode_vector(x: NDArray[np.float32]) -> str:
     """Return base64 of a vector, shape (n_features,), as little-endian float32."""
-    return base64.b64encode(x.astype("<f4", copy=False).tobytes()).decode("ascii")
+    return binascii.b2a_base64(x.astype("<f4", copy=False).tobytes(), newline=False).decode("ascii")
+
+
+def encode_vectors(X: NDArray[np.float32]) -> list[str]:
+    """Return base64 of vectors, shape (m, n_features), each as `encode_vector` does."""
+    data, size = memoryview(X.astype("<f4", copy=False).tobytes()), 4 * X.shape[1]
+    encode = binascii.b2a_base64
+    return [
+        encode(data[at : at + size], newline=False).decode("ascii")
+        for at in range(0, len(data), size)
+    ]
 
 
 def decode_vector(text: str) -> NDArray[np.float32]:

@@ -25,6 +25,7 @@ from riskbeat.settings_judge import JudgeSettings
 from riskbeat.settings_learners import LearnersSettings
 from riskbeat.settings_policy import PolicySettings
 from riskbeat.settings_publish import PublishSettings
+from riskbeat.settings_rollout import RolloutSettings
 from riskbeat.settings_safety import SafetySettings
 
 EXIT_CODE = 2
@@ -38,6 +39,7 @@ SECTIONS = (
     ("Publish", PublishSettings),
     ("Policy", PolicySettings),
     ("Judge", JudgeSettings),
+    ("Rollout", RolloutSettings),
     ("Serve", ServeSettings),
     ("Every process", Settings),
 )
