@@ -26,7 +26,7 @@ from features.vector import Derived, derive_many, derive_rows_many
 from features.window import SchemaMismatch, StateCorrupt
 from models.decision import DecisionRecord, Degraded, Outcome, Reason, encode_vectors
 from models.policy_ruling import Ruler, Scored
-from models.reasons import explain_many
+from models.reasons import Explaining
 from models.scorer import NoWeights, Scorer, Snapshot
 
 MISSING_CACHE_MAX = 4_096
@@ -67,6 +67,7 @@ class Decider:
             rollouts: What candidates answer; none without.
         """
         self._spec = spec
+        self._explaining = Explaining(spec)
         self._ruler = ruler
         self._reader = reader
         self._scorer = scorer
@@ -113,6 +114,17 @@ class Decider:
         self.decide(asked, Seen(updates, reads, owner, blob, self._clock(), 0.0))
         for one in asked:
             self.overlay.forget(identity_of(one.event))
+
+    def remake(
+        self,
+        X: NDArray[np.float32],
+        events: Sequence[Event],
+        snapshot: Snapshot,
+        complete: bool,
+        now_ms: int,
+    ) -> Basis:
+        """Answer for given vectors with a given version; nothing is read, accepted or kept."""
+        return self._basis_of(X, events, snapshot, complete, now_ms)
 
     def decide(
         self, asked: Sequence[Asked], seen: Seen, claimed: bool = True
@@ -249,19 +261,22 @@ class Decider:
             scored = Scored(scores.p.tolist(), scores.percentile.tolist())
             seen = X if complete else None
             rulings = self._ruler.rule_many(events, seen, scored, now_ms)
-            reasons = self._reasons(X, [r.would_be or r.outcome for r in rulings], snapshot)
+            reasons = self._reasons(X, events, [r.would_be or r.outcome for r in rulings], snapshot)
             return Basis(snapshot.weights, snapshot.sha256, scores, rulings, reasons, pass_ms)
 
     def _reasons(
-        self, X: NDArray[np.float32], outcomes: Sequence[Outcome], snapshot: Snapshot
+        self,
+        X: NDArray[np.float32],
+        events: Sequence[Event],
+        outcomes: Sequence[Outcome],
+        snapshot: Snapshot,
     ) -> list[list[Reason]]:
         policy = self._ruler.book.policy
         chosen = [i for i, outcome in enumerate(outcomes) if policy.explains(outcome)]
         reasons: list[list[Reason]] = [[] for _ in outcomes]
         if chosen:
-            rules = policy.reasons
-            names = self._spec.feature_names
-            found = explain_many(snapshot, X[chosen], names, rules.at_most, rules.steps)
+            whose, at_most = [events[i] for i in chosen], policy.reasons.at_most
+            found = self._explaining.explain_many(snapshot, X[chosen], whose, at_most)
             for index, why in zip(chosen, found, strict=True):
                 reasons[index] = why
         return reasons

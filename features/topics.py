@@ -48,3 +48,8 @@ class Topics:
     def dead(self) -> str:
         """Rejected bytes, with the reason and where they came from."""
         return f"{self.prefix}dead.v1"
+
+    @property
+    def audit(self) -> str:
+        """Acts on what answers are made with: who, when, what, why."""
+        return f"{self.prefix}audit.v1"

@@ -47,9 +47,12 @@ class Reason(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         code: Readable and stable: the feature's name and the side of usual on which it lies, or
             that it is missing, or a category; of a rule its code; of a list `deny_list` and so on.
         feature: Empty for a rule; for a list the entity that stands in it, as in `entities.card`.
-        text: What the rule's or the list's author says about it.
         value: What was scored; None when the feature was missing.
-        baseline: The mean that the model has seen, in the feature's own unit.
+        baseline: What is usual, in the feature's own unit.
+        baseline_of: For whom: `entity`, this very one, by a longer window of its own; `population`,
+            the mean that the model has seen.
+        text: All of this in a sentence, without identifiers; of a rule or a list what its author
+            says about it.
         contribution: Signed share of the log-odds (`models.scorer.Snapshot.explain_many`).
     """
 
@@ -59,6 +62,7 @@ class Reason(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     value: float | None = None
     baseline: float | None = None
     contribution: float | None = None
+    baseline_of: Literal["entity", "population"] | None = None
     text: str | None = None
 
 

@@ -8,6 +8,7 @@ import typer
 from features.spec import SpecError
 from models.policy import PolicyError
 from riskbeat import (
+    commands_audit,
     commands_data,
     commands_evaluate,
     commands_features,
@@ -15,6 +16,7 @@ from riskbeat import (
     commands_offline,
     commands_ops,
     commands_policy,
+    commands_recompute,
     commands_rollout,
     commands_run,
     commands_store,
@@ -44,6 +46,8 @@ HOUSES = (
     commands_policy,
     commands_ops,
     commands_store,
+    commands_audit,
+    commands_recompute,
     doctor,
 )
 for house in HOUSES:

@@ -20,7 +20,7 @@ from api.seen import Asked
 from features.event import Amount, Event, from_ms
 from features.read import warm_up_reads
 from features.store import SchemaMismatch, StoreUnavailable
-from models import trees_walk
+from models import path_walk, trees_walk
 from models.decision import Source
 from riskbeat.serve_http import HttpServer, http_server
 from riskbeat.serve_parts import Parts, build_parts, now_ms
@@ -177,6 +177,7 @@ async def warm_up(parts: Parts) -> None:
     parts.decider.rehearse(asked)
     warm_up_reads(parts.spec)
     trees_walk.warm_up()
+    path_walk.warm_up()
     events = [one.event for one in asked]
     wait_s = parts.settings.redis_timeout_s
     for _ in range(WARM_UP_READS):  # side by side: each leaves a connection open behind it

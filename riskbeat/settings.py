@@ -14,6 +14,7 @@ from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from features.topics import Topics
+from riskbeat.settings_audit import AuditSettings
 from riskbeat.settings_door import DoorSettings
 from riskbeat.settings_files import SecretFiles
 from riskbeat.settings_gates import GateSettings
@@ -237,6 +238,7 @@ class Settings(
     PolicySettings,
     GateSettings,
     JudgeSettings,
+    AuditSettings,
     RolloutSettings,
     ServeSettings,
     DoorSettings,

@@ -20,6 +20,7 @@ from riskbeat.settings import (
     ServeSettings,
     Settings,
 )
+from riskbeat.settings_audit import AuditSettings
 from riskbeat.settings_files import SECRETS, SecretUnreadable
 from riskbeat.settings_judge import JudgeSettings
 from riskbeat.settings_learners import LearnersSettings
@@ -39,6 +40,7 @@ SECTIONS = (
     ("Publish", PublishSettings),
     ("Policy", PolicySettings),
     ("Judge", JudgeSettings),
+    ("Audit", AuditSettings),
     ("Rollout", RolloutSettings),
     ("Serve", ServeSettings),
     ("Every process", Settings),
