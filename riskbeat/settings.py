@@ -14,9 +14,11 @@ from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from features.topics import Topics
+from riskbeat.settings_auth import AuthSettings
 from riskbeat.settings_files import SecretFiles
 from riskbeat.settings_judge import JudgeSettings
 from riskbeat.settings_learners import LearnersSettings
+from riskbeat.settings_lookup import LookupSettings
 from riskbeat.settings_publish import PublishSettings
 from riskbeat.settings_safety import SafetySettings
 
@@ -232,6 +234,8 @@ class Settings(
     PublishSettings,
     JudgeSettings,
     ServeSettings,
+    AuthSettings,
+    LookupSettings,
 ):
     """The settings of one process. A value: read once at start, handed out piece by piece."""
 

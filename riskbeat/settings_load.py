@@ -20,9 +20,11 @@ from riskbeat.settings import (
     ServeSettings,
     Settings,
 )
+from riskbeat.settings_auth import AuthSettings
 from riskbeat.settings_files import SECRETS, SecretUnreadable
 from riskbeat.settings_judge import JudgeSettings
 from riskbeat.settings_learners import LearnersSettings
+from riskbeat.settings_lookup import LookupSettings
 from riskbeat.settings_publish import PublishSettings
 from riskbeat.settings_safety import SafetySettings
 
@@ -37,6 +39,8 @@ SECTIONS = (
     ("Publish", PublishSettings),
     ("Judge", JudgeSettings),
     ("Serve", ServeSettings),
+    ("Callers", AuthSettings),
+    ("Lookup", LookupSettings),
     ("Every process", Settings),
 )
 OTHER_KEYS = (  # read by docker-compose.yml and by the tests
