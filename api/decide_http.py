@@ -1,59 +1,25 @@
-"""HTTP around the step: bytes in, an `Answer` out, problems by the one table.
+"""HTTP around the step, as an ASGI application: the hot routes, and FastAPI behind them.
 
-The hot routes are served by a plain ASGI callable that takes raw bodies, and so are questions about
-features (`api/features_http.py`), whose ids need the path as it was sent; everything else (health,
-metrics, model, documentation) is FastAPI's (`api/admin_http.py`). In front of both stand the
-limits: the size of a body is refused before it is read.
+The hot routes take raw bodies and know no framework (`api/routes_http.py`); everything else
+(health, metrics, model, documentation) is FastAPI's (`api/admin_http.py`). In front of both stands
+the gate, and in front of the hot ones the limits: a body's size is refused before it is read.
+`riskbeat serve` answers the hot routes on the socket itself (`api/door_http.py`) and comes here
+for the rest.
 """
 
-import asyncio
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import Any
 
 from fastapi import FastAPI
 from starlette.types import Message, Receive, Scope, Send
 
-from api.admin_http import AdminDeps, create_admin
-from api.answer import Answerer, Question
-from api.coalesce import Coalescer
-from api.errors import Answer, BodyTooLarge, Draining, InProgress, problem_of
-from api.features import FeatureDesk
-from api.features_http import FeatureRoutes
-from api.intake import BATCH_MAX_BYTES, Intake, is_list
-from api.metrics import ServeMetrics
-from api.publish import Outgoing, SpoolingPublisher
-from api.route import JSON, Request, Route
-from features.event import EVENT_MAX_BYTES, EventRejected, decision_id, entity_key, identity_of
-from features.spec import Spec
-from features.topics import Topics
-
-LOOK_AGAIN_S = 0.01
-DECISIONS_PATH = "/v1/decisions"
-FEATURES_PATH = "/v1/features"
-
-
-@dataclass(frozen=True, slots=True)
-class HttpDeps:
-    """What the HTTP door needs; `riskbeat/` puts it together.
-
-    Attributes:
-        deadline_s: Longest wait for an answer that somebody else is making.
-        ready: Whether requests are taken now.
-    """
-
-    spec: Spec
-    topics: Topics
-    intake: Intake
-    answerer: Answerer
-    coalescer: Coalescer[Question, bytes]
-    publisher: SpoolingPublisher
-    metrics: ServeMetrics
-    admin: AdminDeps
-    deadline_s: float
-    ready: Callable[[], bool]
-    features: FeatureDesk
+from api.admin_http import create_admin
+from api.deadline import deadline_of
+from api.errors import Answer, BodyTooLarge, Draining, problem_of
+from api.route import Head, Request, Route
+from api.routes_http import HotRoutes, HttpDeps, check_method
+from features.event import EventRejected
 
 
 def create_app(deps: HttpDeps) -> "HttpDoor":
@@ -65,118 +31,86 @@ class HttpDoor:
     """The hot routes, and FastAPI behind them."""
 
     def __init__(self, deps: HttpDeps, admin: FastAPI) -> None:
-        """Lay the table of hot routes."""
+        """Put the hot routes in front of FastAPI's."""
         self._deps = deps
         self._admin = admin
-        self._features = FeatureRoutes(deps.features)
-        routes = [
-            Route("/v1/decisions", self._decide, EVENT_MAX_BYTES),
-            Route("/v1/decisions:batch", self._decide_batch, BATCH_MAX_BYTES),
-            Route("/v1/events", self._take_events, BATCH_MAX_BYTES),
-            Route("/v1/labels", self._take_labels, BATCH_MAX_BYTES),
-            self._features.batch,
-        ]
-        self._routes = {route.name: route for route in routes}
+        self._routes = HotRoutes(deps)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request; see the ASGI specification."""
-        route = self._route_of(scope)
-        if route is None:
+        if scope["type"] != "http":
             await self._admin(scope, receive, send)
             return
+        head = _head_of(scope)
+        echo = self._deps.gate.echo(head)
+        route = self._routes.find(head.path)
+        if route is None:
+            await self._serve_cold(head, scope, receive, _echoing(send, echo, head))
+        else:
+            await self._serve_hot(route, head, receive, _echoing(send, echo, head))
+
+    async def _serve_hot(self, route: Route, head: Head, receive: Receive, send: Send) -> None:
         began = time.perf_counter()
-        metrics = self._deps.metrics
+        fault: Exception | None = None
         try:
-            answer = await self._serve(route, scope, receive)
+            answer = await self._answer(route, head, receive, began)
         except Exception as error:  # the top of the request: answer, then let ours be heard
             answer = problem_of(error)
-            if answer.status == 500:
-                metrics.requests.labels(route.name, "500").inc()
-                await _send(send, answer)
-                raise
-        metrics.requests.labels(route.name, str(answer.status)).inc()
+            fault = error if answer.status == 500 else None
         await _send(send, answer)
-        if route.name.startswith(DECISIONS_PATH):
-            metrics.decision_seconds.labels("http").observe(time.perf_counter() - began)
-        elif route.name.startswith(FEATURES_PATH):
-            metrics.features_seconds.labels(route.name).observe(time.perf_counter() - began)
+        self._routes.observe(route, answer.status, began)
+        if fault is not None:
+            raise fault
 
-    def _route_of(self, scope: Scope) -> Route | None:
-        """Return the route that serves a request here; FastAPI's have none."""
-        if scope["type"] != "http":
-            return None
-        if scope["path"].startswith(f"{FEATURES_PATH}/"):
-            return self._features.one
-        return self._routes.get(scope["path"]) if scope["method"] == "POST" else None
-
-    async def _serve(self, route: Route, scope: Scope, receive: Receive) -> Answer:
+    async def _answer(self, route: Route, head: Head, receive: Receive, began: float) -> Answer:
         if not self._deps.ready():
             raise Draining("this process is stopping or not ready")
-        headers: dict[bytes, bytes] = dict(scope["headers"])
-        body = await _read(headers, receive, route.body_max_bytes)
-        path = scope.get("raw_path") or scope["path"].encode()
-        return await route.serve(
-            Request(body, headers, scope["method"], path, scope["query_string"])
-        )
+        check_method(route, head)
+        principal = self._deps.gate.admit(head)
+        deadline_at = deadline_of(head.headers, began, self._deps.deadline_s)
+        body = await _read(head.headers, receive, route.body_max_bytes)
+        return await route.serve(Request(head, body, principal, deadline_at))
 
-    async def _decide(self, request: Request) -> Answer:
-        key = request.headers.get(b"idempotency-key")
-        question = self._deps.intake.question(
-            request.body, None if key is None else key.decode("latin-1")
-        )
-        return Answer(200, await self._ask(question), JSON)
-
-    async def _decide_batch(self, request: Request) -> Answer:
-        questions = self._deps.intake.questions(request.body)
-        answers = await asyncio.gather(
-            *(self._ask(question) for question in questions), return_exceptions=True
-        )
-        bodies: list[bytes] = []
-        for answer in answers:
-            if isinstance(answer, bytes):
-                bodies.append(answer)
-            elif isinstance(answer, Exception):
-                bodies.append(problem_of(answer).body)
-            else:
-                raise answer
-        return Answer(200, b'{"decisions":[' + b",".join(bodies) + b"]}", JSON)
-
-    async def _ask(self, question: Question) -> bytes:
-        """Return the answer; one that another asker is getting is waited for."""
-        deadline = time.perf_counter() + self._deps.deadline_s
+    async def _serve_cold(self, head: Head, scope: Scope, receive: Receive, send: Send) -> None:
+        """Let FastAPI answer; a route that takes `GET` answers `HEAD` without its body."""
         try:
-            return await self._deps.coalescer.ask(question)
-        except InProgress:
-            while time.perf_counter() < deadline:
-                await asyncio.sleep(LOOK_AGAIN_S)
-                answer = await self._deps.answerer.look_up(question.claim)
-                if answer is not None:
-                    return answer
-            raise
+            principal = self._deps.gate.admit(head)
+        except Exception as error:  # the top of the request, as above
+            answer = problem_of(error)
+            await _send(send, answer)
+            if answer.status == 500:
+                raise
+            return
+        state = {**scope.get("state", {}), "principal": principal}
+        method = "GET" if head.method == "HEAD" else head.method
+        await self._admin({**scope, "method": method, "state": state}, receive, send)
 
-    async def _take_events(self, request: Request) -> Answer:
-        """Send events to the log undecided; the stream door decides them."""
-        types = self._deps.spec.event_rules.event_types
-        topic = self._deps.topics.events
-        taken = self._deps.intake.events(request.body)
-        records: list[Outgoing] = []
-        for event, body in taken:
-            primary = types[event.event_type].primary
-            key = entity_key(event.tenant, primary, event.entities[primary])
-            records.append(Outgoing(topic, key, body))
-        await self._deps.publisher.publish_many(records)
-        if is_list(request.body):
-            return Answer(202, b'{"accepted":%d}' % len(taken), JSON)
-        name = decision_id(identity_of(taken[0][0])).encode()
-        return Answer(202, b'{"accepted":1,"decision_id":"%s"}' % name, JSON)
 
-    async def _take_labels(self, request: Request) -> Answer:
-        """Send labels to the log; the learner joins them with their decisions."""
-        topic = self._deps.topics.labels
-        taken = self._deps.intake.labels(request.body)
-        records = [Outgoing(topic, identity_of(label).encode(), body) for label, body in taken]
-        await self._deps.publisher.publish_many(records)
-        return Answer(202, b'{"accepted":%d}' % len(taken), JSON)
+def _head_of(scope: Scope) -> Head:
+    client = scope.get("client")
+    return Head(
+        scope["method"],
+        scope.get("raw_path") or scope["path"].encode(),
+        scope["query_string"],
+        dict(scope["headers"]),
+        client[0] if client else "",
+    )
+
+
+def _echoing(send: Send, echo: Mapping[str, str], head: Head) -> Send:
+    """Add the gate's headers to an answer, and leave its body out where `HEAD` was asked."""
+    more = [(name.encode(), value.encode()) for name, value in echo.items()]
+    if not more and head.method != "HEAD":
+        return send
+
+    async def send_more(message: Message) -> None:
+        if message["type"] == "http.response.start" and more:
+            message = {**message, "headers": [*message.get("headers", ()), *more]}
+        elif message["type"] == "http.response.body" and head.method == "HEAD":
+            message = {**message, "body": b""}
+        await send(message)
+
+    return send_more
 
 
 async def _read(headers: dict[bytes, bytes], receive: Receive, max_bytes: int) -> bytes:

@@ -2,7 +2,7 @@
 
 import msgspec
 
-from api.errors import Answer, MethodNotAllowed
+from api.errors import Answer
 from api.features import FeatureDesk
 from api.questions import (
     FEATURES_BATCH_MAX_BYTES,
@@ -29,17 +29,15 @@ class FeatureRoutes:
     def __init__(self, desk: FeatureDesk) -> None:
         """Take the step behind them."""
         self._desk = desk
-        self.one = Route(ONE_ROUTE, self._answer_one, 0)
+        self.one = Route(ONE_ROUTE, self._answer_one, 0, "GET", b"/v1/features/")
         self.batch = Route(BATCH_ROUTE, self._answer_many, FEATURES_BATCH_MAX_BYTES)
 
     async def _answer_one(self, request: Request) -> Answer:
-        if request.method != "GET":
-            raise MethodNotAllowed(request.method, "GET")
-        asked = read_location(request.path, request.query)
+        asked = read_location(request.head.path, request.head.query)
         answer = await self._desk.answer_one(asked.question, asked.explain)
         return Answer(200, _encoder.encode(answer), JSON)
 
     async def _answer_many(self, request: Request) -> Answer:
-        explain = read_explain(request.query)
+        explain = read_explain(request.head.query)
         answers = await self._desk.answer_many(read_questions(request.body), explain)
         return Answer(200, _encoder.encode({"features": answers}), JSON)

@@ -1,27 +1,89 @@
-"""What a plain ASGI route is, and what it sees of a request: no framework's types."""
+"""What a hot route is, what it sees of a request, and who lets requests in; no framework here."""
 
-from collections.abc import Awaitable, Callable
-from typing import Final, NamedTuple
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Final, NamedTuple, Protocol
 
 from api.errors import Answer
 
 JSON: Final = {"content-type": "application/json"}
+NO_HEADERS: Final[Mapping[str, str]] = {}
+
+
+class Head(NamedTuple):
+    """A request before its body is read.
+
+    Attributes:
+        path: As it was sent, percent-encoded.
+        query: Likewise, without the question mark.
+        headers: Names in lower case.
+        client: Address of the peer; empty where it has none.
+    """
+
+    method: str
+    path: bytes
+    query: bytes
+    headers: dict[bytes, bytes]
+    client: str = ""
+
+
+class Principal(NamedTuple):
+    """Who asks.
+
+    Attributes:
+        name: Stands for them in the audit; never a secret.
+        tenant: The only tenant that they may speak for; None: any.
+        scopes: What they may do.
+    """
+
+    name: str
+    tenant: str | None = None
+    scopes: frozenset[str] = frozenset()
+
+
+ANYBODY: Final = Principal("anybody")
+
+
+class Gate(Protocol):
+    """Lets requests in, from their head alone; both faces of the HTTP door ask it.
+
+    It is asked for every request, of FastAPI's routes, too, in the loop and before the body is
+    read: it must not wait.
+    """
+
+    def admit(self, head: Head) -> Principal:
+        """Return who asks.
+
+        Raises:
+            Exception: One of `api/errors.py`'s table; the body is not read, and this is answered.
+        """
+
+    def echo(self, head: Head) -> Mapping[str, str]:
+        """Return headers for whatever the answer will be, a refusal included."""
+
+
+class OpenGate:
+    """The gate of a service that anybody may ask."""
+
+    def admit(self, head: Head) -> Principal:
+        """Let everybody in."""
+        return ANYBODY
+
+    def echo(self, head: Head) -> Mapping[str, str]:
+        """Add nothing."""
+        return NO_HEADERS
 
 
 class Request(NamedTuple):
     """What a route sees of a request.
 
     Attributes:
-        headers: Names in lower case.
-        path: As it was sent, percent-encoded.
-        query: Likewise, without the question mark.
+        deadline_at: When its answer is worthless, on the clock of `time.perf_counter`.
     """
 
-    body: bytes
-    headers: dict[bytes, bytes]
-    method: str = "POST"
-    path: bytes = b""
-    query: bytes = b""
+    head: Head
+    body: bytes = b""
+    principal: Principal = ANYBODY
+    deadline_at: float = float("inf")
 
 
 class Route(NamedTuple):
@@ -29,8 +91,12 @@ class Route(NamedTuple):
 
     Attributes:
         name: Stands for it in metrics; of a route without variable parts, its path.
+        method: The one that it takes; `HEAD` goes with `GET`.
+        under: It serves every path that begins so; empty: only `name`.
     """
 
     name: str
     serve: Callable[[Request], Awaitable[Answer]]
     body_max_bytes: int
+    method: str = "POST"
+    under: bytes = b""

@@ -14,7 +14,6 @@ from api.answer import Answerer, Told
 from api.claims_redis import RedisClaims
 from api.coalesce import Coalescer
 from api.decide import Decider
-from api.decide_http import HttpDeps
 from api.decide_kafka import StreamDoor, StreamLimits
 from api.features import FeatureDesk
 from api.intake import Intake
@@ -22,6 +21,7 @@ from api.metrics import ServeMetrics
 from api.overlay import Overlay
 from api.publish import SpoolingPublisher
 from api.publish_kafka import KafkaPublisher
+from api.routes_http import HttpDeps
 from api.spool import Spool
 from api.watch import WeightsWatcher
 from features.client_redis import Client

@@ -1,16 +1,20 @@
 """An HTTP door over the fakes, with a client at it."""
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 import httpx
 
 from api.admin_http import AdminDeps
 from api.coalesce import Coalescer
-from api.decide_http import HttpDeps, create_app
+from api.decide_http import create_app
+from api.errors import Overloaded
 from api.features import FeatureDesk
 from api.intake import Intake
 from api.metrics import ServeMetrics
+from api.route import ANYBODY, Head, Principal
+from api.routes_http import HttpDeps
 from models.registry import RegistryUnavailable, Standing
 from tests.fakes_serving import NOW_MS, Stand
 
@@ -21,6 +25,20 @@ BODY: dict[str, Any] = {
     "entities": {"card": "tok_9", "merchant": "m_7"},
     "amount": {"value": 12550, "currency": "EUR"},
 }
+
+
+class Doorman:
+    """A gate that refuses whoever bears a header, and writes the path on every answer."""
+
+    refused = ""
+
+    def admit(self, head: Head) -> Principal:
+        if self.refused and self.refused.encode() in head.headers:
+            raise Overloaded("not you")
+        return ANYBODY
+
+    def echo(self, head: Head) -> Mapping[str, str]:
+        return {"x-seen": head.path.decode()}
 
 
 class Shelf:
@@ -44,6 +62,7 @@ class Site:
         self.stand = stand
         self.open = True
         self.shelf = Shelf()
+        self.gate = Doorman()
         self.metrics = ServeMetrics()
         self.desk = FeatureDesk(
             stand.spec,
@@ -73,6 +92,7 @@ class Site:
             deadline_s,
             lambda: self.open,
             self.desk,
+            self.gate,
         )
         self.client = httpx.AsyncClient(
             transport=httpx.ASGITransport(create_app(deps)), base_url="http://test"

@@ -1,6 +1,7 @@
 """The HTTP door: shapes, repeats, batches, and what it shows of itself."""
 
 import json
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import httpx
@@ -196,17 +197,63 @@ async def test_the_documentation_covers_every_route_and_its_schemas_resolve(site
         assert name in document["components"]["schemas"]
 
 
-async def test_unknown_routes_and_methods_are_not_hot(site: Site) -> None:
+async def test_an_unknown_route_is_404(site: Site) -> None:
     for refused in (
-        await site.client.get("/v1/decisions"),
         await site.client.post("/v1/nothing"),
         await site.client.get("/v1/features"),
-        await site.client.get("/v1/features:batch"),
+        await site.client.get("/v1/decisions%20"),
     ):
         assert refused.status_code == refused.json()["status"] == 404
         assert refused.headers["content-type"] == "application/problem+json"
-    method = await site.client.delete("/v1/model")
-    assert (method.status_code, method.headers["allow"]) == (405, "GET")
+
+
+async def test_a_method_that_a_route_does_not_take_is_405_and_says_which_it_takes(
+    site: Site,
+) -> None:
+    for method, path, allowed in (
+        ("GET", "/v1/decisions", "POST"),
+        ("HEAD", "/v1/decisions", "POST"),
+        ("GET", "/v1/features:batch", "POST"),
+        ("POST", "/v1/features/card/tok_9", "GET, HEAD"),
+        ("DELETE", "/v1/model", "GET"),
+    ):
+        refused = await site.client.request(method, path)
+        assert (refused.status_code, refused.headers["allow"]) == (405, allowed)
+        assert refused.headers["content-type"] == "application/problem+json"
+        assert bool(refused.content) == (method != "HEAD")
+
+
+async def test_head_is_get_without_its_body(site: Site) -> None:
+    for path in ("/healthz", "/v1/features/card/tok_9"):
+        full = await site.client.get(path)
+        head = await site.client.head(path)
+        assert (head.status_code, head.content) == (full.status_code, b"") == (200, b"")
+        assert head.headers["content-type"] == full.headers["content-type"]
+
+
+async def test_the_gate_is_asked_before_the_body_is_read_whatever_the_route(site: Site) -> None:
+    site.gate.refused = "x-stranger"
+    sent = 0
+
+    async def body() -> AsyncIterator[bytes]:
+        nonlocal sent
+        for _ in range(8):
+            sent += 1
+            yield b" "
+
+    for path in ("/v1/decisions", "/v1/nothing", "/v1/features:batch"):
+        refused = await site.client.post(path, content=body(), headers={"x-stranger": "1"})
+        assert (refused.status_code, refused.headers["x-seen"]) == (429, path)
+    assert sent <= 3  # httpx has the first part ready before it asks
+    answered = await site.post("/v1/decisions", BODY)
+    assert (answered.status_code, answered.headers["x-seen"]) == (200, "/v1/decisions")
+
+
+@pytest.mark.parametrize("deadline", ["", "0", "-1", "soon", "1e3", "nan", "9" * 13])
+async def test_a_deadline_that_is_none_is_refused(site: Site, deadline: str) -> None:
+    refused = await site.post("/v1/decisions", BODY, x_deadline_ms=deadline)
+    assert refused.status_code == 422
+    assert "X-Deadline-Ms" in refused.json()["errors"][0]["detail"]
 
 
 def test_metric_names_follow_the_convention() -> None:
