@@ -38,12 +38,14 @@ class Question(NamedTuple):
         body: The event's JSON, as it goes to the log.
         claim: Its decision id and body hash.
         key_claim: The caller's `Idempotency-Key`, if one came, with the same hash.
+        trace: Headers for its records (`api/trace.py`).
     """
 
     event: Event
     body: bytes
     claim: Claim
     key_claim: Claim | None = None
+    trace: tuple[tuple[str, bytes], ...] = ()
 
 
 class Told(NamedTuple):
@@ -151,8 +153,13 @@ class Answerer:
         records = self._decider.decide([Asked(q.event, source) for q in questions], seen, claimed)
         outgoing = [self._event_record(question) for question in questions]
         outgoing += [
-            Outgoing(self._topics.decisions, record.decision_id.encode(), encode_record(record))
-            for record in records
+            Outgoing(
+                self._topics.decisions,
+                record.decision_id.encode(),
+                encode_record(record),
+                question.trace,
+            )
+            for question, record in zip(questions, records, strict=True)
         ]
         try:
             positions = await self._publisher.publish_many(outgoing)
@@ -172,7 +179,8 @@ class Answerer:
         event = question.event
         primary = self._primary[event.event_type]
         key = entity_key(event.tenant, primary, event.entities[primary])
-        return Outgoing(self._topics.events, key, question.body, (DECIDED_HEADER,))
+        headers = (DECIDED_HEADER, *question.trace)
+        return Outgoing(self._topics.events, key, question.body, headers)
 
     def _place(self, questions: Sequence[Question], positions: Sequence[Position]) -> None:
         for question, position in zip(questions, positions, strict=False):

@@ -112,7 +112,7 @@ class Decider:
             self.overlay.forget(identity_of(one.event))
 
     def decide(
-        self, asked: Sequence[Asked], seen: Seen, claimed: bool = True
+        self, asked: Sequence[Asked], seen: Seen, claimed: bool = True, *, dry: bool = False
     ) -> list[DecisionRecord]:
         """Decide a batch on what was seen for exactly these events.
 
@@ -120,11 +120,12 @@ class Decider:
             asked: The events, in order.
             seen: What `look` returned for them.
             claimed: Whether repeats could be told; if not, the answers say so.
+            dry: Whether nothing is to come of it: the events are not accepted.
         """
         now_ms = self._now_ms()
         events = [one.event for one in asked]
         derive_began = self._clock()
-        vectors = self._derive(asked, seen, now_ms)
+        vectors = self._derive(asked, seen, now_ms, keep=not dry)
         X, complete = vectors.derived.X, vectors.complete
         model_began = self._clock()
         degraded: list[Degraded] = [] if complete else ["features"]
@@ -166,12 +167,12 @@ class Decider:
             for index, one in enumerate(asked)
         ]
 
-    def _derive(self, asked: Sequence[Asked], seen: Seen, now_ms: int) -> "_Vectors":
+    def _derive(self, asked: Sequence[Asked], seen: Seen, now_ms: int, *, keep: bool) -> "_Vectors":
         """Accept the events, and return their vectors."""
         events = [one.event for one in asked]
         places = [place_of(one.source) for one in asked]
         reads, updates = seen.reads, seen.updates
-        lacking = self.overlay.accept_many(events, places, updates, reads, seen.owner, now_ms)
+        lacking = self.overlay.accept_many(events, places, updates, reads, seen.owner, now_ms, keep)
         if reads is not None:
             states: list[dict[str, bytes]] = [{} for _ in events]
             own: list[int] = []

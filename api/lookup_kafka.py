@@ -11,6 +11,7 @@ from typing import Any, Final, Protocol
 
 import msgspec
 from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 from aiokafka.structs import ConsumerRecord
 
@@ -85,7 +86,7 @@ class IndexFeeder:
             await consumer.stop()
 
     async def _run(self, consumer: AIOKafkaConsumer, stopping: asyncio.Event) -> None:
-        partitions = await _partitions_of(consumer, self._topic, stopping)
+        partitions = await _partitions_of(self._options, self._topic, stopping)
         if stopping.is_set():
             return
         consumer.assign(partitions)
@@ -146,12 +147,11 @@ class IndexFeeder:
         """Return up to when every record of the log is read."""
         asked_ms = self._now_ms()
         ends = await consumer.end_offsets(partitions)
-        return min(
-            asked_ms
-            if await consumer.position(tp) >= ends[tp]
-            else self._newest_ms.get(tp.partition, 0)
-            for tp in partitions
-        )
+        oldest_ms = asked_ms
+        for tp in partitions:
+            if await consumer.position(tp) < ends[tp]:
+                oldest_ms = min(oldest_ms, self._newest_ms.get(tp.partition, 0))
+        return oldest_ms
 
 
 def row_of(value: bytes, partition: int, offset: int) -> Row | None:
@@ -169,13 +169,18 @@ def row_of(value: bytes, partition: int, offset: int) -> Row | None:
 
 
 async def _partitions_of(
-    consumer: AIOKafkaConsumer, topic: str, stopping: asyncio.Event
+    options: Mapping[str, Any], topic: str, stopping: asyncio.Event
 ) -> list[TopicPartition]:
     """Return the partitions; a topic that is not there yet is waited for."""
-    while not stopping.is_set():
-        await consumer._client.force_metadata_update()  # the only way to hear of a new topic
-        numbers = consumer.partitions_for_topic(topic)
-        if numbers:
-            return [TopicPartition(topic, number) for number in sorted(numbers)]
-        await asyncio.sleep(POLL_S)
-    return []
+    admin = AIOKafkaAdminClient(**options)
+    await admin.start()
+    try:
+        while not stopping.is_set():
+            [described] = await admin.describe_topics([topic])
+            numbers = [partition["partition"] for partition in described["partitions"]]
+            if numbers:
+                return [TopicPartition(topic, number) for number in sorted(numbers)]
+            await asyncio.sleep(POLL_S)
+        return []
+    finally:
+        await admin.close()

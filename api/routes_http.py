@@ -6,25 +6,30 @@ gate, read the body within its limit and send what is answered here.
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from api.admin_http import AdminDeps
 from api.answer import Answerer, Question
+from api.asking_http import AskingRoutes
 from api.coalesce import Coalescer
+from api.dry_run import DryRuns
 from api.errors import Answer, InProgress, MethodNotAllowed, problem_of
 from api.features import FeatureDesk
 from api.features_http import FeatureRoutes
-from api.intake import BATCH_MAX_BYTES, Intake, is_list
+from api.intake import BATCH_MAX_BYTES, Intake
+from api.lookup import LookupDesk
 from api.metrics import ServeMetrics
-from api.publish import Outgoing, SpoolingPublisher
+from api.ndjson import answer_lines
+from api.publish import SpoolingPublisher
 from api.route import JSON, Gate, Head, OpenGate, Request, Route
-from features.event import EVENT_MAX_BYTES, decision_id, entity_key, identity_of
+from api.taking_http import TakingRoutes, caller_of
+from features.event import EVENT_MAX_BYTES
 from features.spec import Spec
 from features.topics import Topics
 
 LOOK_AGAIN_S = 0.01
-DECISIONS_PATH = "/v1/decisions"
+DECIDING = ("/v1/decisions", "/v1/decisions:batch")
 FEATURES_PATH = "/v1/features"
 
 
@@ -49,6 +54,8 @@ class HttpDeps:
     deadline_s: float
     ready: Callable[[], bool]
     features: FeatureDesk
+    dry_runs: DryRuns
+    lookups: LookupDesk
     gate: Gate = field(default_factory=OpenGate)
 
 
@@ -58,14 +65,18 @@ class HotRoutes:
     def __init__(self, deps: HttpDeps) -> None:
         """Lay the table."""
         self._deps = deps
-        features = FeatureRoutes(deps.features)
+        features = FeatureRoutes(deps.features, deps.gate)
+        taking = TakingRoutes(deps.spec, deps.topics, deps.intake, deps.publisher, deps.gate)
+        asking = AskingRoutes(deps.intake, deps.dry_runs, deps.lookups)
         self._exact: dict[bytes, Route] = {}
         self._under: list[Route] = []
         for route in (
             Route("/v1/decisions", self._decide, EVENT_MAX_BYTES),
             Route("/v1/decisions:batch", self._decide_batch, BATCH_MAX_BYTES),
-            Route("/v1/events", self._take_events, BATCH_MAX_BYTES),
-            Route("/v1/labels", self._take_labels, BATCH_MAX_BYTES),
+            taking.events,
+            taking.labels,
+            asking.dry_run,
+            asking.lookup,
             features.batch,
             features.one,
         ):
@@ -89,7 +100,7 @@ class HotRoutes:
         metrics.requests.labels(route.name, str(status)).inc()
         if status == 500:
             return
-        if route.name.startswith(DECISIONS_PATH):
+        if route.name in DECIDING:
             metrics.decision_seconds.labels("http").observe(time.perf_counter() - began)
         elif route.name.startswith(FEATURES_PATH):
             metrics.features_seconds.labels(route.name).observe(time.perf_counter() - began)
@@ -97,25 +108,43 @@ class HotRoutes:
     async def _decide(self, request: Request) -> Answer:
         key = request.head.headers.get(b"idempotency-key")
         question = self._deps.intake.question(
-            request.body, None if key is None else key.decode("latin-1")
+            request.body, None if key is None else key.decode("latin-1"), caller_of(request)
         )
         return Answer(200, await self._ask(question, request.deadline_at), JSON)
 
     async def _decide_batch(self, request: Request) -> Answer:
-        questions = self._deps.intake.questions(request.body)
-        deadline_at = request.deadline_at
-        answers = await asyncio.gather(
-            *(self._ask(question, deadline_at) for question in questions), return_exceptions=True
+        """Decide an array, all or none; of lines each by itself, and each is answered by one."""
+        caller = caller_of(request)
+        questions: Sequence[Question | Exception]
+        if caller.lines:
+            questions = self._deps.intake.question_lines(request.body, caller)
+        else:
+            questions = self._deps.intake.questions(request.body, caller)
+        self._deps.gate.weigh(request.principal, request.head, len(questions))
+        bodies = await self._ask_many(questions, request.deadline_at)
+        if caller.lines:
+            return answer_lines(bodies)
+        return Answer(200, b'{"decisions":[' + b",".join(bodies) + b"]}", JSON)
+
+    async def _ask_many(
+        self, questions: Sequence[Question | Exception], deadline_at: float
+    ) -> list[bytes]:
+        asked = [question for question in questions if isinstance(question, Question)]
+        answers = iter(
+            await asyncio.gather(
+                *(self._ask(question, deadline_at) for question in asked), return_exceptions=True
+            )
         )
         bodies: list[bytes] = []
-        for answer in answers:
+        for question in questions:
+            answer = next(answers) if isinstance(question, Question) else question
             if isinstance(answer, bytes):
                 bodies.append(answer)
             elif isinstance(answer, Exception):
                 bodies.append(problem_of(answer).body)
             else:
                 raise answer
-        return Answer(200, b'{"decisions":[' + b",".join(bodies) + b"]}", JSON)
+        return bodies
 
     async def _ask(self, question: Question, deadline_at: float) -> bytes:
         """Return the answer; one that another asker is getting is waited for."""
@@ -128,30 +157,6 @@ class HotRoutes:
                 if answer is not None:
                     return answer
             raise
-
-    async def _take_events(self, request: Request) -> Answer:
-        """Send events to the log undecided; the stream door decides them."""
-        types = self._deps.spec.event_rules.event_types
-        topic = self._deps.topics.events
-        taken = self._deps.intake.events(request.body)
-        records: list[Outgoing] = []
-        for event, body in taken:
-            primary = types[event.event_type].primary
-            key = entity_key(event.tenant, primary, event.entities[primary])
-            records.append(Outgoing(topic, key, body))
-        await self._deps.publisher.publish_many(records)
-        if is_list(request.body):
-            return Answer(202, b'{"accepted":%d}' % len(taken), JSON)
-        name = decision_id(identity_of(taken[0][0])).encode()
-        return Answer(202, b'{"accepted":1,"decision_id":"%s"}' % name, JSON)
-
-    async def _take_labels(self, request: Request) -> Answer:
-        """Send labels to the log; the learner joins them with their decisions."""
-        topic = self._deps.topics.labels
-        taken = self._deps.intake.labels(request.body)
-        records = [Outgoing(topic, identity_of(label).encode(), body) for label, body in taken]
-        await self._deps.publisher.publish_many(records)
-        return Answer(202, b'{"accepted":%d}' % len(taken), JSON)
 
 
 def check_method(route: Route, head: Head) -> None:

@@ -113,6 +113,8 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
     """The answer to one event (design 4.7).
 
     Attributes:
+        status: `duplicate` for a repeat, which gets the first answer; `dry_run` for what was only
+            tried: nothing was recorded, nothing changed.
         propensity: Chance in (0, 1] with which the policy drew this outcome; 1 where it does not
             draw. A truth that comes back stands for 1 / propensity events like it.
         passed_through: The event was let through by chance, to learn what becomes of it.
@@ -121,7 +123,7 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
 
     decision_id: str
     event_id: str
-    status: Literal["new", "duplicate"] = "new"
+    status: Literal["new", "duplicate", "dry_run"] = "new"
     outcome: Outcome
     score: Score
     reasons: list[Reason]

@@ -20,10 +20,11 @@ from riskbeat import (
     doctor,
 )
 from riskbeat.embedded import EmbeddedMissing
+from riskbeat.keyring import NoKeys
 from riskbeat.settings_load import SettingError
 
 EXIT_USER_ERROR = 2
-USER_ERRORS = (SettingError, SpecError, PolicyError, EmbeddedMissing)
+USER_ERRORS = (NoKeys, SettingError, SpecError, PolicyError, EmbeddedMissing)
 
 app = typer.Typer(
     name="riskbeat",

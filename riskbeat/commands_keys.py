@@ -190,8 +190,8 @@ def _show_made(settings: Settings, made: MadeKey, as_json: bool) -> None:
         return
     typer.echo(made.token)
     typer.echo(
-        f"key {made.record.id} of {made.record.name}; shown this once, taken by every scorer within "
-        f"{settings.keys_refresh_s:g} s",
+        f"key {made.record.id} of {made.record.name}, shown this once; "
+        f"every scorer takes it within {settings.keys_refresh_s:g} s",
         err=True,
     )
 

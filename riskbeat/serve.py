@@ -23,6 +23,8 @@ from features.read import warm_up_reads
 from features.store import SchemaMismatch, StoreUnavailable
 from models import trees_walk
 from models.decision import Source
+from riskbeat.index import keep_index
+from riskbeat.keyring import NoKeys
 from riskbeat.serve_parts import Parts, build_parts, now_ms
 from riskbeat.settings import Settings
 
@@ -60,6 +62,7 @@ def run_serve(settings: Settings, *, http: bool = True, stream: bool = True) -> 
         SpecError: The feature spec cannot be read.
         PolicyError: The policy cannot be read.
         BadKeys: A public key file cannot be read.
+        NoKeys: Callers need API keys and there are none.
     """
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(_serve(settings, http, stream))
@@ -74,6 +77,11 @@ async def _serve(settings: Settings, http: bool, stream: bool) -> int:
     if await _is_refused(parts):
         await _close(parts)
         return EXIT_REFUSED
+    try:
+        await parts.doorkeeper.start()
+    except NoKeys:
+        await _close(parts)
+        raise
     await warm_up(parts)
     await parts.publisher.try_log()
     server = _server(parts, http)
@@ -82,6 +90,8 @@ async def _serve(settings: Settings, http: bool, stream: bool) -> int:
         "weights": asyncio.create_task(parts.watcher.run(stopping)),
         "publisher": asyncio.create_task(parts.publisher.run(stopping)),
         "metrics": asyncio.create_task(_measure(parts, stopping)),
+        "keys": asyncio.create_task(parts.doorkeeper.run(stopping)),
+        "index": asyncio.create_task(keep_index(settings, stopping)),
     }
     await _await_weights(parts, stopping)
     if stream:

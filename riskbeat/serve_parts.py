@@ -15,8 +15,11 @@ from api.claims_redis import RedisClaims
 from api.coalesce import Coalescer
 from api.decide import Decider
 from api.decide_kafka import StreamDoor, StreamLimits
+from api.dry_run import DryRuns
 from api.features import FeatureDesk
 from api.intake import Intake
+from api.lookup import LookupDesk
+from api.lookup_sqlite import SqliteReader
 from api.metrics import ServeMetrics
 from api.overlay import Overlay
 from api.publish import SpoolingPublisher
@@ -33,6 +36,8 @@ from models.registry_redis import RedisWeightsRegistry
 from models.scorer_torch import TorchScorer
 from models.signing import PublicKey, load_public_keys
 from models.weights import Weights
+from riskbeat.index import index_path
+from riskbeat.serve_gate import Doorkeeper, doorkeeper
 from riskbeat.settings import Settings
 from riskbeat.store import feature_store, redis_client
 
@@ -71,6 +76,7 @@ class Parts:
     stream: StreamDoor
     http: HttpDeps
     clients: Sequence[Client]
+    doorkeeper: Doorkeeper
 
 
 class Heard:
@@ -131,11 +137,13 @@ def build_parts(settings: Settings) -> Parts:
         registry, scorer, _public_keys(settings), _scorer_id(), heard, NEWS_WAIT_S
     )
 
+    keeper = doorkeeper(settings, slow, metrics, now_ms)
+
     def ready() -> bool:
         return state.taking
 
     def health() -> dict[str, str]:
-        return _health(decider, publisher, watcher)
+        return _health(decider, publisher, watcher) | {"keys": keeper.state}
 
     admin = AdminDeps(version, scorer, registry, metrics, health, ready)
     answerer = _answerer(settings, spec, decider, publisher, heard, fast)
@@ -147,10 +155,22 @@ def build_parts(settings: Settings) -> Parts:
         timeout_s=settings.read_timeout_s,
         stale_after_s=settings.stale_after_s,
     )
-    http = _http(settings, spec, answerer, publisher, admin, desk)
+    dry_runs = DryRuns(decider, settings.features_timeout_s)
+    http = _http(settings, spec, answerer, publisher, admin, desk, dry_runs, keeper)
     stream = _stream(settings, spec, decider, metrics)
     return Parts(
-        settings, state, spec, store, metrics, decider, publisher, watcher, stream, http, clients
+        settings,
+        state,
+        spec,
+        store,
+        metrics,
+        decider,
+        publisher,
+        watcher,
+        stream,
+        http,
+        clients,
+        keeper,
     )
 
 
@@ -187,6 +207,8 @@ def _http(
     publisher: SpoolingPublisher,
     admin: AdminDeps,
     desk: FeatureDesk,
+    dry_runs: DryRuns,
+    keeper: Doorkeeper,
 ) -> HttpDeps:
     coalescer = Coalescer(
         answerer.answer_many,
@@ -207,6 +229,9 @@ def _http(
         settings.deadline_s,
         admin.ready,
         desk,
+        dry_runs,
+        LookupDesk(SqliteReader(index_path(settings)), now_ms),
+        keeper.gate,
     )
 
 

@@ -9,11 +9,13 @@ import httpx
 from api.admin_http import AdminDeps
 from api.coalesce import Coalescer
 from api.decide_http import create_app
+from api.dry_run import DryRuns
 from api.errors import Overloaded
 from api.features import FeatureDesk
 from api.intake import Intake
+from api.lookup import Indexed, IndexUnavailable, LookupDesk
 from api.metrics import ServeMetrics
-from api.route import ANYBODY, Head, Principal
+from api.route import ANYBODY, Gate, Head, Principal
 from api.routes_http import HttpDeps
 from models.registry import RegistryUnavailable, Standing
 from tests.fakes_serving import NOW_MS, Stand
@@ -40,6 +42,9 @@ class Doorman:
     def echo(self, head: Head) -> Mapping[str, str]:
         return {"x-seen": head.path.decode()}
 
+    def weigh(self, principal: Principal, head: Head, items: int) -> None:
+        pass
+
 
 class Shelf:
     """As much of a registry as the cold routes ask for."""
@@ -55,12 +60,30 @@ class Shelf:
         return {"scorer-1": 6}
 
 
+class MemoryIndex:
+    """Decisions by id; a test says what there is, and up to when."""
+
+    def __init__(self) -> None:
+        self.kept: dict[bytes, Indexed] = {}
+        self.upto_ms = NOW_MS
+        self.away = False
+
+    def find(self, key: bytes) -> Indexed | None:
+        if self.away:
+            raise IndexUnavailable("no such file")
+        return self.kept.get(key)
+
+    def as_of_ms(self) -> int:
+        return self.upto_ms
+
+
 class Site:
     """A door in memory, and a client at it."""
 
-    def __init__(self, stand: Stand, deadline_s: float) -> None:
+    def __init__(self, stand: Stand, deadline_s: float, gate: Gate | None = None) -> None:
         self.stand = stand
         self.open = True
+        self.index = MemoryIndex()
         self.shelf = Shelf()
         self.gate = Doorman()
         self.metrics = ServeMetrics()
@@ -92,7 +115,9 @@ class Site:
             deadline_s,
             lambda: self.open,
             self.desk,
-            self.gate,
+            DryRuns(stand.decider, 5.0),
+            LookupDesk(self.index, lambda: stand.clock_ms[0]),
+            gate or self.gate,
         )
         self.client = httpx.AsyncClient(
             transport=httpx.ASGITransport(create_app(deps)), base_url="http://test"

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from api.keys import KeyRecord, KeysUnavailable
+from api.route import Head
 
 
 class MemoryKeyStore:
@@ -32,4 +33,7 @@ class Quiet:
         pass
 
     def keys_failed(self, detail: str) -> None:
+        pass
+
+    def refused(self, why: Exception, head: Head, who: str) -> None:
         pass
