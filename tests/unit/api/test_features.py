@@ -279,4 +279,4 @@ async def test_a_path_that_was_encoded_where_it_must_not_be_is_no_route(site: Si
     url = httpx.URL("http://test").copy_with(raw_path=b"/v1%2Ffeatures/card/c1")
     response = await site.client.get(url)
     assert response.status_code == 404
-    assert json.loads(response.text)["status"] == 400
+    assert json.loads(response.text)["status"] == 404
