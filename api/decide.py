@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from api.overlay import Overlay, is_in, marks_of
 from api.record import Basis, Facts, record_of
+from api.rollout import Batch, Rollouts
 from api.seen import Asked, Seen, applied_by_event, place_of
 from features.event import Event, identity_of
 from features.spec import Spec
@@ -51,6 +52,7 @@ class Decider:
         overlay: Overlay,
         now_ms: Callable[[], int],
         clock: Callable[[], float] = time.perf_counter,
+        rollouts: Rollouts | None = None,
     ) -> None:
         """Take what it decides by.
 
@@ -62,6 +64,7 @@ class Decider:
             overlay: This process's own recent events, shared by its doors.
             now_ms: Wall clock, milliseconds since 1970.
             clock: Monotonic seconds, for the answer's timings.
+            rollouts: What candidates answer; none without.
         """
         self._spec = spec
         self._policy = policy
@@ -70,6 +73,7 @@ class Decider:
         self.overlay = overlay
         self._now_ms = now_ms
         self._clock = clock
+        self._rollouts = rollouts
         self._missing_names: dict[bytes, list[str]] = {}
         self._entity_names = [entity.name for entity in spec.entities]
         self.read_failure = ""
@@ -136,7 +140,7 @@ class Decider:
             degraded.append("model")
         if not claimed:
             degraded.append("idempotency")
-        basis = self._basis(X, events, snapshot, complete)
+        basis = self._basis(X, events, snapshot, complete, seen.began)
         done = self._clock()
         facts = Facts(
             spec_digest=self._spec.digest,
@@ -200,10 +204,26 @@ class Decider:
         events: Sequence[Event],
         snapshot: Snapshot | None,
         complete: bool,
+        began: float,
     ) -> Basis:
-        """Score, decide and explain with one version; incomplete vectors leave it to the policy."""
+        """Score, decide and explain; where a rollout runs, each arm by its own version."""
         if snapshot is None:
             return Basis(None, "", None, self._fallbacks(events), [[] for _ in events])
+
+        def answer(rows: Sequence[int] | None, version: Snapshot) -> Basis:
+            if rows is None:
+                return self._basis_of(X, events, version, complete)
+            return self._basis_of(X[rows], [events[i] for i in rows], version, complete)
+
+        if self._rollouts is None or self._rollouts.running is None:
+            return answer(None, snapshot)
+        asked = Batch(X, events, snapshot, complete, began)
+        return self._rollouts.answer(asked, self._policy.outcome_of, answer)
+
+    def _basis_of(
+        self, X: NDArray[np.float32], events: Sequence[Event], snapshot: Snapshot, complete: bool
+    ) -> Basis:
+        """Do so with one version; incomplete vectors leave it to the policy."""
         with snapshot:
             scores = snapshot.score_many(X)
             if not complete:

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +19,9 @@ from models.decision import (
     Reason,
     RecordedScore,
     RiskLevel,
+    RolloutRef,
     ScoredBy,
+    ShadowScore,
     Source,
     Timings,
     WeightsRef,
@@ -46,6 +49,29 @@ class Basis:
     scores: Scores | None
     rulings: list[Ruling]
     reasons: list[list[Reason]]
+    arms: "Arms | None" = None
+
+    def part_of(self, index: int) -> "tuple[Basis, int]":
+        """Return what an event's answer rests on, and the event's place in it."""
+        return (self, index) if self.arms is None else self.arms.places[index]
+
+
+@dataclass(frozen=True, slots=True)
+class Arms:
+    """How a rollout divides a batch.
+
+    Attributes:
+        places: Per event: the part that answers it, and its place in there.
+        refs: Per event: its part in the rollout.
+        shadows: Per event: what the candidate would have said.
+    """
+
+    places: list[tuple[Basis, int]]
+    refs: list[RolloutRef | None]
+    shadows: list[list[ShadowScore]]
+
+
+NO_SHADOW: Final[list[ShadowScore]] = []
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,8 +115,9 @@ def record_of(
         applied: What the partitions of its entities had applied.
         overlay: Identities that were applied on top.
     """
-    basis = facts.basis
-    weights, scores, ruling = basis.weights, basis.scores, basis.rulings[index]
+    basis, place = facts.basis.part_of(index)
+    arms = facts.basis.arms
+    weights, scores, ruling = basis.weights, basis.scores, basis.rulings[place]
     model: ModelRef | None = None
     weights_ref: WeightsRef | None = None
     scored_by: ScoredBy | None = None
@@ -103,7 +130,7 @@ def record_of(
         )
         weights_ref = WeightsRef(version=weights.version, sha256=basis.sha256, model=weights.model)
         scored_by = ScoredBy(
-            build=facts.build, device=facts.device, bucket=int(scores.bucket[index])
+            build=facts.build, device=facts.device, bucket=int(scores.bucket[place])
         )
     return DecisionRecord(
         decision_id=decision_id(identity_of(event)),
@@ -112,10 +139,12 @@ def record_of(
         propensity=ruling.propensity,
         passed_through=ruling.would_be is not None,
         would_be=ruling.would_be,
-        score=_score(facts, index),
-        reasons=basis.reasons[index],
+        score=_score(facts, scores, place),
+        reasons=basis.reasons[place],
         policy=PolicyRef(facts.policy.version),
         model=model,
+        shadow=NO_SHADOW if arms is None else arms.shadows[index],
+        rollout=None if arms is None else arms.refs[index],
         features=_freshness(facts, applied, missing),
         degraded=facts.degraded,
         timings_ms=Timings(features=facts.features_ms, model=facts.model_ms, total=facts.total_ms),
@@ -133,8 +162,7 @@ def record_of(
     )
 
 
-def _score(facts: Facts, index: int) -> RecordedScore:
-    scores = facts.basis.scores
+def _score(facts: Facts, scores: Scores | None, index: int) -> RecordedScore:
     if scores is None:
         return RecordedScore(value=None, percentile=None, risk_level="not_assessed", logit=None)
     percentile = float(scores.percentile[index])

@@ -16,22 +16,27 @@ from models.scorer import BUCKETS, Scores, bucket_for, factors_of, percentiles_o
 from models.weights import Array, Arrays, Weights
 from models.weights_kinds import arrays_of
 
+PAIR_ROWS = 4
+"""Rows that a bucket of 2 is computed with: some matrix libraries take the two rows of a pair by
+code of their own each, so that a row's last bits depended on its place (seen: MKL 2024.2 on AVX2).
+"""
+
 
 class Bank:
     """Preallocated tensors of one set of shapes, and the version that they hold.
 
+    A new bank is being written; `open` lets it be read, `begin_writing` closes it again.
+
     Attributes:
         readers: Leases that hold it; while there are any it is not written.
-        counting: Guards `readers`.
+        content: What may be read: a version, and the SHA-256 of its bytes.
     """
-
-    weights: Weights
-    sha256: str
 
     def __init__(self, weights: Weights, device: torch.device) -> None:
         """Allocate tensors for the shapes of `weights`; nothing is held before `write`."""
         self.readers = 0
-        self.counting = threading.Lock()
+        self.content: tuple[Weights, str] | None = None
+        self._counting = threading.Lock()
         self._device = device
         self._tensors = {
             name: torch.from_numpy(np.zeros(array.shape, array.dtype)).to(device)
@@ -42,7 +47,8 @@ class Bank:
         self._kinds: dict[str, str] = {}
         self._ready: dict[str, Member] = {}
         self._inputs = {  # one per bucket, so that padding never allocates
-            size: np.zeros((size, weights.n_features), np.float32) for size in BUCKETS
+            size: np.zeros((PAIR_ROWS if size == 2 else size, weights.n_features), np.float32)
+            for size in BUCKETS
         }
 
     def fits(self, weights: Weights) -> bool:
@@ -51,8 +57,37 @@ class Bank:
         held = {name: (array.shape, array.dtype) for name, array in self._held.items()}
         return self._kinds == _kinds_of(weights) and found == held
 
-    def write(self, weights: Weights, sha256: str) -> None:
-        """Copy a version into the tensors. Only while nobody reads.
+    @property
+    def version(self) -> int:
+        """Number of the version that may be read; 0: none."""
+        return 0 if self.content is None else self.content[0].version
+
+    def hold(self, weights: Weights) -> bool:
+        """Keep the bank from being written, if it still holds this version."""
+        with self._counting:
+            held = self.content is not None and self.content[0] is weights
+            self.readers += held
+            return held
+
+    def let_go(self) -> None:
+        """End a hold."""
+        with self._counting:
+            self.readers -= 1
+
+    def begin_writing(self) -> bool:
+        """Close the bank, if nobody reads it."""
+        with self._counting:
+            if self.readers:
+                return False
+            self.content = None
+            return True
+
+    def open(self, weights: Weights, sha256: str) -> None:
+        """Let the version that was written be read."""
+        self.content = weights, sha256
+
+    def write(self, weights: Weights) -> None:
+        """Copy a version into the tensors of a closed bank.
 
         Arrays that the version shares with the one held are there already.
         """
@@ -70,8 +105,6 @@ class Bank:
             (self._ready[prefix], factor) for prefix, factor in factors.items() if factor
         ]
         self._quantiles = weights.arrays["quantiles"]
-        self.weights = weights
-        self.sha256 = sha256
 
     def _prepare(self, changed: Sequence[str]) -> None:
         for prefix, kind in self._kinds.items():

@@ -109,12 +109,53 @@ class Timings(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     total: float
 
 
+class RolloutRef(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """The part that an event had in a rollout (docs/rollout.md).
+
+    Attributes:
+        number: Of the rollout.
+        step: Index of its step.
+        arm: Who answered: what answers otherwise, or the candidate. `fallback`: it was the
+            candidate's event, who failed, and the stable arm answered.
+        pass_ms: Time of the arm's pass: score, rules and reasons of all events that it answered.
+    """
+
+    number: int
+    step: int
+    arm: Literal["stable", "candidate", "fallback"]
+    pass_ms: float
+
+
+class ShadowScore(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """What a candidate would have said; nothing came of it.
+
+    Attributes:
+        state: `skipped`: time was short. `failed`: it could not.
+        value: Probability of fraud; None unless scored. So is the rest.
+        outcome: Of the bands of the policy, by this score alone.
+        beside: The same by the score that the answer rests on.
+        pass_ms: Time of the pass.
+    """
+
+    state: Literal["scored", "skipped", "failed"]
+    model: str = ""
+    version: int = 0
+    sha256: str = ""
+    value: float | None = None
+    logit: float | None = None
+    outcome: Outcome | None = None
+    beside: Outcome | None = None
+    pass_ms: float | None = None
+
+
 class Decision(msgspec.Struct, frozen=True, kw_only=True):
     """The answer to one event (design 4.7).
 
     Attributes:
         status: `duplicate` for a repeat, which gets the first answer; `dry_run` for what was only
             tried: nothing was recorded, nothing changed.
+        shadow: What candidates would have said.
+        rollout: None of an event that takes part in none.
         propensity: Chance in (0, 1] with which the policy drew this outcome; 1 where it does not
             draw. A truth that comes back stands for 1 / propensity events like it.
         passed_through: The event was let through by chance, to learn what becomes of it.
@@ -130,7 +171,8 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
     rules: list[RuleHit] = []
     policy: PolicyRef
     model: ModelRef | None
-    shadow: list[str] = []
+    shadow: list[ShadowScore] = []
+    rollout: RolloutRef | None = None
     features: FeaturesRef
     degraded: list[Degraded]
     timings_ms: Timings

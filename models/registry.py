@@ -99,8 +99,8 @@ class WeightsRegistry(Protocol):
     """Where the one learner publishes and every scorer reads.
 
     A reader sees a version whole or not at all. A version, once read, never changes. The last
-    `keep_versions` and the pinned one are kept, and all that their chains need; the weights topic
-    keeps more.
+    `keep_versions`, the pinned and the held one are kept, and all that their chains need; the
+    weights topic keeps more.
     Every call may raise `RegistryUnavailable`.
     Implementations: `registry_redis.RedisWeightsRegistry`, `tests.fakes.MemoryWeightsRegistry`.
     """
@@ -176,6 +176,15 @@ class WeightsRegistry(Protocol):
 
     async def unpin(self, by: str, why: str, at_ms: int) -> None:
         """Make the latest version active, and follow it again. No effect when not pinned."""
+
+    async def hold(self, version: int) -> None:
+        """Keep a version on the shelf, besides the newest and the pinned one; 0: none any more.
+
+        One at a time: what is being rolled out.
+
+        Raises:
+            NoWeights: It is not on the shelf.
+        """
 
     async def rollback(self, by: str, why: str, at_ms: int) -> int:
         """Pin the version before the active one, and return its number.

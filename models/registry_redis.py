@@ -1,7 +1,8 @@
 """The weights registry in Redis or Valkey, single node or cluster.
 
 Each feature spec has a line of versions of its own, so learners of an old and a new spec publish
-side by side. All keys of a line share one hash tag, so every move is one atomic script on one node.
+side by side; a challenger's learner has another (`{weights.<digest>.<line>}`). All keys of a line
+share one hash tag, so every move is one atomic script on one node.
 Under `{prefix}{weights.<12 characters of the digest>}:` (the outer braces are literal) stand:
 `state` hash of pointers, `v:N` bytes of version N, `fulls` hash of N to where its chain begins,
 `news` stream that wakes waiting scorers, `acts` list, `freeze`, `lease`, `seen` sorted set and
@@ -40,6 +41,17 @@ REPORT_TTL_S = 15.0
 NEWS_MAX = 16
 LINE_CHARACTERS = 12
 FORGET_BATCH_KEYS = 1_000
+ROLLOUT_KEYS = (
+    *("rollout", "rollout.acts", "rollout.seen"),
+    *("rollout.reports", "rollout.judged", "rollout.lease"),
+)
+"""Of `rollout_redis`, beside the main line's."""
+
+
+def base_of(prefix: str, spec_digest: str, line: str = "") -> str:
+    """Return what the keys of a line of versions begin with; the main line has no name."""
+    name = spec_digest[:LINE_CHARACTERS] + (f".{line}" if line else "")
+    return f"{prefix}{{weights.{name}}}:"
 
 
 class RedisWeightsRegistry:
@@ -53,6 +65,7 @@ class RedisWeightsRegistry:
         keep_versions: int = KEEP_VERSIONS,
         poll_s: float = POLL_S,
         report_ttl_s: float = REPORT_TTL_S,
+        line: str = "",
     ) -> None:
         """Take a client, which stays its owner's to close.
 
@@ -63,10 +76,11 @@ class RedisWeightsRegistry:
             keep_versions: How many of the newest versions stay readable.
             poll_s: Longest time for which a lost notification goes unnoticed.
             report_ttl_s: After this time without a report a scorer is no longer listed.
+            line: Of several of one spec; empty for the main one.
         """
         self._client: Any = client
         self._sender_key = f"{prefix}labels:sender"
-        self._base = f"{prefix}{{weights.{spec_digest[:LINE_CHARACTERS]}}}:"
+        self._base = base_of(prefix, spec_digest, line)
         self._keep = keep_versions
         self._poll_s = poll_s
         self._report_ttl_ms = int(report_ttl_s * 1000)
@@ -159,6 +173,11 @@ class RedisWeightsRegistry:
         args = [standing.active, msgspec.json.encode(act), NEWS_MAX, HISTORY_MAX]
         await self._run(scripts.UNPIN, keys, args)
 
+    async def hold(self, version: int) -> None:
+        """Keep a version on the shelf; see the port."""
+        if not await self._run(scripts.HOLD, self._keys("state", "fulls"), [version]):
+            raise NoWeights(f"version {version} is not in the registry")
+
     async def rollback(self, by: str, why: str, at_ms: int) -> int:
         """Pin the version before the active one; see the port."""
         target = (await self.standing()).active - 1
@@ -234,7 +253,7 @@ class RedisWeightsRegistry:
         numbers = [int(number) for number in await self._ask("HKEYS", self._key("fulls"))]
         keys = [self._version_key(number) for number in sorted(numbers)]
         keys += self._keys("state", "fulls", "news", "acts", "freeze", "lease")
-        keys += self._keys("seen", "scorers", "progress")
+        keys += self._keys("seen", "scorers", "progress", *ROLLOUT_KEYS)
         for start in range(0, len(keys), FORGET_BATCH_KEYS):
             await self._ask("UNLINK", *keys[start : start + FORGET_BATCH_KEYS])
 

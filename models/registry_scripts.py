@@ -6,7 +6,8 @@ name of `state`: they are on the same node.
 """
 
 # Defines `at(n)`, the key of version n, and `trim()`, which drops what no chain needs of a version
-# that is kept (as many as the last publisher keeps) or pinned. KEYS[1] is state, KEYS[2] fulls.
+# that is kept (as many as the last publisher keeps), pinned or held.
+# KEYS[1] is state, KEYS[2] fulls.
 _SHELF = """
 local state, fulls = KEYS[1], KEYS[2]
 local line = string.sub(state, 1, -6)
@@ -15,16 +16,18 @@ local function trim()
   local keep = tonumber(redis.call('HGET', state, 'keep'))
   local latest = tonumber(redis.call('HGET', state, 'latest') or '0')
   local pinned = tonumber(redis.call('HGET', state, 'pinned') or '0')
+  local held = tonumber(redis.call('HGET', state, 'held') or '0')
   local flat = redis.call('HGETALL', fulls)
-  local floor, pinned_full = latest, pinned
+  local floor, pinned_full, held_full = latest, pinned, held
   for i = 1, #flat, 2 do
     local n, full = tonumber(flat[i]), tonumber(flat[i + 1])
     if n > latest - keep and full < floor then floor = full end
     if n == pinned then pinned_full = full end
+    if n == held then held_full = full end
   end
   for i = 1, #flat, 2 do
     local n = tonumber(flat[i])
-    if n < floor and (n > pinned or n < pinned_full) then
+    if n < floor and (n > pinned or n < pinned_full) and (n > held or n < held_full) then
       redis.call('DEL', at(n))
       redis.call('HDEL', fulls, n)
     end
@@ -71,6 +74,21 @@ redis.call('HSET', state, 'pinned', ARGV[1], 'active', ARGV[1])
 trim()
 note(KEYS[4], ARGV[2], ARGV[4])
 redis.call('XADD', KEYS[3], 'MAXLEN', ARGV[3], '*', 'v', ARGV[1])
+return 1
+"""
+)
+# KEYS: state, fulls. ARGV: version, or 0 for none
+HOLD = (
+    _SHELF
+    + """
+if ARGV[1] == '0' then
+  redis.call('HDEL', state, 'held')
+  trim()
+  return 1
+end
+if redis.call('HEXISTS', fulls, ARGV[1]) == 0 then return 0 end
+redis.call('HSET', state, 'held', ARGV[1])
+trim()
 return 1
 """
 )

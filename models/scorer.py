@@ -1,6 +1,13 @@
-"""Weights, Vectors → Scores: the bank of weights in use, and the port that answers with it."""
+"""Weights, Vectors → Scores: the versions in use, and the port that answers with them.
+
+A scorer has slots. `ACTIVE` answers; a rollout gives its canary and its shadow slots of their own
+names, and the same event may be scored in several. Each slot holds its version and the one before,
+so going back is one reference. Versions, not slots, own memory: what one slot holds, another may
+take over by `recall` without a copy.
+"""
 
 import math
+from collections.abc import Mapping
 from types import TracebackType
 from typing import NamedTuple, Protocol, Self
 
@@ -12,6 +19,12 @@ from models.weights import Weights
 BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
 """Batch sizes that a forward pass runs at; a batch is padded up to the next one, so that a row's
 score depends on the row, the weights and the bucket, and on nothing that waited with it."""
+
+ACTIVE = "active"
+"""The slot that answers."""
+
+SLOTS_MAX = 4
+"""Slots that may hold a version at once: the active one, a canary, a shadow, and one to spare."""
 
 GOLDEN_TOLERANCE = 1e-5
 """Largest difference in log-odds between the learner's golden batch and the scorer's."""
@@ -105,8 +118,10 @@ class Snapshot(Protocol):
 
 
 class Scorer(Protocol):
-    """Two banks of weights: one answers while the other is written.
+    """Several versions at once, each held still while it answers.
 
+    Loading never waits for an answer, nor an answer for loading: a version is written where nobody
+    reads. Every method may be called from any thread; loads follow each other.
     Implementation: `scorer_torch.TorchScorer`.
     """
 
@@ -118,19 +133,36 @@ class Scorer(Protocol):
     def device(self) -> str:
         """Name of the device that it runs on."""
 
-    def snapshot(self) -> Snapshot:
-        """Return the active version; every row that it scores is that version's.
+    def snapshot(self, slot: str = ACTIVE) -> Snapshot:
+        """Return the slot's version; every row that it scores is that version's.
 
         Raises:
-            NoWeights: Nothing was loaded yet.
+            NoWeights: The slot holds none.
         """
 
-    def load(self, weights: Weights, sha256: str) -> None:
-        """Write the idle bank, pass it through the gates, and flip one reference.
+    def load(self, weights: Weights, sha256: str, slot: str = ACTIVE) -> None:
+        """Write a version beside those in use, pass it through the gates, and flip one reference.
+
+        Args:
+            weights: Verified and decoded.
+            sha256: SHA-256 (hex) of the bytes that it came in.
+            slot: Where it is to answer; the slot's version becomes its previous one.
 
         Raises:
-            WeightsRefused: A gate failed; the active version stays.
+            WeightsRefused: A gate failed; every slot is as it was.
         """
+
+    def recall(self, version: int, slot: str = ACTIVE) -> bool:
+        """Let a slot answer with a version that some slot still holds; False: none does.
+
+        What is held passed the gates when it was loaded. Nothing is read, copied or computed.
+        """
+
+    def clear(self, slot: str) -> None:
+        """Let a slot hold nothing; without effect if it does. Not for `ACTIVE`."""
+
+    def versions(self) -> Mapping[str, int]:
+        """Return slot → version of the slots that hold one."""
 
 
 def bucket_for(rows: int) -> int:

@@ -1,10 +1,9 @@
-"""Weights, Vectors → Scores on torch: two banks, and one reference to flip.
+"""Weights, Vectors → Scores on torch: versions in banks, and one reference to flip.
 
 The golden batch in every version is the proof that learner and scorer mean the same by it, checked
 at each load.
 """
 
-import threading
 from types import TracebackType
 from typing import Self
 
@@ -12,8 +11,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from models.bank_torch import Bank
-from models.scorer import GOLDEN_TOLERANCE, NoWeights, Scores, WeightsRefused
+from models.scorer import ACTIVE, GOLDEN_TOLERANCE, Scores, WeightsRefused
+from models.slots_torch import Slots
 from models.weights import Weights
 
 
@@ -42,9 +41,7 @@ class TorchScorer:
             if self._torch_device.type == "cuda"
             else f"cpu-{torch.backends.cpu.get_cpu_capability()}"
         )
-        self._banks: list[Bank | None] = [None, None]
-        self._active: Bank | None = None
-        self._loading = threading.Lock()
+        self._slots = Slots(self._torch_device)
 
     @property
     def build(self) -> str:
@@ -56,51 +53,69 @@ class TorchScorer:
         """Name of the device, or of the CPU's vector instructions."""
         return self._device
 
-    def snapshot(self) -> "Lease":
-        """Return the active version, to be used in a `with` block.
+    def snapshot(self, slot: str = ACTIVE) -> "Lease":
+        """Return the slot's version, to be used in a `with` block.
 
         Raises:
-            NoWeights: Nothing was loaded yet.
+            NoWeights: The slot holds none.
         """
-        bank = self._active
-        if bank is None:
-            raise NoWeights("no version has been loaded")
-        return Lease(bank)
+        return Lease(self._slots, slot)
 
-    def load(self, weights: Weights, sha256: str) -> None:
-        """Write the idle bank, pass it through the gates, and flip.
+    def load(self, weights: Weights, sha256: str, slot: str = ACTIVE) -> None:
+        """Write a bank that nobody reads, pass it through the gates, and flip.
 
         Raises:
-            WeightsRefused: A gate failed, or the idle bank still answers; the active one stays.
+            WeightsRefused: A gate failed; every slot is as it was.
         """
-        with self._loading:
+        with self._slots.changing:
             check_weights(weights, self._spec_digest, self._n_features)
-            index = 1 if self._active is self._banks[0] and self._active is not None else 0
-            idle = self._banks[index]
-            if idle is not None and idle.readers:
-                raise WeightsRefused(weights.version, "busy", "the idle bank is still in use")
-            if idle is None or not idle.fits(weights):
-                idle = Bank(weights, self._torch_device)
-                self._banks[index] = idle
-            idle.write(weights, sha256)
-            check_golden(weights, idle.score_many(weights.arrays["probe.x"]).logit)
-            self._active = idle
+            torch.set_num_threads(1)  # of this thread: the sums of several come out otherwise
+            bank = self._slots.idle_for(weights, slot)
+            bank.write(weights)
+            check_golden(weights, bank.score_many(weights.arrays["probe.x"]).logit)
+            bank.open(weights, sha256)
+            self._slots.show(slot, bank)
+
+    def recall(self, version: int, slot: str = ACTIVE) -> bool:
+        """Flip to a version that a bank still holds; False: none does."""
+        with self._slots.changing:
+            bank = self._slots.find(version)
+            if bank is None:
+                return False
+            self._slots.show(slot, bank)
+            return True
+
+    def clear(self, slot: str) -> None:
+        """Let a slot hold nothing."""
+        with self._slots.changing:
+            self._slots.clear(slot)
+
+    def versions(self) -> dict[str, int]:
+        """Return slot → version of the slots that hold one."""
+        return self._slots.versions()
 
 
 class Lease:
     """One hold on a bank; while it lasts the bank is not written."""
 
-    def __init__(self, bank: Bank) -> None:
-        """Hold the bank from the `with` statement on."""
-        self._bank = bank
-        self.weights = bank.weights
-        self.sha256 = bank.sha256
+    def __init__(self, slots: Slots, slot: str) -> None:
+        """Name what the slot answers with; it is held from the `with` statement on."""
+        self._slots = slots
+        self._slot = slot
+        self._name()
+
+    def _name(self) -> None:
+        while True:
+            self._bank = self._slots.current(self._slot)
+            content = self._bank.content
+            if content is not None:  # else it was gone from the slot, and is being written
+                self.weights, self.sha256 = content
+                return
 
     def __enter__(self) -> Self:
-        """Hold the bank."""
-        with self._bank.counting:
-            self._bank.readers += 1
-        assert self._bank.weights is self.weights, "a lease must be entered where it is taken"
+        """Hold the bank; where it was written since, what the slot answers with by now."""
+        while not self._bank.hold(self.weights):
+            self._name()
         return self
 
     def __exit__(
@@ -110,8 +125,7 @@ class Lease:
         trace: TracebackType | None,
     ) -> None:
         """Let it go."""
-        with self._bank.counting:
-            self._bank.readers -= 1
+        self._bank.let_go()
 
     @property
     def baseline(self) -> float:

@@ -54,6 +54,7 @@ class MemoryWeightsRegistry:
         self._latest = 0
         self._active = 0
         self._pinned = 0
+        self._held = 0
         self._acts: list[Activation] = []
         self._scorers: dict[str, int] = {}
         self._progress: Progress | None = None
@@ -118,6 +119,12 @@ class MemoryWeightsRegistry:
             self._pinned = 0
             self._trim()
             await self._activate("unpin", self._latest, by, why, at_ms)
+
+    async def hold(self, version: int) -> None:
+        if version:
+            await self.read(version)
+        self._held = version
+        self._trim()
 
     async def rollback(self, by: str, why: str, at_ms: int) -> int:
         target = self._active - 1
@@ -204,7 +211,11 @@ class MemoryWeightsRegistry:
             self._news.notify_all()
 
     def _trim(self) -> None:
-        kept = [n for n in self._fulls if n > self._latest - self._keep or n == self._pinned]
+        kept = [
+            n
+            for n in self._fulls
+            if n > self._latest - self._keep or n in (self._pinned, self._held)
+        ]
         needed = {number for n in kept for number in range(self._fulls[n], n + 1)}
         for version in self._versions.keys() - needed:
             del self._versions[version], self._fulls[version]

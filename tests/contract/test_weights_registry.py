@@ -53,6 +53,25 @@ async def test_lines_of_two_specs_do_not_meet(redis_url: str, redis_prefix: str)
         await client.aclose()
 
 
+@pytest.mark.live
+async def test_lines_of_one_spec_do_not_meet(redis_url: str, redis_prefix: str) -> None:
+    client = connect_redis(redis_url)
+    main = RedisWeightsRegistry(client, redis_prefix, SPEC)
+    rival = RedisWeightsRegistry(client, redis_prefix, SPEC, line="rival")
+    try:
+        await main.publish(1, b"main 1")
+        assert await rival.latest_version() == 0
+        await rival.publish(1, b"rival 1")
+        await rival.publish(2, b"rival 2")
+        await rival.pin(1, "a test", "", 0)
+        assert (await main.read(1), await rival.read(1)) == (b"main 1", b"rival 1")
+        assert (await main.active_version(), await main.history()) == (1, [])
+        await rival.forget()
+        assert (await main.latest_version(), await rival.latest_version()) == (1, 0)
+    finally:
+        await client.aclose()
+
+
 async def test_an_empty_registry_stands_at_zero(shelf: Shelf) -> None:
     assert await shelf.reader.standing() == Standing(latest=0, active=0, pinned=False)
     assert await shelf.reader.latest_version() == await shelf.reader.active_version() == 0
@@ -111,6 +130,25 @@ async def test_a_pinned_version_stays_active_and_readable(shelf: Shelf) -> None:
         (act.act, act.version, act.by, act.why, act.at_ms) for act in await shelf.reader.history()
     ]
     assert acts == [("unpin", 8, "bob", "fixed", 18), ("pin", 2, "ann", "alerts doubled", 17)]
+
+
+async def test_a_held_version_stays_readable_until_it_is_let_go(shelf: Shelf) -> None:
+    await publish_up_to(shelf, 2)
+    await shelf.reader.hold(2)
+    await shelf.reader.pin(1, "ann", "", 1)
+    for version in range(3, 9):
+        await shelf.writer.publish(version, body_of(version))
+    assert [one.version for one in await shelf.reader.shelf()] == [1, 2, 6, 7, 8]
+    assert await shelf.reader.standing() == Standing(latest=8, active=1, pinned=True)
+    await shelf.reader.hold(7)
+    assert [one.version for one in await shelf.reader.shelf()] == [1, 6, 7, 8]
+    await shelf.reader.hold(0)
+    for gone in (2, 99):
+        with pytest.raises(NoWeights):
+            await shelf.reader.hold(gone)
+    await shelf.writer.publish(9, body_of(9))
+    assert [one.version for one in await shelf.reader.shelf()] == [1, 7, 8, 9]
+    assert len(await shelf.reader.history()) == 1
 
 
 async def test_a_pin_that_is_replaced_leaves_nothing_behind(shelf: Shelf) -> None:

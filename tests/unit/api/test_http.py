@@ -43,6 +43,7 @@ async def test_a_decision_has_the_documented_shape(site: Site) -> None:
         "policy",
         "model",
         "shadow",
+        "rollout",
         "features",
         "degraded",
         "timings_ms",

@@ -114,23 +114,6 @@ def test_a_version_whose_golden_batch_scores_otherwise_is_refused(by: float) -> 
     np.testing.assert_allclose(logit, expected, rtol=1e-5, atol=1e-5)
 
 
-def test_a_snapshot_answers_with_its_version_while_others_are_loaded() -> None:
-    scorer = a_scorer()
-    scorer.load(some_weights(DIGEST, N), "one")
-    X = some_rows(4)
-    with scorer.snapshot() as held:
-        before = held.score_many(X).logit
-        scorer.load(some_weights(DIGEST, N, version=2), "two")
-        with pytest.raises(WeightsRefused) as refused:
-            scorer.load(some_weights(DIGEST, N, version=3), "three")
-        assert refused.value.gate == "busy"
-        assert (held.score_many(X).logit == before).all()
-        assert (held.weights.version, held.sha256) == (1, "one")
-        assert scorer.snapshot().weights.version == 2
-    scorer.load(some_weights(DIGEST, N, version=3), "three")
-    assert scorer.snapshot().weights.version == 3
-
-
 def test_versions_of_other_shapes_and_members_follow_each_other() -> None:
     scorer = a_scorer()
     makers = (
