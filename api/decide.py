@@ -140,7 +140,7 @@ class Decider:
             degraded.append("model")
         if not claimed:
             degraded.append("idempotency")
-        basis = self._basis(X, events, snapshot, complete, seen.began)
+        basis = self._basis(X, events, snapshot, complete, seen.began, dry)
         done = self._clock()
         facts = Facts(
             spec_digest=self._spec.digest,
@@ -205,23 +205,32 @@ class Decider:
         snapshot: Snapshot | None,
         complete: bool,
         began: float,
+        dry: bool,
     ) -> Basis:
-        """Score, decide and explain; where a rollout runs, each arm by its own version."""
+        """Score, decide and explain; where a rollout runs, each arm by its own version.
+
+        A dry run is answered by the active version: a rollout counts all that its arms answer.
+        """
         if snapshot is None:
             return Basis(None, "", None, self._fallbacks(events), [[] for _ in events])
 
         def answer(rows: Sequence[int] | None, version: Snapshot) -> Basis:
             if rows is None:
-                return self._basis_of(X, events, version, complete)
-            return self._basis_of(X[rows], [events[i] for i in rows], version, complete)
+                return self._basis_of(X, events, version, complete, dry)
+            return self._basis_of(X[rows], [events[i] for i in rows], version, complete, dry)
 
-        if self._rollouts is None or self._rollouts.running is None:
+        if dry or self._rollouts is None or self._rollouts.running is None:
             return answer(None, snapshot)
         asked = Batch(X, events, snapshot, complete, began)
         return self._rollouts.answer(asked, self._policy.outcome_of, answer)
 
     def _basis_of(
-        self, X: NDArray[np.float32], events: Sequence[Event], snapshot: Snapshot, complete: bool
+        self,
+        X: NDArray[np.float32],
+        events: Sequence[Event],
+        snapshot: Snapshot,
+        complete: bool,
+        dry: bool,
     ) -> Basis:
         """Do so with one version; incomplete vectors leave it to the policy."""
         with snapshot:
@@ -235,7 +244,8 @@ class Decider:
                         events, scores.p.tolist(), scores.percentile.tolist(), strict=True
                     )
                 ]
-            reasons = self._reasons(X, [r.would_be or r.outcome for r in rulings], snapshot)
+            outcomes = [r.would_be or r.outcome for r in rulings]
+            reasons = self._reasons(X, outcomes, snapshot, every=dry)
             return Basis(snapshot.weights, snapshot.sha256, scores, rulings, reasons)
 
     def _ruling(self, event: Event, p: float, percentile: float) -> Ruling:
@@ -253,9 +263,14 @@ class Decider:
         ]
 
     def _reasons(
-        self, X: NDArray[np.float32], outcomes: Sequence[Outcome], snapshot: Snapshot
+        self,
+        X: NDArray[np.float32],
+        outcomes: Sequence[Outcome],
+        snapshot: Snapshot,
+        *,
+        every: bool,
     ) -> list[list[Reason]]:
-        chosen = [i for i, outcome in enumerate(outcomes) if self._policy.explains(outcome)]
+        chosen = [i for i, said in enumerate(outcomes) if every or self._policy.explains(said)]
         reasons: list[list[Reason]] = [[] for _ in outcomes]
         if chosen:
             rules = self._policy.reasons
