@@ -116,7 +116,7 @@ class Decider:
             self.overlay.forget(identity_of(one.event))
 
     def decide(
-        self, asked: Sequence[Asked], seen: Seen, claimed: bool = True, *, dry: bool = False
+        self, asked: Sequence[Asked], seen: Seen, claimed: bool = True
     ) -> list[DecisionRecord]:
         """Decide a batch on what was seen for exactly these events.
 
@@ -124,12 +124,11 @@ class Decider:
             asked: The events, in order.
             seen: What `look` returned for them.
             claimed: Whether repeats could be told; if not, the answers say so.
-            dry: Whether nothing is to come of it: the events are not accepted.
         """
         now_ms = self._now_ms()
         events = [one.event for one in asked]
         derive_began = self._clock()
-        vectors = self._derive(asked, seen, now_ms, keep=not dry)
+        vectors = self._derive(asked, seen, now_ms)
         X, complete = vectors.derived.X, vectors.complete
         model_began = self._clock()
         degraded: list[Degraded] = [] if complete else ["features"]
@@ -140,7 +139,7 @@ class Decider:
             degraded.append("model")
         if not claimed:
             degraded.append("idempotency")
-        basis = self._basis(X, events, snapshot, complete, seen.began, dry)
+        basis = self._basis(X, events, snapshot, complete, seen.began)
         done = self._clock()
         facts = Facts(
             spec_digest=self._spec.digest,
@@ -171,12 +170,12 @@ class Decider:
             for index, one in enumerate(asked)
         ]
 
-    def _derive(self, asked: Sequence[Asked], seen: Seen, now_ms: int, *, keep: bool) -> "_Vectors":
+    def _derive(self, asked: Sequence[Asked], seen: Seen, now_ms: int) -> "_Vectors":
         """Accept the events, and return their vectors."""
         events = [one.event for one in asked]
         places = [place_of(one.source) for one in asked]
         reads, updates = seen.reads, seen.updates
-        lacking = self.overlay.accept_many(events, places, updates, reads, seen.owner, now_ms, keep)
+        lacking = self.overlay.accept_many(events, places, updates, reads, seen.owner, now_ms)
         if reads is not None:
             states: list[dict[str, bytes]] = [{} for _ in events]
             own: list[int] = []
@@ -205,32 +204,23 @@ class Decider:
         snapshot: Snapshot | None,
         complete: bool,
         began: float,
-        dry: bool,
     ) -> Basis:
-        """Score, decide and explain; where a rollout runs, each arm by its own version.
-
-        A dry run is answered by the active version: a rollout counts all that its arms answer.
-        """
+        """Score, decide and explain; where a rollout runs, each arm by its own version."""
         if snapshot is None:
             return Basis(None, "", None, self._fallbacks(events), [[] for _ in events])
 
         def answer(rows: Sequence[int] | None, version: Snapshot) -> Basis:
             if rows is None:
-                return self._basis_of(X, events, version, complete, dry)
-            return self._basis_of(X[rows], [events[i] for i in rows], version, complete, dry)
+                return self._basis_of(X, events, version, complete)
+            return self._basis_of(X[rows], [events[i] for i in rows], version, complete)
 
-        if dry or self._rollouts is None or self._rollouts.running is None:
+        if self._rollouts is None or self._rollouts.running is None:
             return answer(None, snapshot)
         asked = Batch(X, events, snapshot, complete, began)
         return self._rollouts.answer(asked, self._policy.outcome_of, answer)
 
     def _basis_of(
-        self,
-        X: NDArray[np.float32],
-        events: Sequence[Event],
-        snapshot: Snapshot,
-        complete: bool,
-        dry: bool,
+        self, X: NDArray[np.float32], events: Sequence[Event], snapshot: Snapshot, complete: bool
     ) -> Basis:
         """Do so with one version; incomplete vectors leave it to the policy."""
         with snapshot:
@@ -244,8 +234,7 @@ class Decider:
                         events, scores.p.tolist(), scores.percentile.tolist(), strict=True
                     )
                 ]
-            outcomes = [r.would_be or r.outcome for r in rulings]
-            reasons = self._reasons(X, outcomes, snapshot, every=dry)
+            reasons = self._reasons(X, [r.would_be or r.outcome for r in rulings], snapshot)
             return Basis(snapshot.weights, snapshot.sha256, scores, rulings, reasons)
 
     def _ruling(self, event: Event, p: float, percentile: float) -> Ruling:
@@ -263,14 +252,9 @@ class Decider:
         ]
 
     def _reasons(
-        self,
-        X: NDArray[np.float32],
-        outcomes: Sequence[Outcome],
-        snapshot: Snapshot,
-        *,
-        every: bool,
+        self, X: NDArray[np.float32], outcomes: Sequence[Outcome], snapshot: Snapshot
     ) -> list[list[Reason]]:
-        chosen = [i for i, said in enumerate(outcomes) if every or self._policy.explains(said)]
+        chosen = [i for i, outcome in enumerate(outcomes) if self._policy.explains(outcome)]
         reasons: list[list[Reason]] = [[] for _ in outcomes]
         if chosen:
             rules = self._policy.reasons

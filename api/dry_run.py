@@ -2,18 +2,68 @@
 
 import asyncio
 import time
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 import msgspec
 
 from api.decide import Decider
 from api.errors import Overloaded
+from api.overlay import Lacking, Overlay, Place
 from api.seen import Asked
 from features.event import Event
+from features.spec import Spec
+from features.store import FeatureReader, Reads
+from features.update import EntityUpdates
 from models.decision import Source, answer_of, encode_decision
+from models.policy import Policy
+from models.scorer import Scorer
 
 DRY_RUNS_IN_FLIGHT_MAX: Final = 32
 """They share the scorer's loop with decisions that count, and must not crowd them out."""
+
+
+class Glance(Overlay):
+    """An overlay that is looked at and never added to: the view of somebody else's."""
+
+    def __init__(self, overlay: Overlay) -> None:
+        """Take the overlay of those whose decisions count."""
+        self._overlay = overlay
+
+    def accept_many(
+        self,
+        events: Sequence[Event],
+        places: Sequence[Place | None],
+        updates: EntityUpdates,
+        reads: Reads | None,
+        partition_of: Mapping[bytes, int],
+        now_ms: int,
+        keep: bool = False,
+    ) -> Lacking:
+        """Say what the questions lack, and accept nothing."""
+        return self._overlay.accept_many(
+            events, places, updates, reads, partition_of, now_ms, keep=False
+        )
+
+    def forget(self, name: str) -> None:
+        """Do nothing: nothing was accepted."""
+
+
+def dry_decider(
+    spec: Spec,
+    policy: Policy,
+    reader: FeatureReader,
+    scorer: Scorer,
+    overlay: Overlay,
+    now_ms: Callable[[], int],
+) -> Decider:
+    """Return a step like that of decisions that count, on the same weights and states.
+
+    It explains every outcome. No rollout is asked: it counts all that its arms answer.
+    """
+    reasons = msgspec.structs.replace(policy.reasons, approved_too=True)
+    explaining = msgspec.structs.replace(policy, reasons=reasons)
+    return Decider(spec, explaining, reader, scorer, Glance(overlay), now_ms)
 
 
 class DryRuns:
@@ -24,7 +74,7 @@ class DryRuns:
     """
 
     def __init__(self, decider: Decider, features_timeout_s: float) -> None:
-        """Take the step, and the longest wait for the features (seconds)."""
+        """Take the step (`dry_decider`), and the longest wait for the features (seconds)."""
         self._decider = decider
         self._features_timeout_s = features_timeout_s
         self._in_flight = 0
@@ -46,7 +96,7 @@ class DryRuns:
             wait_s = min(self._features_timeout_s, max(0.001, deadline_at - time.perf_counter()))
             seen = await self._decider.look([event], wait_s)
             await asyncio.sleep(0)  # let what counts go first
-            [record] = self._decider.decide([Asked(event, Source(door="http"))], seen, dry=True)
+            [record] = self._decider.decide([Asked(event, Source(door="http"))], seen)
         finally:
             self._in_flight -= 1
         return encode_decision(msgspec.structs.replace(answer_of(record), status="dry_run"))

@@ -135,6 +135,8 @@ _TABLE: dict[type[Exception], _Row] = {
     ),
     NotRecorded: _Row(503, "not_recorded", "The decision could not be recorded", retry=True),
 }
+KNOWN = tuple(_TABLE)
+"""What a route may raise and is answered by name."""
 _BY_CODE = {"malformed": 400, "too_large": 413, "unknown_entity": 404}
 _BY_STATUS = {
     404: ("no_such_route", "There is no such route"),

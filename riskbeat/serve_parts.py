@@ -7,6 +7,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import msgspec
 import structlog
 
 from api.admin_http import AdminDeps
@@ -15,7 +16,7 @@ from api.claims_redis import RedisClaims
 from api.coalesce import Coalescer
 from api.decide import Decider
 from api.decide_kafka import StreamDoor, StreamLimits
-from api.dry_run import DryRuns
+from api.dry_run import DryRuns, dry_decider
 from api.features import FeatureDesk
 from api.intake import Intake
 from api.lookup import LookupDesk
@@ -36,6 +37,7 @@ from models.registry_redis import RedisWeightsRegistry
 from models.scorer_torch import TorchScorer
 from models.signing import PublicKey, load_public_keys
 from models.weights import Weights
+from riskbeat.asyncapi import asyncapi
 from riskbeat.index import index_path
 from riskbeat.serve_gate import Doorkeeper, doorkeeper
 from riskbeat.settings import Settings
@@ -145,7 +147,16 @@ def build_parts(settings: Settings) -> Parts:
     def health() -> dict[str, str]:
         return _health(decider, publisher, watcher) | {"keys": keeper.state}
 
-    admin = AdminDeps(version, scorer, registry, metrics, health, ready)
+    admin = AdminDeps(
+        version,
+        scorer,
+        registry,
+        metrics,
+        health,
+        ready,
+        spec.event_rules,
+        msgspec.json.encode(asyncapi(version, settings.topics)),
+    )
     answerer = _answerer(settings, spec, decider, publisher, heard, fast)
     desk = FeatureDesk(
         spec,
@@ -155,7 +166,9 @@ def build_parts(settings: Settings) -> Parts:
         timeout_s=settings.read_timeout_s,
         stale_after_s=settings.stale_after_s,
     )
-    dry_runs = DryRuns(decider, settings.features_timeout_s)
+    policy = load_policy(settings.policy_path)
+    trying = dry_decider(spec, policy, store, scorer, decider.overlay, now_ms)
+    dry_runs = DryRuns(trying, settings.features_timeout_s)
     http = _http(settings, spec, answerer, publisher, admin, desk, dry_runs, keeper)
     stream = _stream(settings, spec, decider, metrics)
     return Parts(

@@ -14,9 +14,9 @@ from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from features.topics import Topics
-from riskbeat.settings_auth import AuthSettings
 from riskbeat.settings_files import SecretFiles
 from riskbeat.settings_judge import JudgeSettings
+from riskbeat.settings_keys import KeysSettings
 from riskbeat.settings_learners import LearnersSettings
 from riskbeat.settings_lookup import LookupSettings
 from riskbeat.settings_publish import PublishSettings
@@ -230,12 +230,12 @@ class Settings(
     FeaturizeSettings,
     LearnSettings,
     LearnersSettings,
+    KeysSettings,
+    LookupSettings,
     SafetySettings,
     PublishSettings,
     JudgeSettings,
     ServeSettings,
-    AuthSettings,
-    LookupSettings,
 ):
     """The settings of one process. A value: read once at start, handed out piece by piece."""
 

@@ -20,9 +20,9 @@ from riskbeat.settings import (
     ServeSettings,
     Settings,
 )
-from riskbeat.settings_auth import AuthSettings
 from riskbeat.settings_files import SECRETS, SecretUnreadable
 from riskbeat.settings_judge import JudgeSettings
+from riskbeat.settings_keys import KeysSettings
 from riskbeat.settings_learners import LearnersSettings
 from riskbeat.settings_lookup import LookupSettings
 from riskbeat.settings_publish import PublishSettings
@@ -35,17 +35,17 @@ SECTIONS = (
     ("Featurize", FeaturizeSettings),
     ("Learn", LearnSettings),
     ("Learners", LearnersSettings),
+    ("Callers", KeysSettings),
+    ("Lookup", LookupSettings),
     ("Safety", SafetySettings),
     ("Publish", PublishSettings),
     ("Judge", JudgeSettings),
     ("Serve", ServeSettings),
-    ("Callers", AuthSettings),
-    ("Lookup", LookupSettings),
     ("Every process", Settings),
 )
 OTHER_KEYS = (  # read by docker-compose.yml and by the tests
     *("IMAGE", "LOGS", "PORT", "KAFKA_PORT", "REDIS_PORT", "PROMETHEUS_PORT"),
-    *("TEST_KAFKA", "TEST_REDIS", "HANDBOOK", "CONTAINER_SETUP"),
+    *("ASYNCAPI_SCHEMA", "TEST_KAFKA", "TEST_REDIS", "HANDBOOK", "CONTAINER_SETUP"),
 )
 
 

@@ -17,7 +17,7 @@ from api.lookup import Indexed, IndexUnavailable, LookupDesk
 from api.metrics import ServeMetrics
 from api.route import ANYBODY, Gate, Head, Principal
 from api.routes_http import HttpDeps
-from models.registry import RegistryUnavailable, Standing
+from models.registry import Activation, NoWeights, RegistryUnavailable, Standing
 from tests.fakes_serving import NOW_MS, Stand
 
 BODY: dict[str, Any] = {
@@ -51,6 +51,9 @@ class Shelf:
 
     away = False
 
+    def __init__(self) -> None:
+        self.acts: list[Activation] = []
+
     async def standing(self) -> Standing:
         if self.away:
             raise RegistryUnavailable("nobody listens")
@@ -58,6 +61,27 @@ class Shelf:
 
     async def active_versions(self) -> dict[str, int]:
         return {"scorer-1": 6}
+
+    async def active_version(self) -> int:
+        return self.acts[0].version if self.acts else 6
+
+    async def pin(self, version: int, by: str, why: str, at_ms: int) -> None:
+        if version > 7:
+            raise NoWeights(f"version {version} is not in the registry")
+        self._act("pin", version, by, why, at_ms)
+
+    async def unpin(self, by: str, why: str, at_ms: int) -> None:
+        self._act("unpin", 7, by, why, at_ms)
+
+    async def rollback(self, by: str, why: str, at_ms: int) -> int:
+        self._act("pin", 5, by, why, at_ms)
+        return 5
+
+    async def history(self) -> list[Activation]:
+        return self.acts
+
+    def _act(self, act: str, version: int, by: str, why: str, at_ms: int) -> None:
+        self.acts.insert(0, Activation(act=act, version=version, by=by, why=why, at_ms=at_ms))
 
 
 class MemoryIndex:
@@ -115,7 +139,7 @@ class Site:
             deadline_s,
             lambda: self.open,
             self.desk,
-            DryRuns(stand.decider, 5.0),
+            DryRuns(stand.dry_decider(), 5.0),
             LookupDesk(self.index, lambda: stand.clock_ms[0]),
             gate or self.gate,
         )

@@ -10,6 +10,7 @@ import numpy as np
 from api.answer import Answerer, Told
 from api.claims import Claim, Claimed, ClaimsUnavailable
 from api.decide import Decider
+from api.dry_run import dry_decider
 from api.overlay import Overlay
 from api.publish import LogUnavailable, Outgoing, Position, SpoolingPublisher
 from api.spool import Spool
@@ -186,6 +187,12 @@ class Stand:
     topics: Topics
     repeats: list[str]
     clock_ms: list[int]
+    policy_text: str = POLICY_TEXT
+
+    def dry_decider(self) -> Decider:
+        policy = parse_policy(self.policy_text, "policy.yaml")
+        now_ms = lambda: self.clock_ms[0]  # noqa: E731
+        return dry_decider(self.spec, policy, self.states, self.scorer, self.overlay, now_ms)
 
     def load(self, version: int) -> Weights:
         weights = some_weights(self.spec.digest, self.spec.n_features, version=version)
@@ -219,4 +226,5 @@ def a_stand(folder: Path, policy_text: str = POLICY_TEXT, spec_text: str = SPEC_
         topics,
         repeats,
         clock_ms,
+        policy_text,
     )

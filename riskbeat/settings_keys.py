@@ -7,7 +7,7 @@ from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings
 
 
-class AuthSettings(BaseSettings):
+class KeysSettings(BaseSettings):
     """Keys of callers, and their limits."""
 
     auth: Literal["on", "off"] = Field(
