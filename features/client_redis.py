@@ -19,6 +19,7 @@ from redis.exceptions import ConnectionError as ConnectionLost
 from redis.exceptions import NoScriptError, RedisError, ResponseError
 
 from features.lane_redis import Lane
+from features.pipe_redis import Pipe
 from features.store import StoreUnavailable
 
 REDIS_TIMEOUT_S = 5.0
@@ -136,11 +137,21 @@ class RedisLink:
     Every method raises `StoreUnavailable` when no good answer came in time.
     """
 
-    def __init__(self, client: Client) -> None:
-        """Hold a client from `connect_redis`."""
+    def __init__(self, client: Client, *, piped: bool = False) -> None:
+        """Hold a client from `connect_redis`.
+
+        Args:
+            client: Of one server, or of a cluster.
+            piped: Whether all askers share one connection (of one server), so that what waits
+                together rides together. Not for writers whose answers may be large or slow.
+        """
         self.client = client
         self.cluster = isinstance(client, RedisCluster)
-        self._lane = Lane(client) if isinstance(client, Redis) and _asks_once(client) else None
+        self._lane: Lane | Pipe | None = None
+        if isinstance(client, Redis) and piped:
+            self._lane = Pipe(client)
+        elif isinstance(client, Redis) and _asks_once(client):
+            self._lane = Lane(client)
 
     async def ask(self, command: Awaitable[T]) -> T:
         """Await one command of the client."""
@@ -160,7 +171,18 @@ class RedisLink:
             return await self.ask(self.client.execute_command(*args))
         return await self.ask(self._one(self._lane, args))
 
-    async def _one(self, lane: Lane, args: tuple[Any, ...]) -> Any:
+    async def send_many(self, commands: Sequence[tuple[Any, ...]]) -> list[Any]:
+        """Send commands that each name their key; a refused one's answer is its error."""
+        if self._lane is not None:
+            packed = b"".join(map(hiredis.pack_command, commands))
+            return await self.ask(self._lane.exchange(packed, len(commands)))
+        pipeline = self.client.pipeline(transaction=False)
+        for command in commands:  # the library reads `SET … GET` by this option alone
+            options = {"get": True} if "GET" in command else {}
+            pipeline.execute_command(*command, **options)
+        return list(await self.ask(pipeline.execute(raise_on_error=False)))
+
+    async def _one(self, lane: Lane | Pipe, args: tuple[Any, ...]) -> Any:
         (answer,) = await lane.exchange(hiredis.pack_command(args), 1)
         if isinstance(answer, ResponseError):
             raise answer
@@ -207,14 +229,7 @@ class RedisLink:
         commands: list[tuple[Any, ...]] = [
             ("EVALSHA", digest, len(keys), *keys, *args) for keys, args in calls
         ]
-        if self._lane is not None:
-            packed = b"".join(map(hiredis.pack_command, commands))
-            answers = await self.ask(self._lane.exchange(packed, len(commands)))
-        else:
-            pipeline = self.client.pipeline(transaction=False)
-            for command in commands:
-                pipeline.execute_command(*command)
-            answers = await self.ask(pipeline.execute(raise_on_error=False))
+        answers = await self.send_many(commands)
         return [
             await self._try(script, *call)
             if isinstance(answer, NoScriptError)  # refused before anything was written

@@ -40,7 +40,7 @@ class RedisFeatureStore:
 
     def __init__(
         self,
-        client: Client,
+        client: Client | RedisLink,
         *,
         prefix: str,
         partitions: int,
@@ -52,7 +52,7 @@ class RedisFeatureStore:
         """Hold a client; nothing is read before `attach`.
 
         Args:
-            client: From `connect_redis`.
+            client: From `connect_redis`, or a link over one that others use, too.
             prefix: Begins every key.
             partitions: Count of updates partitions.
             spec_digest: Of the feature spec that states are made by.
@@ -63,7 +63,7 @@ class RedisFeatureStore:
         """
         assert partitions >= 1
         assert ttl_s >= 1
-        self._link = RedisLink(client)
+        self._link = client if isinstance(client, RedisLink) else RedisLink(client)
         self._prefix = prefix
         self._partitions = partitions
         self._digest = spec_digest

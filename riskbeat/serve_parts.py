@@ -16,11 +16,9 @@ from api.claims_redis import RedisClaims
 from api.coalesce import Coalescer
 from api.decide import Decider
 from api.decide_kafka import StreamDoor, StreamLimits
-from api.dry_run import DryRuns, dry_decider
+from api.dry_run import DryRuns
 from api.features import FeatureDesk
 from api.intake import Intake
-from api.lookup import LookupDesk
-from api.lookup_sqlite import SqliteReader
 from api.metrics import ServeMetrics
 from api.overlay import Overlay
 from api.publish import SpoolingPublisher
@@ -28,7 +26,7 @@ from api.publish_kafka import KafkaPublisher
 from api.routes_http import HttpDeps
 from api.spool import Spool
 from api.watch import WeightsWatcher
-from features.client_redis import Client
+from features.client_redis import Client, RedisLink
 from features.spec import Spec
 from features.store_redis import RedisFeatureStore
 from models.decision import DecisionRecord
@@ -38,7 +36,7 @@ from models.scorer_torch import TorchScorer
 from models.signing import PublicKey, load_public_keys
 from models.weights import Weights
 from riskbeat.asyncapi import asyncapi
-from riskbeat.index import index_path
+from riskbeat.serve_asking import dry_runs, lookups
 from riskbeat.serve_gate import Doorkeeper, doorkeeper
 from riskbeat.settings import Settings
 from riskbeat.store import feature_store, redis_client
@@ -132,7 +130,8 @@ def build_parts(settings: Settings) -> Parts:
     registry = RedisWeightsRegistry(
         slow, settings.redis_prefix, spec.digest, poll_s=settings.weights_poll_s
     )
-    store = feature_store(settings, spec, fast)
+    link = RedisLink(fast, piped=True)
+    store = feature_store(settings, spec, link)
     decider = _decider(settings, spec, scorer, store)
     publisher = _publisher(settings)
     watcher = WeightsWatcher(
@@ -147,17 +146,10 @@ def build_parts(settings: Settings) -> Parts:
     def health() -> dict[str, str]:
         return _health(decider, publisher, watcher) | {"keys": keeper.state}
 
-    admin = AdminDeps(
-        version,
-        scorer,
-        registry,
-        metrics,
-        health,
-        ready,
-        spec.event_rules,
-        msgspec.json.encode(asyncapi(version, settings.topics)),
-    )
-    answerer = _answerer(settings, spec, decider, publisher, heard, fast)
+    paper = msgspec.json.encode(asyncapi(version, settings.topics))
+    rules = spec.event_rules
+    admin = AdminDeps(version, scorer, registry, metrics, health, ready, rules, paper)
+    answerer = _answerer(settings, spec, decider, publisher, heard, link)
     desk = FeatureDesk(
         spec,
         feature_store(settings, spec, slow),
@@ -166,10 +158,8 @@ def build_parts(settings: Settings) -> Parts:
         timeout_s=settings.read_timeout_s,
         stale_after_s=settings.stale_after_s,
     )
-    policy = load_policy(settings.policy_path)
-    trying = dry_decider(spec, policy, store, scorer, decider.overlay, now_ms)
-    dry_runs = DryRuns(trying, settings.features_timeout_s)
-    http = _http(settings, spec, answerer, publisher, admin, desk, dry_runs, keeper)
+    trying = dry_runs(settings, spec, store, scorer, decider.overlay, now_ms)
+    http = _http(settings, spec, answerer, publisher, admin, desk, trying, keeper)
     stream = _stream(settings, spec, decider, metrics)
     return Parts(
         settings,
@@ -193,10 +183,10 @@ def _answerer(
     decider: Decider,
     publisher: SpoolingPublisher,
     heard: Heard,
-    client: Client,
+    link: RedisLink,
 ) -> Answerer:
     claims = RedisClaims(
-        client,
+        link,
         settings.redis_prefix,
         settings.claim_ttl_s,
         settings.idempotency_window_s,
@@ -220,7 +210,7 @@ def _http(
     publisher: SpoolingPublisher,
     admin: AdminDeps,
     desk: FeatureDesk,
-    dry_runs: DryRuns,
+    trying: DryRuns,
     keeper: Doorkeeper,
 ) -> HttpDeps:
     coalescer = Coalescer(
@@ -242,8 +232,8 @@ def _http(
         settings.deadline_s,
         admin.ready,
         desk,
-        dry_runs,
-        LookupDesk(SqliteReader(index_path(settings)), now_ms),
+        trying,
+        lookups(settings, now_ms),
         keeper.gate,
     )
 

@@ -1,6 +1,6 @@
 """settings → the store that they name: a client of it, and the features in it."""
 
-from features.client_redis import Client, connect_redis
+from features.client_redis import Client, RedisLink, connect_redis
 from features.spec import Spec
 from features.store_redis import RedisFeatureStore
 from riskbeat.settings import Settings
@@ -16,7 +16,7 @@ def redis_client(settings: Settings) -> Client:
 
 
 def feature_store(
-    settings: Settings, spec: Spec, client: Client | None = None, epoch: int = 0
+    settings: Settings, spec: Spec, client: Client | RedisLink | None = None, epoch: int = 0
 ) -> RedisFeatureStore:
     """Return the feature store, over a client of its own unless one is given."""
     return RedisFeatureStore(

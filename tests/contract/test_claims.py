@@ -7,7 +7,7 @@ import pytest
 
 from api.claims import Claim, Claims, ClaimsUnavailable
 from api.claims_redis import RedisClaims
-from features.client_redis import connect_redis
+from features.client_redis import RedisLink, connect_redis
 from tests.conftest import CONTRACT_PARAMS, RedisOf
 from tests.fakes_serving import MemoryClaims
 
@@ -21,7 +21,7 @@ async def claims(request: pytest.FixtureRequest, redis_of: RedisOf) -> AsyncIter
         return
     connect, prefix = redis_of(request.param)
     client = connect()
-    yield RedisClaims(client, prefix, 30.0, 60.0, 10.0)
+    yield RedisClaims(RedisLink(client, piped=True), prefix, 30.0, 60.0, 10.0)
     await client.aclose()
 
 
@@ -57,7 +57,7 @@ async def test_of_many_who_ask_at_once_one_takes(claims: Claims) -> None:
 @pytest.mark.live
 async def test_an_unfinished_claim_expires(redis_url: str, redis_prefix: str) -> None:
     client = connect_redis(redis_url)
-    claims = RedisClaims(client, redis_prefix, 0.2, 60.0, 10.0)
+    claims = RedisClaims(RedisLink(client, piped=True), redis_prefix, 0.2, 60.0, 10.0)
     assert await states(claims, Claim("x", A), Claim("y", A)) == ["new", "new"]
     await claims.finish_many([(Claim("y", A), b"kept")])
     async with asyncio.timeout(20):
@@ -69,7 +69,7 @@ async def test_an_unfinished_claim_expires(redis_url: str, redis_prefix: str) ->
 
 async def test_a_store_that_is_not_there_is_named() -> None:
     client = connect_redis("redis://127.0.0.1:1/0")
-    claims = RedisClaims(client, "t:", 1.0, 1.0, 5.0)
+    claims = RedisClaims(RedisLink(client, piped=True), "t:", 1.0, 1.0, 5.0)
     with pytest.raises(ClaimsUnavailable):
         await claims.take_many([Claim("x", A)])
     await client.aclose()
