@@ -144,9 +144,14 @@ def _add_model(app: FastAPI, deps: AdminDeps) -> None:
     @app.get("/v1/model/versions", summary="Where the registry's pointers and the scorers stand")
     async def versions() -> dict[str, Any]:
         standing = await deps.registry.standing()
+        scorers = dict(await deps.registry.active_versions())
+        found = scorers.values()
         return {
             "latest": standing.latest,
             "active": standing.active,
             "pinned": standing.pinned,
-            "scorers": dict(await deps.registry.active_versions()),
+            "scorers": scorers,
+            "spread": max(found) - min(found) if found else 0,
+            "behind": sum(version != standing.active for version in found),
+            "here": dict(deps.scorer.versions()),
         }

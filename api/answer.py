@@ -21,8 +21,7 @@ from features.topics import Topics
 from models.decision import (
     DecisionRecord,
     Source,
-    answer_of,
-    encode_decision,
+    answer_in,
     encode_record,
     repeat_of,
 )
@@ -151,36 +150,41 @@ class Answerer:
         """Decide, record, keep and return the answers to questions that are ours."""
         source = Source(door="http", topic=self._topics.events)
         records = self._decider.decide([Asked(q.event, source) for q in questions], seen, claimed)
-        outgoing = [self._event_record(question) for question in questions]
-        outgoing += [
-            Outgoing(
-                self._topics.decisions,
-                record.decision_id.encode(),
-                encode_record(record),
-                question.trace,
-            )
-            for question, record in zip(questions, records, strict=True)
-        ]
+        encoded = [encode_record(record) for record in records]
         try:
-            positions = await self._publisher.publish_many(outgoing)
+            positions = await self._publisher.publish_many(
+                self.outgoing_of(questions, records, encoded)
+            )
         except NotRecorded as error:
             for question in questions:
                 self._decider.overlay.forget(identity_of(question.event))
             await self._release([question.claim for question in questions])
             return [error] * len(questions)
         self._place(questions, positions)
-        bodies = [encode_decision(answer_of(record)) for record in records]
+        bodies = [answer_in(data) for data in encoded]
         if claimed:
             await self._finish([q.claim for q in questions], bodies)
         self._told.decided(records, records[0].timings_ms.total / 1000)
         return list(bodies)
 
-    def _event_record(self, question: Question) -> Outgoing:
-        event = question.event
-        primary = self._primary[event.event_type]
-        key = entity_key(event.tenant, primary, event.entities[primary])
-        headers = (DECIDED_HEADER, *question.trace)
-        return Outgoing(self._topics.events, key, question.body, headers)
+    def outgoing_of(
+        self,
+        questions: Sequence[Question],
+        records: Sequence[DecisionRecord],
+        encoded: Sequence[bytes],
+    ) -> list[Outgoing]:
+        """Return what goes to the log: the events in order, then their decisions."""
+        topic, plain, outgoing = self._topics.events, (DECIDED_HEADER,), list[Outgoing]()
+        for question in questions:
+            event = question.event
+            primary = self._primary[event.event_type]
+            key = entity_key(event.tenant, primary, event.entities[primary])
+            headers = (DECIDED_HEADER, *question.trace) if question.trace else plain
+            outgoing.append(Outgoing(topic, key, question.body, headers))
+        topic = self._topics.decisions
+        for question, record, data in zip(questions, records, encoded, strict=True):
+            outgoing.append(Outgoing(topic, record.decision_id.encode(), data, question.trace))
+        return outgoing
 
     def _place(self, questions: Sequence[Question], positions: Sequence[Position]) -> None:
         for question, position in zip(questions, positions, strict=False):

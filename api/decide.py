@@ -7,24 +7,24 @@ Nothing here waits but the read, and nothing after the read can be interleaved w
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from api.overlay import Overlay, is_in, marks_of
-from api.record import Basis, Facts, record_of
+from api.overlay import Overlay, Place, is_in, marks_of
+from api.record import Basis, Facts, Looked, Recorder
 from api.rollout import Batch, Rollouts
 from api.seen import Asked, Seen, applied_by_event, place_of
 from features.event import Event, identity_of
 from features.spec import Spec
 from features.store import FeatureReader, Reads, StoreError
-from features.update import updates_of_events
-from features.vector import Derived, base_minor, derive_many
+from features.update import EntityUpdates, updates_of_events
+from features.vector import Derived, base_minor, derive_many, derive_rows_many
 from features.window import SchemaMismatch, StateCorrupt
-from models.decision import DecisionRecord, Degraded, Outcome, Reason
+from models.decision import DecisionRecord, Degraded, Outcome, Reason, encode_vectors
 from models.policy import Policy, Ruling
 from models.reasons import explain_many
 from models.scorer import NoWeights, Scorer, Snapshot
@@ -75,7 +75,6 @@ class Decider:
         self._clock = clock
         self._rollouts = rollouts
         self._missing_names: dict[bytes, list[str]] = {}
-        self._entity_names = [entity.name for entity in spec.entities]
         self.read_failure = ""
 
     async def decide_many(
@@ -154,18 +153,17 @@ class Decider:
             model_ms=round((done - model_began) * 1000, 3),
             total_ms=round((done - seen.began) * 1000, 3),
         )
+        recorder, vectors64 = Recorder(facts), encode_vectors(X)
         applied = applied_by_event(seen if complete else None, len(asked))
+        missing = self._missing_of_many(X)
+        late = vectors.derived.late_question.tolist()
         return [
-            record_of(
-                facts,
+            recorder.record_of(
                 index,
                 one.event,
                 one.source,
-                X[index],
-                bool(vectors.derived.late_question[index]),
-                self._missing_of(X[index]),
-                applied[index],
-                vectors.overlay[index],
+                vectors64[index],
+                Looked(late[index], missing[index], *applied[index], vectors.overlay[index]),
             )
             for index, one in enumerate(asked)
         ]
@@ -177,18 +175,12 @@ class Decider:
         reads, updates = seen.reads, seen.updates
         lacking = self.overlay.accept_many(events, places, updates, reads, seen.owner, now_ms)
         if reads is not None:
-            states: list[dict[str, bytes]] = [{} for _ in events]
-            own: list[int] = []
-            rows = zip(
-                updates.keys, updates.entity.tolist(), updates.row_event.tolist(), strict=True
-            )
-            for row, (key, entity, index) in enumerate(rows):
-                states[index][self._entity_names[entity]] = seen.blob[key]
-                if not is_in(places[index], marks_of(reads, seen.owner[key])):
-                    own.append(row)
-            mine = updates if len(own) == len(updates) else updates.take(own)
+            blobs = [seen.blob[key] for key in updates.keys]
+            mine = self._own_of(updates, places, reads, seen.owner)
             try:
-                derived = derive_many(self._spec, events, states, lacking.updates, mine)
+                derived = derive_rows_many(
+                    self._spec, events, updates, blobs, lacking.updates, mine
+                )
             except (SchemaMismatch, StateCorrupt) as error:
                 self.read_failure = str(error)
             else:
@@ -196,6 +188,24 @@ class Decider:
         hollow = [msgspec.structs.replace(event, entities={}) for event in events]
         derived = derive_many(self._spec, hollow, [{} for _ in events], None, updates.take([]))
         return _Vectors(derived, [[] for _ in events], False)
+
+    @staticmethod
+    def _own_of(
+        updates: EntityUpdates,
+        places: Sequence[Place | None],
+        reads: Reads,
+        owner: Mapping[bytes, int],
+    ) -> EntityUpdates:
+        """Return the rows that the states read do not hold already."""
+        if not any(places):  # over HTTP, the log has none of them yet
+            return updates
+        rows = zip(updates.keys, updates.row_event.tolist(), strict=True)
+        own = [
+            row
+            for row, (key, index) in enumerate(rows)
+            if not is_in(places[index], marks_of(reads, owner[key]))
+        ]
+        return updates if len(own) == len(updates) else updates.take(own)
 
     def _basis(
         self,
@@ -264,13 +274,18 @@ class Decider:
                 reasons[index] = why
         return reasons
 
-    def _missing_of(self, x: NDArray[np.float32]) -> list[str]:
-        """Return the names of missing features; equal patterns share one list."""
-        absent = np.isnan(x)
-        pattern = np.packbits(absent).tobytes()
-        names = self._missing_names.get(pattern)
-        if names is None:
-            names = [self._spec.feature_names[i] for i in np.flatnonzero(absent).tolist()]
-            if len(self._missing_names) < MISSING_CACHE_MAX:
-                self._missing_names[pattern] = names
-        return names
+    def _missing_of_many(self, X: NDArray[np.float32]) -> list[list[str]]:
+        """Return the names of each vector's missing features; equal patterns share one list."""
+        absent = np.isnan(X)
+        packed = np.packbits(absent, axis=1)
+        patterns, size = packed.tobytes(), packed.shape[1]
+        known, found = self._missing_names, []
+        for row, at in enumerate(range(0, len(patterns), size)):
+            pattern = patterns[at : at + size]
+            names = known.get(pattern)
+            if names is None:
+                names = [self._spec.feature_names[i] for i in np.flatnonzero(absent[row]).tolist()]
+                if len(known) < MISSING_CACHE_MAX:
+                    known[pattern] = names
+            found.append(names)
+        return found

@@ -1,5 +1,6 @@
 """What the scorer counts. Every metric of the serve process stands here."""
 
+from collections import Counter as TallyOf
 from collections.abc import Sequence
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
@@ -18,6 +19,18 @@ _AGE_EDGES = (0.01, 0.1, 0.25, 0.5, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0, 60.0, 300.0)
 _STALE_EDGES = (0.005, 0.01, 0.025, 0.06, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 15.0, 60.0)
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
+
+
+class Tallied(Histogram):
+    """A histogram without labels that counts equal values together: a batch has few different."""
+
+    def observe_many(self, amount: float, count: int) -> None:
+        """Observe the same amount several times."""
+        self._sum.inc(amount * count)
+        for bound, bucket in zip(self._upper_bounds, self._buckets, strict=True):
+            if amount <= bound:
+                bucket.inc(count)
+                return
 
 
 class ServeMetrics:
@@ -73,13 +86,13 @@ class ServeMetrics:
             buckets=(1, 2, 4, 8, 16, 32, 64, 128, 256, 512),
             registry=r,
         )
-        self.staleness_seconds = Histogram(
+        self.staleness_seconds = Tallied(
             "riskbeat_features_staleness_seconds",
             "Age of the oldest feature state that a decision rests on.",
             buckets=_STALE_EDGES,
             registry=r,
         )
-        self.weights_age_seconds = Histogram(
+        self.weights_age_seconds = Tallied(
             "riskbeat_decision_weights_age_seconds",
             "Age of the weights at the decisions that used them.",
             buckets=_AGE_EDGES,
@@ -89,6 +102,20 @@ class ServeMetrics:
     def _count_weights(self, r: CollectorRegistry) -> None:
         self.weights_version = Gauge(
             "riskbeat_weights_version", "Version of the weights in use; 0 before one.", registry=r
+        )
+        self.weights_created = Gauge(
+            "riskbeat_weights_created_timestamp_seconds",
+            "When the weights in use were made, seconds since 1970: the clock less this is their "
+            "age. 0 before one.",
+            registry=r,
+        )
+        self.weights_spread = Gauge(
+            "riskbeat_weights_spread_versions",
+            "Newest version that a scorer of the deployment answers with, less the oldest.",
+            registry=r,
+        )
+        self.weights_scorers = Gauge(
+            "riskbeat_weights_scorers", "Scorers of the deployment that reported.", registry=r
         )
         self.weights_swaps = Counter(
             "riskbeat_weights_swaps_total", "Versions that became active here.", registry=r
@@ -172,17 +199,28 @@ class ServeMetrics:
         """Count one decided batch."""
         self.step_seconds.labels(door).observe(seconds)
         self.batch_events.labels(door).observe(len(records))
+        outcomes: TallyOf[tuple[str, str]] = TallyOf()
+        degraded: TallyOf[str] = TallyOf()
+        staleness_ms: TallyOf[int] = TallyOf()
+        age_ms: TallyOf[int] = TallyOf()
         for record in records:
             basis = "model" if record.weights is not None else "prior"
-            self.decisions.labels(record.outcome, basis, door).inc()
+            outcomes[record.outcome, basis] += 1
             if record.would_be is not None:
                 self.passed_through.labels(record.would_be).inc()
-            for part in record.degraded:
-                self.degraded.labels(part).inc()
+            degraded.update(record.degraded)
             if record.features.staleness_ms is not None:
-                self.staleness_seconds.observe(record.features.staleness_ms / 1000)
+                staleness_ms[record.features.staleness_ms] += 1
             if record.model is not None:
-                self.weights_age_seconds.observe(record.model.age_ms / 1000)
+                age_ms[record.model.age_ms] += 1
+        for (outcome, basis), count in outcomes.items():
+            self.decisions.labels(outcome, basis, door).inc(count)
+        for part, count in degraded.items():
+            self.degraded.labels(part).inc(count)
+        for ms, count in staleness_ms.items():
+            self.staleness_seconds.observe_many(ms / 1000, count)
+        for ms, count in age_ms.items():
+            self.weights_age_seconds.observe_many(ms / 1000, count)
 
     def page(self) -> bytes:
         """Return the metrics page, in the text format."""

@@ -25,23 +25,31 @@ class Place(NamedTuple):
     offset: int
 
 
-class _Accepted:
-    """One event, its rows (key and slot), and where the log has it once that is known."""
+_NOWHERE = Place(-1, -1)
 
-    __slots__ = ("accepted_ms", "alive", "name", "place", "rows")
+
+class _Accepted:
+    """One event, its rows (key and slot), and where the log has it (-1, -1: not known yet)."""
+
+    __slots__ = ("accepted_ms", "alive", "name", "offset", "partition", "rows")
 
     def __init__(
         self, name: str, accepted_ms: int, place: Place | None, rows: list[tuple[bytes, int]]
     ) -> None:
         self.name = name
         self.accepted_ms = accepted_ms
-        self.place = place
+        self.partition, self.offset = place or _NOWHERE
         self.rows = rows
         self.alive = True
 
-    def lacks(self, marks: Sequence[SourceMark]) -> bool:
-        """Whether a partition that stands at these marks has not applied the log's copy."""
-        return not is_in(self.place, marks)
+    def lacks(self, ahead: Sequence[int]) -> bool:
+        """Whether a partition that has applied up to these offsets has not applied the log's copy.
+
+        Args:
+            ahead: Next offset by partition of the events topic.
+        """
+        partition = self.partition
+        return not 0 <= partition < len(ahead) or self.offset >= ahead[partition]
 
 
 class Lacking(NamedTuple):
@@ -107,24 +115,24 @@ class Overlay:
         self._expire(now_ms)
         slots = self._rows.put(updates) if keep else [0] * len(updates)
         ends = np.searchsorted(updates.row_event, np.arange(len(events)), side="right").tolist()
+        ahead_of = _ahead(reads)
         begin, found, question = 0, list[tuple[bytes, int]](), list[int]()
         names: list[list[str]] = []
         for index, (event, place, end) in enumerate(zip(events, places, ends, strict=True)):
-            marks = {
-                key: marks_of(reads, partition_of[key]) if reads is not None else ()
-                for key in updates.keys[begin:end]
-            }
-            lacking = dict.fromkeys(one for key in marks for one in self._lacking(key, marks[key]))
-            before = len(found)
-            for one in lacking:  # all of its rows, so that its name says what was applied
-                found.extend(
-                    row for row in one.rows if row[0] in marks and one.lacks(marks[row[0]])
-                )
-            question.extend([index] * (len(found) - before))
+            keys = updates.keys[begin:end]
+            lacking = self._lacking(keys, ahead_of, partition_of)
+            if lacking:  # all rows of each, so that its name says what was applied
+                ahead = {key: ahead_of.get(partition_of.get(key, -1), ()) for key in keys}
+                before = len(found)
+                for one in lacking:
+                    found.extend(
+                        row for row in one.rows if row[0] in ahead and one.lacks(ahead[row[0]])
+                    )
+                question.extend([index] * (len(found) - before))
             names.append([one.name for one in lacking])
             if keep:
-                rows_of = zip(updates.keys[begin:end], slots[begin:end], strict=True)
-                self._accept(identity_of(event), place, list(rows_of), now_ms)
+                rows = list(zip(keys, slots[begin:end], strict=True))
+                self._accept(identity_of(event), place, rows, now_ms)
             begin = end
         if not found:
             return Lacking(None, names)
@@ -135,7 +143,7 @@ class Overlay:
         """Learn where the log put an event that was accepted before."""
         accepted = self._by_name.get(name)
         if accepted is not None:
-            accepted.place = place
+            accepted.partition, accepted.offset = place
 
     def forget(self, name: str) -> None:
         """Take back an event that was not recorded after all."""
@@ -143,8 +151,28 @@ class Overlay:
         if accepted is not None:
             accepted.alive = False
 
-    def _lacking(self, key: bytes, marks: Sequence[SourceMark]) -> list["_Accepted"]:
-        return [one for one in self._by_key.get(key, ()) if one.alive and one.lacks(marks)]
+    def _lacking(
+        self,
+        keys: Sequence[bytes],
+        ahead_of: Mapping[int, Sequence[int]],
+        partition_of: Mapping[bytes, int],
+    ) -> dict[_Accepted, None]:
+        """Return the events that some key's state lacks, oldest first by key; written to be quick.
+
+        A key that everybody uses has many, all but the newest of which its state has.
+        """
+        lacking: dict[_Accepted, None] = {}
+        for key in keys:
+            known = self._by_key.get(key)
+            if known is None:
+                continue
+            ahead = ahead_of.get(partition_of.get(key, -1), ())
+            count = len(ahead)
+            for one in known:
+                partition = one.partition
+                if one.alive and not (0 <= partition < count and one.offset < ahead[partition]):
+                    lacking[one] = None
+        return lacking
 
     def _accept(
         self, name: str, place: Place | None, rows: list[tuple[bytes, int]], now_ms: int
@@ -220,6 +248,16 @@ class _Rows:
         for name in _COLUMNS:
             getattr(self._columns, name)[:size] = getattr(old, name)
         self._free.extend(range(size, size + more))
+
+
+def _ahead(reads: Reads | None) -> dict[int, list[int]]:
+    """Return by partition read how far the events topic is in it: next offsets by its own."""
+    if reads is None:
+        return {}
+    return {
+        partition: [mark.next_offset for mark in marks.e]
+        for partition, marks in reads.watermarks.items()
+    }
 
 
 def marks_of(reads: Reads, partition: int) -> Sequence[SourceMark]:

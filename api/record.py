@@ -1,11 +1,8 @@
-"""what one batch rests on → one DecisionRecord per event."""
+"""what one batch rests on → one DecisionRecord per event: what is shared is made once."""
 
 import math
 from dataclasses import dataclass
-from typing import Final
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import Final, NamedTuple
 
 from features.event import Event, decision_id, from_ms, identity_of
 from features.store import Reads
@@ -25,7 +22,6 @@ from models.decision import (
     Source,
     Timings,
     WeightsRef,
-    encode_vector,
 )
 from models.policy import Policy, Ruling
 from models.scorer import Scores
@@ -91,101 +87,138 @@ class Facts:
     total_ms: float
 
 
-def record_of(
-    facts: Facts,
-    index: int,
-    event: Event,
-    source: Source,
-    x: NDArray[np.float32],
-    late_question: bool,
-    missing: list[str],
-    applied: dict[str, Applied],
-    overlay: list[str],
-) -> DecisionRecord:
-    """Return the record of one event of a batch.
+class Looked(NamedTuple):
+    """What was seen of one event.
 
-    Args:
-        facts: What the batch shares.
-        index: Of the event in the batch.
-        event: What was decided.
-        source: Where it came from.
-        x: What was scored, shape (n_features,).
+    Attributes:
         late_question: Whether the event is older than the states' memory.
-        missing: Names of features without a value.
+        missing: Names of features without a value; equal ones are one list.
         applied: What the partitions of its entities had applied.
+        oldest_ms: Up to when the log is in the least fresh of them; 0 if that is not known.
         overlay: Identities that were applied on top.
     """
-    basis, place = facts.basis.part_of(index)
-    arms = facts.basis.arms
-    weights, scores, ruling = basis.weights, basis.scores, basis.rulings[place]
-    model: ModelRef | None = None
-    weights_ref: WeightsRef | None = None
-    scored_by: ScoredBy | None = None
-    if weights is not None and scores is not None:
-        model = ModelRef(
+
+    late_question: bool
+    missing: list[str]
+    applied: dict[str, Applied]
+    oldest_ms: int
+    overlay: list[str]
+
+
+class _Part:
+    """What the records share that rest on one version."""
+
+    def __init__(self, facts: Facts, basis: Basis) -> None:
+        weights, scores = basis.weights, basis.scores
+        self.basis = basis
+        self.model: ModelRef | None = None
+        self.weights: WeightsRef | None = None
+        self.scored_by: dict[int, ScoredBy] = {}
+        self.rows: list[tuple[float, float, float, int]] = []
+        if weights is None or scores is None:
+            return
+        self.model = ModelRef(
             name=weights.model,
             version=weights.version,
             age_ms=facts.now_ms - weights.created_at_ms,
             schema=weights.schema_digest,
         )
-        weights_ref = WeightsRef(version=weights.version, sha256=basis.sha256, model=weights.model)
-        scored_by = ScoredBy(
-            build=facts.build, device=facts.device, bucket=int(scores.bucket[place])
+        self.weights = WeightsRef(version=weights.version, sha256=basis.sha256, model=weights.model)
+        columns = (scores.p, scores.percentile, scores.logit, scores.bucket)
+        self.rows = list(zip(*(column.tolist() for column in columns), strict=True))
+        for bucket in {row[3] for row in self.rows}:
+            self.scored_by[bucket] = ScoredBy(build=facts.build, device=facts.device, bucket=bucket)
+
+
+class Recorder:
+    """Makes the records of one batch; equal parts of them are one object, made once."""
+
+    def __init__(self, facts: Facts) -> None:
+        """Take what the batch shares."""
+        self._facts = facts
+        self._policy = PolicyRef(facts.policy.version)
+        self._timings = Timings(
+            features=facts.features_ms, model=facts.model_ms, total=facts.total_ms
         )
-    return DecisionRecord(
-        decision_id=decision_id(identity_of(event)),
-        event_id=event.event_id,
-        outcome=ruling.outcome,
-        propensity=ruling.propensity,
-        passed_through=ruling.would_be is not None,
-        would_be=ruling.would_be,
-        score=_score(facts, scores, place),
-        reasons=basis.reasons[place],
-        policy=PolicyRef(facts.policy.version),
-        model=model,
-        shadow=NO_SHADOW if arms is None else arms.shadows[index],
-        rollout=None if arms is None else arms.refs[index],
-        features=_freshness(facts, applied, missing),
-        degraded=facts.degraded,
-        timings_ms=Timings(features=facts.features_ms, model=facts.model_ms, total=facts.total_ms),
-        tenant=event.tenant,
-        event=event,
-        vector=encode_vector(x),
-        spec_digest=facts.spec_digest,
-        weights=weights_ref,
-        applied=applied,
-        overlay=overlay,
-        late_question=late_question,
-        scored_by=scored_by,
-        source=source,
-        decided_at_ms=facts.now_ms,
-    )
+        self._parts: dict[int, _Part] = {}
+        self._features: dict[tuple[int, int], FeaturesRef] = {}
+
+    def record_of(
+        self, index: int, event: Event, source: Source, vector: str, looked: Looked
+    ) -> DecisionRecord:
+        """Return the record of one event of the batch.
+
+        Args:
+            index: Of the event in the batch.
+            event: What was decided.
+            source: Where it came from.
+            vector: What was scored, encoded.
+            looked: What it rests on.
+        """
+        facts, arms = self._facts, self._facts.basis.arms
+        basis, place = facts.basis.part_of(index)
+        part = self._parts.get(id(basis))
+        if part is None:
+            part = self._parts[id(basis)] = _Part(facts, basis)
+        ruling = basis.rulings[place]
+        return DecisionRecord(
+            decision_id=decision_id(identity_of(event)),
+            event_id=event.event_id,
+            outcome=ruling.outcome,
+            propensity=ruling.propensity,
+            passed_through=ruling.would_be is not None,
+            would_be=ruling.would_be,
+            score=self._score_of(part, place),
+            reasons=basis.reasons[place],
+            policy=self._policy,
+            model=part.model,
+            shadow=NO_SHADOW if arms is None else arms.shadows[index],
+            rollout=None if arms is None else arms.refs[index],
+            features=self._freshness_of(looked),
+            degraded=facts.degraded,
+            timings_ms=self._timings,
+            tenant=event.tenant,
+            event=event,
+            vector=vector,
+            spec_digest=facts.spec_digest,
+            weights=part.weights,
+            applied=looked.applied,
+            overlay=looked.overlay,
+            late_question=looked.late_question,
+            scored_by=part.scored_by[part.rows[place][3]] if part.rows else None,
+            source=source,
+            decided_at_ms=facts.now_ms,
+        )
+
+    def _score_of(self, part: _Part, place: int) -> RecordedScore:
+        if not part.rows:
+            return _NO_SCORE
+        p, percentile, logit, _ = part.rows[place]
+        facts = self._facts
+        level: RiskLevel = (
+            "not_assessed" if facts.reads is None else facts.policy.risk_level_of(percentile)
+        )
+        return RecordedScore(
+            value=p,
+            percentile=None if math.isnan(percentile) else percentile,
+            risk_level=level,
+            logit=logit,
+        )
+
+    def _freshness_of(self, looked: Looked) -> FeaturesRef:
+        """Return how old the oldest partition is that this event's entities were read from."""
+        oldest_ms, missing = looked.oldest_ms, looked.missing
+        found = self._features.get((oldest_ms, id(missing)))
+        if found is None:
+            if oldest_ms <= 0:  # nothing read, or a partition that nobody has written yet
+                found = FeaturesRef(as_of=None, staleness_ms=None, missing=missing)
+            else:
+                staleness_ms = max(0, self._facts.now_ms - oldest_ms)
+                found = FeaturesRef(
+                    as_of=from_ms(oldest_ms), staleness_ms=staleness_ms, missing=missing
+                )
+            self._features[oldest_ms, id(missing)] = found
+        return found
 
 
-def _score(facts: Facts, scores: Scores | None, index: int) -> RecordedScore:
-    if scores is None:
-        return RecordedScore(value=None, percentile=None, risk_level="not_assessed", logit=None)
-    percentile = float(scores.percentile[index])
-    level: RiskLevel = (
-        "not_assessed" if facts.reads is None else facts.policy.risk_level_of(percentile)
-    )
-    return RecordedScore(
-        value=float(scores.p[index]),
-        percentile=None if math.isnan(percentile) else percentile,
-        risk_level=level,
-        logit=float(scores.logit[index]),
-    )
-
-
-def _freshness(facts: Facts, applied: dict[str, Applied], missing: list[str]) -> FeaturesRef:
-    """Return how old the oldest partition is that this event's entities were read from."""
-    oldest_ms = 0
-    if facts.reads is not None and applied:
-        oldest_ms = min(facts.reads.fresh_until_ms.get(int(name), 0) for name in applied)
-    if oldest_ms <= 0:  # nothing read, or a partition that nobody has written yet
-        return FeaturesRef(as_of=None, staleness_ms=None, missing=missing)
-    return FeaturesRef(
-        as_of=from_ms(oldest_ms),
-        staleness_ms=max(0, facts.now_ms - oldest_ms),
-        missing=missing,
-    )
+_NO_SCORE = RecordedScore(value=None, percentile=None, risk_level="not_assessed", logit=None)

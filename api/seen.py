@@ -56,16 +56,37 @@ def place_of(source: Source) -> Place | None:
     return Place(source.partition, source.offset)
 
 
-def applied_by_event(seen: Seen | None, events: int) -> list[dict[str, Applied]]:
-    """Return for each event what the partitions of its entities had applied."""
-    by_event: list[dict[str, Applied]] = [{} for _ in range(events)]
+class AppliedTo(NamedTuple):
+    """What the partitions of an event's entities had applied.
+
+    Attributes:
+        by_partition: Partition (as text) → what it had applied.
+        oldest_ms: Up to when the log is in the least fresh of them; 0 if one never said.
+    """
+
+    by_partition: dict[str, Applied]
+    oldest_ms: int
+
+
+def applied_by_event(seen: Seen | None, events: int) -> list[AppliedTo]:
+    """Return for each event what was applied; events of the same partitions share it."""
     if seen is None or seen.reads is None:
-        return by_event
+        return [AppliedTo({}, 0)] * events
+    fresh_ms, owner = seen.reads.fresh_until_ms, seen.owner
     known: dict[int, tuple[str, Applied]] = {}
-    for partition in set(seen.owner.values()):
+    for partition in set(owner.values()):
         marks = seen.reads.watermarks.get(partition, Watermarks())
         known[partition] = (str(partition), Applied(**marks.next_offsets()))
+    partitions: list[set[int]] = [set() for _ in range(events)]
     for key, index in zip(seen.updates.keys, seen.updates.row_event.tolist(), strict=True):
-        name, applied = known[seen.owner[key]]
-        by_event[index][name] = applied
+        partitions[index].add(owner[key])
+    found: dict[tuple[int, ...], AppliedTo] = {}
+    by_event: list[AppliedTo] = []
+    for mine in partitions:
+        name = tuple(sorted(mine))
+        applied = found.get(name)
+        if applied is None:
+            oldest_ms = min((fresh_ms.get(p, 0) for p in name), default=0)
+            applied = found[name] = AppliedTo(dict(known[p] for p in name), oldest_ms)
+        by_event.append(applied)
     return by_event

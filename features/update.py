@@ -16,17 +16,19 @@ from numpy.typing import NDArray
 from features.entity_updates import EntityUpdates, concat_updates
 from features.event import (
     DEFAULT_TENANT,
+    SEPARATOR,
     AttributeValue,
     Event,
     Id,
     Instant,
     Name,
     entity_key,
+    identity,
     identity_hash,
-    identity_of,
     to_ms,
 )
 from features.spec import Currency, FieldSpec, Spec
+from features.spec_values import FilterSpec
 
 SERIES_EVENT = 0
 SERIES_LABEL = 1
@@ -130,6 +132,7 @@ def updates_of_events(spec: Spec, events: Sequence[Event]) -> EntityUpdates:
     An event's currency must be one of the spec's (`parse_event` checks it).
     """
     plan = _plan_events(spec)
+    currencies, filters = spec.currencies, plan.filters
     keys: list[bytes] = []
     owners: list[int] = []  # event · entities + entity, of each row
     of_event: list[int] = []  # time, value, filters of each event
@@ -138,19 +141,26 @@ def updates_of_events(spec: Spec, events: Sequence[Event]) -> EntityUpdates:
     at = 0
     for event in events:
         amount, entities, tenant = event.amount, event.entities, event.tenant
-        value = 0 if amount is None else base_value(amount.value, spec.currencies[amount.currency])
-        bits = 0
-        for f, condition in enumerate(spec.filters):
-            bits |= condition.holds(event, None if amount is None else value) << f
-        of_event += (event.event_time_ms, value, bits)
-        ids.append(identity_hash(identity_of(event)))
-        for field in plan.fields:
-            fields.append(field_value(event, field))
+        value = 0 if amount is None else base_value(amount.value, currencies[amount.currency])
+        bits, known = 0, None if amount is None else value
+        for bit, condition in filters:
+            if condition.holds(event, known):
+                bits |= bit
+        of_event += (to_ms(event.event_time), value, bits)
+        ids.append(identity_hash(identity(tenant, event.event_type, event.event_id)))
+        for name, field in plan.fields:
+            if field is not None:
+                fields.append(field_value(event, field))
+                continue
+            text: AttributeValue = entities.get(name)
+            if text is None:
+                text = event.attributes.get(name)
+            fields.append(0 if text is None else distinct_hash(text))
         fields.append(0)
         for name, key in plan.keys:
             entity_id = entities.get(name) if key is None else key(entities)
             if entity_id is not None:
-                keys.append(entity_key(tenant, name, entity_id))
+                keys.append(f"{tenant}{SEPARATOR}{name}{SEPARATOR}{entity_id}".encode())
                 owners.append(at)
             at += 1
     return _spread(plan, keys, owners, of_event, ids, fields)
@@ -162,13 +172,16 @@ class _EventPlan:
 
     Attributes:
         keys: Name of each entity; and how its id is found, where it is not that of one entity.
-        fields: Every field that some entity remembers.
+        fields: Every field that some entity remembers: its name, and how it is read where it is
+            not by its hash.
+        filters: The bit of each filter, and the filter.
         places: int, (entities, max_fields): which of `fields` a row of the entity holds; one
             behind the last is always absent.
     """
 
     keys: tuple[tuple[str, Callable[[Mapping[str, str]], str | None] | None], ...]
-    fields: tuple[FieldSpec, ...]
+    fields: tuple[tuple[str, FieldSpec | None], ...]
+    filters: tuple[tuple[int, FilterSpec], ...]
     places: NDArray[np.intp]
 
 
@@ -179,7 +192,9 @@ def _plan_events(spec: Spec) -> _EventPlan:
     for e, entity in enumerate(spec.entities):
         places[e, : len(entity.fields)] = [fields.index(field) for field in entity.fields]
     keys = tuple((e.name, None if e.key == (e.name,) else e.id_of) for e in spec.entities)
-    return _EventPlan(keys, fields, places)
+    read = tuple((field.name, None if field.kind == "hash" else field) for field in fields)
+    filters = tuple((1 << f, condition) for f, condition in enumerate(spec.filters))
+    return _EventPlan(keys, read, filters, places)
 
 
 def _spread(

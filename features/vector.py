@@ -24,6 +24,8 @@ from features.update import (
 from features.window import derive_into
 from features.window_terms import add_terms_many, terms_of
 
+NO_TIME_MS = -1
+
 _Keyed: TypeAlias = tuple[str, int, Callable[[Mapping[str, str]], str | None] | None]
 
 
@@ -88,8 +90,7 @@ def derive_many(
             blobs.append(blob)
             slots += (index, i, len(blob))
         mine += _own_numbers(spec, event, categories)
-    X = np.empty((m, spec.n_features), dtype=np.float32)
-    late = derive_into(
+    return _derived(
         spec,
         blobs,
         np.array(slots, dtype=np.int64).reshape(len(blobs), 3),
@@ -97,9 +98,65 @@ def derive_many(
         at_ms,
         ids,
         np.array(mine, dtype=np.float64).reshape(m, 1 + len(categories)),
-        X,
     )
-    return Derived(X, late)
+
+
+def derive_rows_many(
+    spec: Spec,
+    events: Sequence[Event],
+    updates: EntityUpdates,
+    blobs: Sequence[bytes],
+    overlay: EntityUpdates | None = None,
+    own: EntityUpdates | None = None,
+) -> Derived:
+    """Return what `derive_many` does, from the rows that the caller has, without a loop over them.
+
+    Args:
+        spec: What the states mean.
+        events: m events.
+        updates: `updates_of_events(spec, events)`.
+        blobs: For each of these rows the state of its entity; `b""` is one never seen.
+        overlay: As for `derive_many`.
+        own: As for `derive_many`; all of `updates` where it is left out.
+
+    Raises:
+        SchemaMismatch: A state is of another spec, format or entity.
+        StateCorrupt: A state's bytes make no sense.
+    """
+    own = updates if own is None else own
+    rows = own if overlay is None or not len(overlay) else concat_updates([own, overlay])
+    m, event = len(events), updates.row_event
+    slots = np.empty((len(blobs), 3), dtype=np.int64)
+    slots[:, 0] = updates.entity
+    slots[:, 1] = event
+    slots[:, 2] = np.fromiter(map(len, blobs), dtype=np.int64, count=len(blobs))
+    at_ms = np.full(m, NO_TIME_MS, dtype=np.int64)
+    ids = np.empty(m, dtype=np.uint64)
+    _, categories = _plan_of(spec)
+    mine = np.empty((m, 1 + len(categories)), dtype=np.float64)
+    at_ms[event], ids[event], mine[event, 0] = updates.time_ms, updates.id, updates.value
+    for i in np.flatnonzero(at_ms == NO_TIME_MS).tolist():  # it names none of the spec's entities
+        at_ms[i], ids[i] = events[i].event_time_ms, identity_hash(identity_of(events[i]))
+        mine[i, 0] = base_minor(spec, events[i]) or 0
+    for i, one in enumerate(events):
+        if one.amount is None:
+            mine[i, 0] = np.nan
+        if categories:
+            mine[i, 1:] = [category_index(one, field, size) for field, size in categories]
+    return _derived(spec, blobs, slots, rows, at_ms, ids, mine)
+
+
+def _derived(
+    spec: Spec,
+    blobs: Sequence[bytes],
+    slots: NDArray[np.int64],
+    rows: EntityUpdates,
+    at_ms: NDArray[np.int64],
+    ids: NDArray[np.uint64],
+    own: NDArray[np.float64],
+) -> Derived:
+    X = np.empty((len(at_ms), spec.n_features), dtype=np.float32)
+    return Derived(X, derive_into(spec, blobs, slots, rows, at_ms, ids, own, X))
 
 
 def add_terms(

@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -77,11 +77,11 @@ class Deployment:
     def cpu_s(self) -> dict[str, float]:
         """Return CPU seconds so far by worker."""
         self.processes.look()
-        return {name: self.processes.running[name].cpu_s for name in WORKERS}
+        return {name: process.cpu_s for name, process in self.processes.running.items()}
 
 
 @contextmanager
-def deployed(env: dict[str, str]) -> Iterator[Deployment]:
+def deployed(env: dict[str, str], workers: Sequence[str] = WORKERS) -> Iterator[Deployment]:
     """Start everything, yield it when it can answer, stop it at the end.
 
     Servers are those of `RISKBEAT_KAFKA_BOOTSTRAP_SERVERS` and `RISKBEAT_REDIS_URL`, in `env` or of
@@ -113,7 +113,7 @@ def deployed(env: dict[str, str]) -> Iterator[Deployment]:
         deployment = Deployment(processes, servers, folder, pages)
         deployment.run("topics")
         deployment.run("keys")
-        for name in WORKERS:
+        for name in workers:
             processes.start(name, RISKBEAT_METRICS_PORT=str(ports[name]))
         ready = f"http://{LOOPBACK}:{ports['serve']}/readyz"
         wait_until(lambda: _alive(processes) and answers(ready), "serve ready", READY_TIMEOUT_S)

@@ -17,12 +17,11 @@ from typing import TypeVar
 import uvloop
 
 from api.answer import Question
-from api.publish import Outgoing
 from api.seen import Asked
 from load_tests.features_servers import Servers, serving
 from load_tests.report import Row, main
 from load_tests.step_stage import Bodies, Stage, on_stage
-from models.decision import Source, answer_of, encode_decision, encode_record
+from models.decision import Source, answer_in, encode_record
 
 BATCHES = (1, 8, 32, 256)
 QUESTIONS = 2_048
@@ -69,18 +68,10 @@ async def by_stages(stage: Stage, bodies: Sequence[bytes]) -> dict[str, float]:
     seen = await costs.of_async("rows and read", lambda: stage.decider.look(events, 1.0))
     asked = [Asked(event, Source(door="http", topic=stage.topics.events)) for event in events]
     records = costs.of("derive, score, rule, record", lambda: stage.decider.decide(asked, seen))
-    outgoing = costs.of(
-        "encode records",
-        lambda: (
-            [stage.answerer._event_record(q) for q in questions]
-            + [
-                Outgoing(stage.topics.decisions, r.decision_id.encode(), encode_record(r))
-                for r in records
-            ]
-        ),
-    )
+    encoded = costs.of("encode records", lambda: [encode_record(record) for record in records])
+    outgoing = costs.of("outgoing", lambda: stage.answerer.outgoing_of(questions, records, encoded))
     await costs.of_async("publish", lambda: stage.publisher.publish_many(outgoing))
-    answers = costs.of("encode answers", lambda: [encode_decision(answer_of(r)) for r in records])
+    answers = costs.of("encode answers", lambda: [answer_in(data) for data in encoded])
     done = list(zip(claims, answers, strict=True))
     await costs.of_async("keep answers", lambda: stage.claims.finish_many(done))
     costs.of("metrics", lambda: stage.metrics.observe_batch(records, "http", 0.001))

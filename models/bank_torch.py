@@ -1,7 +1,8 @@
 """one version of Weights, held in tensors → Scores and contributions, in batches of fixed sizes.
 
 A version is a sum of members (`models/forward_torch.py`), each with a factor: its share in its
-lane, the lane's slope and the lane's share.
+lane, the lane's slope and the lane's share. Factors lie in tensors, like all that changes from
+version to version: a pass that was recorded for one version answers for the next.
 """
 
 import threading
@@ -11,15 +12,17 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from models.forward_torch import Member, prepare, scaled
+from models.engine_torch import Engine
+from models.forward_half_torch import HalfNetwork
+from models.forward_torch import Member, Network, prepare, scaled
+from models.passes_torch import Passes
+from models.renew_torch import renew
 from models.scorer import BUCKETS, Scores, bucket_for, factors_of, percentiles_of
 from models.weights import Array, Arrays, Weights
 from models.weights_kinds import arrays_of
 
-PAIR_ROWS = 4
-"""Rows that a bucket of 2 is computed with: some matrix libraries take the two rows of a pair by
-code of their own each, so that a row's last bits depended on its place (seen: MKL 2024.2 on AVX2).
-"""
+STAGED_MAX_BYTES = 64 * 1024 * 1024
+"""Arrays up to this size have pinned memory of their own, from which they are copied."""
 
 
 class Bank:
@@ -32,24 +35,32 @@ class Bank:
         content: What may be read: a version, and the SHA-256 of its bytes.
     """
 
-    def __init__(self, weights: Weights, device: torch.device) -> None:
-        """Allocate tensors for the shapes of `weights`; nothing is held before `write`."""
+    def __init__(self, weights: Weights, engine: Engine, *, half: bool = False) -> None:
+        """Allocate tensors for the shapes of `weights`; nothing is held before `write`.
+
+        Args:
+            weights: A version of these shapes.
+            engine: Where passes run.
+            half: Whether networks compute in bfloat16 (`models/forward_half_torch.py`).
+        """
         self.readers = 0
         self.content: tuple[Weights, str] | None = None
         self._counting = threading.Lock()
-        self._device = device
+        self._passing = threading.Lock()
+        self._engine = engine
+        self._half = half
         self._tensors = {
-            name: torch.from_numpy(np.zeros(array.shape, array.dtype)).to(device)
+            name: torch.from_numpy(np.zeros(array.shape, array.dtype)).to(engine.device)
             for name, array in weights.arrays.items()
             if _is_parameter(name)
         }
+        self._staged: dict[str, torch.Tensor] = {}
         self._held: Arrays = {}
         self._kinds: dict[str, str] = {}
         self._ready: dict[str, Member] = {}
-        self._inputs = {  # one per bucket, so that padding never allocates
-            size: np.zeros((PAIR_ROWS if size == 2 else size, weights.n_features), np.float32)
-            for size in BUCKETS
-        }
+        self._terms: list[tuple[str, int]] = []
+        self._factors = torch.zeros(1 + len(weights.members), device=engine.device)
+        self._passes = Passes(engine, weights.n_features, self._answer)
 
     def fits(self, weights: Weights) -> bool:
         """Whether the version has the very shapes of this bank."""
@@ -87,7 +98,7 @@ class Bank:
         self.content = weights, sha256
 
     def write(self, weights: Weights) -> None:
-        """Copy a version into the tensors of a closed bank.
+        """Copy a version into the tensors of a closed bank; to be called while staging.
 
         Arrays that the version shares with the one held are there already.
         """
@@ -96,27 +107,14 @@ class Bank:
         ]
         with torch.inference_mode():
             for name in changed:
-                _copy(weights.arrays[name], self._tensors[name])
+                self._copy(name, weights.arrays[name])
             self._held = {name: weights.arrays[name] for name in self._tensors}
             self._kinds = _kinds_of(weights)
-            self._prepare(changed)
-        self._shift, factors = factors_of(weights)
-        self._terms = [
-            (self._ready[prefix], factor) for prefix, factor in factors.items() if factor
-        ]
+            same = self._prepare(changed)
+            if not (self._weigh(weights) and same):
+                self._passes.forget()
+            self._passes.record()
         self._quantiles = weights.arrays["quantiles"]
-
-    def _prepare(self, changed: Sequence[str]) -> None:
-        for prefix, kind in self._kinds.items():
-            short = arrays_of(prefix, kind, self._held)
-            if prefix not in self._ready or any(prefix + name in changed for name in short):
-                tensors = {name: self._tensors[prefix + name] for name in short}
-                self._ready[prefix] = prepare(kind, tensors)
-
-    @property
-    def baseline(self) -> float:
-        """Log-odds that contributions start from."""
-        return self._shift + sum(factor * member.baseline for member, factor in self._terms)
 
     def score_many(self, X: NDArray[np.float32], bucket: int | None = None) -> Scores:
         """Score vectors in slices of at most the largest bucket."""
@@ -124,38 +122,91 @@ class Bank:
         logit = np.empty(rows, np.float32)
         buckets = np.empty(rows, np.uint16)
         step = bucket or BUCKETS[-1]
-        with torch.inference_mode():
+        with self._passing, torch.inference_mode():
             for start in range(0, rows, step):
                 part = X[start : start + step]
                 size = bucket or bucket_for(len(part))
-                padded = self._inputs[size]
-                padded[: len(part)] = part
-                padded[len(part) :] = 0.0
-                x = torch.from_numpy(padded).to(self._device)
-                out = self._logit(x, self._scale(x))
-                logit[start : start + step] = out.cpu().numpy()[: len(part)]
+                logit[start : start + step] = self._passes.run(part, size)[: len(part)]
                 buckets[start : start + step] = size
         p = 1.0 / (1.0 + np.exp(-logit.astype(np.float64)))
         return Scores(logit, p, percentiles_of(p, self._quantiles), buckets)
 
+    def logit_apart(self, X: NDArray[np.float32]) -> NDArray[np.float64]:
+        """Return log-odds, shape (m,), while others may be scoring; in no bucket."""
+        with torch.inference_mode():
+            x = self._given(X)
+            out = torch.zeros(len(X), device=self._engine.device)
+            if len(X):
+                self._answer(x, out)
+            return np.asarray(out.double().cpu().numpy())
+
     def explain_many(self, X: NDArray[np.float32], steps: int) -> NDArray[np.float32]:
         """Add up the members' contributions, each by its share."""
         with torch.inference_mode():
-            x = torch.from_numpy(np.array(X, np.float32)).to(self._device)
+            x = self._given(X)
             z = self._scale(x)
             total = torch.zeros_like(x)
-            for member, factor in self._terms:
-                total.add_(member.contributions(x, z, steps), alpha=factor)
+            for prefix, place in self._terms:
+                factor = self._factors[place]
+                total.addcmul_(self._ready[prefix].contributions(x, z, steps), factor)
             return np.asarray(total.cpu().numpy())
+
+    @property
+    def baseline(self) -> float:
+        """Log-odds that contributions start from."""
+        factors = self._factors.tolist()
+        own = (factors[place] * self._ready[prefix].baseline for prefix, place in self._terms)
+        return float(factors[0] + sum(own))
+
+    def _answer(self, x: torch.Tensor, out: torch.Tensor) -> None:
+        z = self._scale(x)
+        out.copy_(self._factors[0])
+        for prefix, place in self._terms:
+            out.addcmul_(self._ready[prefix].forward(x, z), self._factors[place])
 
     def _scale(self, x: torch.Tensor) -> torch.Tensor:
         return scaled(x, self._tensors["scaler.mean"], self._tensors["scaler.scale"])
 
-    def _logit(self, x: torch.Tensor, z: torch.Tensor) -> torch.Tensor:
-        total = torch.full((len(x),), self._shift, device=x.device)
-        for member, factor in self._terms:
-            total.add_(member.forward(x, z), alpha=factor)
-        return total
+    def _given(self, X: NDArray[np.float32]) -> torch.Tensor:
+        return torch.from_numpy(np.array(X, np.float32)).to(self._engine.device)
+
+    def _prepare(self, changed: Sequence[str]) -> bool:
+        """Prepare members whose arrays changed; return whether recorded passes still hold."""
+        same = True
+        for prefix, kind in self._kinds.items():
+            short = arrays_of(prefix, kind, self._held)
+            if prefix in self._ready and not any(prefix + name in changed for name in short):
+                continue
+            fresh: Member = prepare(kind, {name: self._tensors[prefix + name] for name in short})
+            if self._half and isinstance(fresh, Network):
+                fresh = HalfNetwork.of(fresh)
+            old = self._ready.get(prefix)
+            if not (self._engine.captures and old is not None and renew(old, fresh)):
+                self._ready[prefix] = fresh
+                same = False
+        return same
+
+    def _weigh(self, weights: Weights) -> bool:
+        """Write the shift and the factors; return whether the same members count as before."""
+        shift, factors = factors_of(weights)
+        places = enumerate(factors.items(), start=1)
+        terms = [(prefix, place) for place, (prefix, factor) in places if factor]
+        found = torch.tensor([shift, *factors.values()], dtype=torch.float32)
+        self._factors[: len(found)].copy_(found)
+        same, self._terms = terms == self._terms, terms
+        return same
+
+    def _copy(self, name: str, array: Array) -> None:
+        tensor = self._tensors[name]
+        if not self._engine.captures:
+            np.copyto(tensor.numpy(), array)
+        elif array.nbytes > STAGED_MAX_BYTES:
+            tensor.copy_(torch.from_numpy(array.copy()))  # a read-only array would be warned of
+        else:
+            if name not in self._staged:
+                self._staged[name] = self._engine.host(tensor)
+            np.copyto(self._staged[name].numpy(), array)
+            tensor.copy_(self._staged[name], non_blocking=True)
 
 
 def _is_parameter(name: str) -> bool:
@@ -164,10 +215,3 @@ def _is_parameter(name: str) -> bool:
 
 def _kinds_of(weights: Weights) -> dict[str, str]:
     return {member.prefix: member.kind for member in weights.members}
-
-
-def _copy(array: Array, tensor: torch.Tensor) -> None:
-    if tensor.is_cuda:
-        tensor.copy_(torch.from_numpy(array.copy()))  # a read-only array would be warned of
-    else:
-        np.copyto(tensor.numpy(), array)

@@ -20,8 +20,14 @@ BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
 """Batch sizes that a forward pass runs at; a batch is padded up to the next one, so that a row's
 score depends on the row, the weights and the bucket, and on nothing that waited with it."""
 
+BULK = 4096
+"""A batch size for those who ask for it by name: audits, backtests."""
+
 ACTIVE = "active"
 """The slot that answers."""
+
+GATES = ("signature", "content", "stale", "digest", "golden", "step", "scores", "alerts", "busy")
+"""What may turn a version away, in the order in which it is asked."""
 
 SLOTS_MAX = 4
 """Slots that may hold a version at once: the active one, a canary, a shadow, and one to spare."""
@@ -39,7 +45,7 @@ class WeightsRefused(ValueError):
 
     Attributes:
         version: The number of the refused version.
-        gate: Closed set, fit for a metric label: signature, content, digest, golden, busy.
+        gate: Closed set, fit for a metric label: `GATES`.
     """
 
     def __init__(self, version: int, gate: str, detail: str) -> None:
@@ -140,13 +146,20 @@ class Scorer(Protocol):
             NoWeights: The slot holds none.
         """
 
-    def load(self, weights: Weights, sha256: str, slot: str = ACTIVE) -> None:
+    def load(
+        self, weights: Weights, sha256: str, slot: str = ACTIVE, *, willed: bool = False
+    ) -> None:
         """Write a version beside those in use, pass it through the gates, and flip one reference.
+
+        How far a version lies from the active one is asked for the active slot alone: a canary is
+        there to be different.
 
         Args:
             weights: Verified and decoded.
             sha256: SHA-256 (hex) of the bytes that it came in.
             slot: Where it is to answer; the slot's version becomes its previous one.
+            willed: Somebody asked for this very version, and it is written down who: it may lie
+                as far from the active one as it likes.
 
         Raises:
             WeightsRefused: A gate failed; every slot is as it was.

@@ -11,7 +11,19 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from models.scorer import ACTIVE, GOLDEN_TOLERANCE, Scores, WeightsRefused
+from models.bank_torch import Bank
+from models.engine_torch import engine_for
+from models.forward_half_torch import HALF_TOLERANCE
+from models.gates import (
+    GateBounds,
+    check_claim,
+    check_golden,
+    check_scores,
+    check_step,
+    check_weights,
+)
+from models.recent import Recent
+from models.scorer import ACTIVE, GOLDEN_TOLERANCE, NoWeights, Scores, WeightsRefused
 from models.slots_torch import Slots
 from models.weights import Weights
 
@@ -19,7 +31,16 @@ from models.weights import Weights
 class TorchScorer:
     """The scorer on a CPU core or on one CUDA device."""
 
-    def __init__(self, spec_digest: str, n_features: int, build: str, device: str = "auto") -> None:
+    def __init__(
+        self,
+        spec_digest: str,
+        n_features: int,
+        build: str,
+        device: str = "auto",
+        bounds: GateBounds | None = None,
+        *,
+        half: bool = False,
+    ) -> None:
         """Take the spec that weights must have been learned with.
 
         Args:
@@ -27,21 +48,24 @@ class TorchScorer:
             n_features: Length of a vector.
             build: Name of our code; torch's version and CPU capability are added.
             device: "cpu", "cuda", or "auto": CUDA where there is one.
+            bounds: How far a version may lie from the active one.
+            half: Whether networks compute in bfloat16, within `HALF_TOLERANCE` of float32.
+
+        Raises:
+            NoDevice: The device is not there.
         """
         torch.set_num_threads(1)
         torch.set_float32_matmul_precision("highest")
-        if device == "auto":
-            device = "cuda" if torch.cuda.is_available() else "cpu"
-        self._torch_device = torch.device(device)
+        self._engine = engine_for(device)
         self._spec_digest = spec_digest
         self._n_features = n_features
         self._build = f"{build} torch-{torch.__version__}"
-        self._device = (
-            torch.cuda.get_device_name(self._torch_device)
-            if self._torch_device.type == "cuda"
-            else f"cpu-{torch.backends.cpu.get_cpu_capability()}"
-        )
-        self._slots = Slots(self._torch_device)
+        self._device = self._engine.name + (" bfloat16" if half else "")
+        self._tolerance = HALF_TOLERANCE if half else GOLDEN_TOLERANCE
+        self._bounds = bounds or GateBounds()
+        self._slots = Slots(self._engine, half=half)
+        self._recent = Recent(n_features)
+        self._refused = False  # one since the active version became so: nothing is owed to more
 
     @property
     def build(self) -> str:
@@ -59,22 +83,57 @@ class TorchScorer:
         Raises:
             NoWeights: The slot holds none.
         """
-        return Lease(self._slots, slot)
+        return Lease(self._slots, slot, self._recent)
 
-    def load(self, weights: Weights, sha256: str, slot: str = ACTIVE) -> None:
+    def load(
+        self, weights: Weights, sha256: str, slot: str = ACTIVE, *, willed: bool = False
+    ) -> None:
         """Write a bank that nobody reads, pass it through the gates, and flip.
 
         Raises:
             WeightsRefused: A gate failed; every slot is as it was.
         """
-        with self._slots.changing:
+        with self._slots.changing, torch.inference_mode():
             check_weights(weights, self._spec_digest, self._n_features)
             torch.set_num_threads(1)  # of this thread: the sums of several come out otherwise
             bank = self._slots.idle_for(weights, slot)
-            bank.write(weights)
-            check_golden(weights, bank.score_many(weights.arrays["probe.x"]).logit)
+            with self._engine.staging():
+                bank.write(weights)
+                probe = weights.arrays["probe.x"]
+                logit = bank.score_many(probe).logit.astype(np.float64)
+                check_golden(weights, logit, self._tolerance)
+                if slot == ACTIVE and not willed:
+                    self._compare(weights, bank, logit)
             bank.open(weights, sha256)
-            self._slots.show(slot, bank)
+            self._show(slot, bank)
+
+    def _compare(self, weights: Weights, bank: Bank, logit: NDArray[np.float64]) -> None:
+        """Pass a version through the gates that ask how far it lies from the active one."""
+        try:
+            active = self._slots.current(ACTIVE)
+        except NoWeights:
+            return
+        assert active.content is not None, "a bank in a slot is open"
+        before, sha256 = active.content
+        probed = active.logit_apart(weights.arrays["probe.x"])
+        # versions that were never offered may have moved, too; after a refusal none is believed
+        steps = 1 if self._refused else max(1, abs(weights.version - before.version))
+        try:
+            if weights.parent_sha256 == sha256:
+                check_claim(weights, probed, logit)
+            if before.labels_learned >= self._bounds.free_labels:
+                check_step(weights, probed, logit, self._bounds, steps)
+                X = self._recent.rows()
+                was, would = active.logit_apart(X), bank.logit_apart(X)
+                check_scores(weights, was, would, self._bounds, steps)
+        except WeightsRefused:
+            self._refused = True
+            raise
+
+    def _show(self, slot: str, bank: Bank) -> None:
+        self._slots.show(slot, bank)
+        if slot == ACTIVE:
+            self._refused = False
 
     def recall(self, version: int, slot: str = ACTIVE) -> bool:
         """Flip to a version that a bank still holds; False: none does."""
@@ -82,7 +141,7 @@ class TorchScorer:
             bank = self._slots.find(version)
             if bank is None:
                 return False
-            self._slots.show(slot, bank)
+            self._show(slot, bank)
             return True
 
     def clear(self, slot: str) -> None:
@@ -98,9 +157,10 @@ class TorchScorer:
 class Lease:
     """One hold on a bank; while it lasts the bank is not written."""
 
-    def __init__(self, slots: Slots, slot: str) -> None:
+    def __init__(self, slots: Slots, slot: str, recent: Recent) -> None:
         """Name what the slot answers with; it is held from the `with` statement on."""
         self._slots = slots
+        self._recent = recent
         self._slot = slot
         self._name()
 
@@ -134,34 +194,10 @@ class Lease:
 
     def score_many(self, X: NDArray[np.float32], bucket: int | None = None) -> Scores:
         """Score vectors, shape (m, n_features); see `scorer.Snapshot`."""
+        if self._slot == ACTIVE and bucket is None:
+            self._recent.observe(X)
         return self._bank.score_many(X, bucket)
 
     def explain_many(self, X: NDArray[np.float32], steps: int) -> NDArray[np.float32]:
         """Return contributions, shape (m, n_features); see `scorer.Snapshot`."""
         return self._bank.explain_many(X, steps)
-
-
-def check_weights(weights: Weights, spec_digest: str, n_features: int) -> None:
-    """Pass a version through the gates that need no forward pass.
-
-    Shapes and finite numbers were checked when its bytes were decoded.
-
-    Raises:
-        WeightsRefused: It was learned with another spec.
-    """
-    if weights.schema_digest != spec_digest or weights.n_features != n_features:
-        detail = f"learned with spec {weights.schema_digest[:12]}, serving {spec_digest[:12]}"
-        raise WeightsRefused(weights.version, "digest", detail)
-
-
-def check_golden(weights: Weights, logit: NDArray[np.float32]) -> None:
-    """Compare our log-odds of the golden batch with the learner's.
-
-    Raises:
-        WeightsRefused: They differ by more than `GOLDEN_TOLERANCE` (relative beyond 1).
-    """
-    theirs = weights.arrays["probe.logit"].astype(np.float64)
-    apart = np.abs(logit.astype(np.float64) - theirs) / np.maximum(1.0, np.abs(theirs))
-    worst = float(apart.max(initial=0.0))
-    if not worst <= GOLDEN_TOLERANCE:
-        raise WeightsRefused(weights.version, "golden", f"log-odds differ by {worst:.3g}")

@@ -7,9 +7,8 @@ one that would be next, it is left to the reader and another takes its place: lo
 import threading
 from typing import NamedTuple
 
-import torch
-
 from models.bank_torch import Bank
+from models.engine_torch import Engine
 from models.scorer import ACTIVE, SLOTS_MAX, NoWeights, WeightsRefused
 from models.weights import Weights
 
@@ -32,10 +31,11 @@ class Pair(NamedTuple):
 class Slots:
     """All banks of a scorer. Whoever changes anything here holds `changing`."""
 
-    def __init__(self, device: torch.device) -> None:
-        """Begin with no bank."""
+    def __init__(self, engine: Engine, *, half: bool) -> None:
+        """Begin with no bank; see `Bank` for the arguments."""
         self.changing = threading.Lock()
-        self._device = device
+        self._engine = engine
+        self._half = half
         self._pairs: dict[str, Pair] = {}
         self._banks: list[Bank] = []
 
@@ -69,7 +69,7 @@ class Slots:
         read = [bank for bank in spare if bank.readers]
         if len(read) > LEFT_MAX:
             raise WeightsRefused(weights.version, "busy", f"{len(read)} banks are left to readers")
-        bank = Bank(weights, self._device)
+        bank = Bank(weights, self._engine, half=self._half)
         self._banks = [*held, *read, bank]
         return bank
 

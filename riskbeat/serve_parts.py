@@ -4,7 +4,7 @@ import importlib.metadata
 import os
 import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import msgspec
@@ -30,6 +30,7 @@ from features.client_redis import Client, RedisLink
 from features.spec import Spec
 from features.store_redis import RedisFeatureStore
 from models.decision import DecisionRecord
+from models.gates import GateBounds
 from models.policy import load_policy
 from models.registry_redis import RedisWeightsRegistry
 from models.scorer_torch import TorchScorer
@@ -92,6 +93,7 @@ class Heard:
         for at_ms in label_appends_ms:
             self._metrics.label_serving_seconds.observe((now_ms - at_ms) / 1000)
         self._metrics.weights_version.set(weights.version)
+        self._metrics.weights_created.set(weights.created_at_ms / 1000)
         self._metrics.weights_swaps.inc()
         log.debug("weights.activated", weights_version=weights.version)
 
@@ -99,6 +101,11 @@ class Heard:
         """A gate refused a version; the active one stays."""
         self._metrics.weights_refused.labels(gate).inc()
         log.warning("weights.refused", weights_version=version, gate=gate, detail=detail)
+
+    def fleet_seen(self, versions: Mapping[str, int]) -> None:
+        """Which scorer answers with which version."""
+        self._metrics.weights_spread.set(max(versions.values()) - min(versions.values()))
+        self._metrics.weights_scorers.set(len(versions))
 
     def registry_failed(self, detail: str) -> None:
         """The registry did not answer; the active version stays."""
@@ -126,7 +133,7 @@ def build_parts(settings: Settings) -> Parts:
     metrics, state = ServeMetrics(), State()
     heard = Heard(metrics)
     fast, slow = clients = [redis_client(settings) for _ in range(2)]
-    scorer = TorchScorer(spec.digest, spec.n_features, f"riskbeat-{version}", settings.device)
+    scorer = _scorer(settings, spec, f"riskbeat-{version}")
     registry = RedisWeightsRegistry(
         slow, settings.redis_prefix, spec.digest, poll_s=settings.weights_poll_s
     )
@@ -175,6 +182,19 @@ def build_parts(settings: Settings) -> Parts:
         clients,
         keeper,
     )
+
+
+def _scorer(settings: Settings, spec: Spec, build: str) -> TorchScorer:
+    bounds = GateBounds(
+        step_logit=settings.gate_step_logit,
+        psi=settings.gate_psi,
+        alert_share=settings.gate_alert_share,
+        alert_ratio=settings.gate_alert_ratio,
+        free_labels=settings.gate_free_labels,
+        rows_min=settings.gate_rows_min,
+    )
+    half = settings.scorer_dtype == "bfloat16"
+    return TorchScorer(spec.digest, spec.n_features, build, settings.device, bounds, half=half)
 
 
 def _answerer(

@@ -15,6 +15,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from features.topics import Topics
 from riskbeat.settings_files import SecretFiles
+from riskbeat.settings_gates import GateSettings
 from riskbeat.settings_judge import JudgeSettings
 from riskbeat.settings_keys import KeysSettings
 from riskbeat.settings_learners import LearnersSettings
@@ -234,6 +235,7 @@ class Settings(
     LookupSettings,
     SafetySettings,
     PublishSettings,
+    GateSettings,
     JudgeSettings,
     ServeSettings,
 ):

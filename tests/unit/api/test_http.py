@@ -163,7 +163,15 @@ async def test_what_is_shown_of_the_model(site: Site) -> None:
     active = (await site.client.get("/v1/model")).json()["active"]
     assert (active["version"], active["schema"]) == (1, site.stand.spec.digest)
     versions = (await site.client.get("/v1/model/versions")).json()
-    assert versions == {"latest": 7, "active": 6, "pinned": True, "scorers": {"scorer-1": 6}}
+    assert versions == {
+        "latest": 7,
+        "active": 6,
+        "pinned": True,
+        "scorers": {"scorer-1": 6},
+        "spread": 0,
+        "behind": 0,
+        "here": {"active": 1},
+    }
     site.shelf.away = True
     assert (await site.client.get("/v1/model/versions")).status_code == 503
 
