@@ -14,8 +14,10 @@ from api.errors import KNOWN, FieldError, problem_of, problem_of_status
 from api.metrics import CONTENT_TYPE, ServeMetrics
 from api.model_http import add_acts
 from api.openapi import openapi
+from api.rollout_page import look, row_of
 from features.event import EventRules
 from models.registry import WeightsRegistry
+from models.rollout_store import RolloutStore
 from models.scorer import NoWeights, Scorer
 
 
@@ -40,6 +42,7 @@ class AdminDeps:
     version: str
     scorer: Scorer
     registry: WeightsRegistry
+    rollouts: RolloutStore
     metrics: ServeMetrics
     health: Callable[[], Mapping[str, str]]
     ready: Callable[[], bool]
@@ -155,3 +158,7 @@ def _add_model(app: FastAPI, deps: AdminDeps) -> None:
             "behind": sum(version != standing.active for version in found),
             "here": dict(deps.scorer.versions()),
         }
+
+    @app.get("/v1/model/rollout", summary="What is rolled out, and how it does; null for nothing")
+    async def rollout() -> dict[str, Any]:
+        return dict(row_of(*await look(deps.rollouts)))

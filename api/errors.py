@@ -20,6 +20,10 @@ class Overloaded(RuntimeError):
     """More is waiting than can be answered in time; come again."""
 
 
+class DeadlineMissed(RuntimeError):
+    """No answer was made by the deadline; what was decided for it is recorded, and can be had."""
+
+
 class Draining(RuntimeError):
     """The process is stopping, or has not started; another one answers."""
 
@@ -61,6 +65,18 @@ class TenantRefused(PermissionError):
         super().__init__(f"the key speaks for the tenant {mine}")
         self.mine = mine
         self.pointer = "/tenant" if index is None else f"/{index}/tenant"
+
+
+class Malformed(ValueError):
+    """The bytes are no HTTP request."""
+
+
+class HeadTooLarge(ValueError):
+    """Request line and headers exceed their limits."""
+
+
+class TooSlow(TimeoutError):
+    """A request did not come to its end in time."""
 
 
 class FeaturesUnreadable(RuntimeError):
@@ -115,10 +131,14 @@ _TABLE: dict[type[Exception], _Row] = {
     QuestionRejected: _Row(422, "invalid", "The question cannot be answered"),
     ManyRejected: _Row(422, "invalid", "Some items are not what this route takes"),
     BodyTooLarge: _Row(413, "too_large", "The body is too large"),
+    Malformed: _Row(400, "malformed", "This is no HTTP request"),
+    HeadTooLarge: _Row(431, "head_too_large", "The headers are too large"),
+    TooSlow: _Row(408, "too_slow", "The request took too long to come"),
     MethodNotAllowed: _Row(405, "method_not_allowed", "The route does not take this method"),
     IdempotencyConflict: _Row(422, "idempotency_conflict", "The same name came with another body"),
     InProgress: _Row(409, "in_progress", "The same event is being decided", retry=True),
     Overloaded: _Row(429, "overloaded", "Too many requests are waiting", retry=True),
+    DeadlineMissed: _Row(503, "deadline", "No answer was ready in time", retry=True),
     Draining: _Row(503, "not_ready", "This process does not take requests now", retry=True),
     KeyRefused: _Row(401, "unauthorized", "A valid API key is needed"),
     ScopeMissing: _Row(403, "forbidden", "The API key is not for this"),

@@ -50,7 +50,7 @@ DECISION: Final[dict[str, Any]] = {
     "would_be": None,
 }
 _SENT: Final = ("malformed", "field", "tenant", "too_large")
-_DECIDED: Final = ("conflict", "in_progress", "overloaded", "not_recorded")
+_DECIDED: Final = ("conflict", "in_progress", "overloaded", "deadline", "not_recorded")
 _HEADERS: Final = [
     parameter(
         "traceparent",

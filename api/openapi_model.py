@@ -26,6 +26,7 @@ def model_paths() -> dict[str, Any]:
         "/v1/model": {"get": _active()},
         "/v1/model/versions": {"get": _versions()},
         "/v1/model/acts": {"get": _acts()},
+        "/v1/model/rollout": {"get": _rollout()},
         "/v1/model/pin": {"post": _act("pin", "Answer with one version, whatever is published")},
         "/v1/model/unpin": {"post": _act("unpin", "Answer with the newest version again")},
         "/v1/model/rollback": {"post": _act("rollback", "Pin the version before the active one")},
@@ -59,6 +60,22 @@ def _versions() -> dict[str, Any]:
         "Where the registry's pointers and the scorers stand",
         scope="read",
         answer=("200", Body(schema, example)),
+        problems=("registry_away",),
+        tag="model",
+    )
+
+
+def _rollout() -> dict[str, Any]:
+    schema = {
+        "type": "object",
+        "required": ["line", "revision", "rollout"],
+        "properties": {"rollout": {"type": ["object", "null"]}},
+    }
+    return operation(
+        "showRollout",
+        "What is rolled out, and how it does; null for nothing",
+        scope="read",
+        answer=("200", Body(schema, {"line": "9f2c1d0e7b6a", "revision": 3, "rollout": None})),
         problems=("registry_away",),
         tag="model",
     )

@@ -12,17 +12,21 @@ from api.errors import (
     PROBLEM_TYPE,
     RETRY_AFTER_S,
     BodyTooLarge,
+    DeadlineMissed,
     Draining,
     FeaturesUnreadable,
+    HeadTooLarge,
     IdempotencyConflict,
     IndexBehind,
     InProgress,
+    Malformed,
     ManyRejected,
     MethodNotAllowed,
     NoSuchDecision,
     NotRecorded,
     Overloaded,
     TenantRefused,
+    TooSlow,
     problem_of,
 )
 from api.keys import KeyRefused, KeysUnavailable, Scope, ScopeMissing
@@ -53,6 +57,10 @@ PROBLEMS: Final[Mapping[str, Exception]] = {
     "tenant": TenantRefused("acme"),
     "rate": RateLimited("key", 5000.0, 0.4),
     "overloaded": Overloaded("2048 requests wait"),
+    "no_http": Malformed("the bytes are no HTTP request"),
+    "large_head": HeadTooLarge("request line and headers exceed 16384 bytes"),
+    "slow": TooSlow("the request did not come to its end in time"),
+    "deadline": DeadlineMissed("no answer was ready in time"),
     "draining": Draining("this process is stopping or not ready"),
     "keys_away": KeysUnavailable("the store of the keys does not answer"),
     "not_recorded": NotRecorded("the spool holds 268435456 of 268435456 bytes"),
@@ -64,16 +72,19 @@ PROBLEMS: Final[Mapping[str, Exception]] = {
     "registry_away": RegistryUnavailable("EVAL: no answer"),
     "method": MethodNotAllowed("PUT", "POST"),
 }
-_BY_GATE: Final = ("no_key", "scope", "rate", "keys_away", "draining", "method")
+_BY_DOOR: Final = ("no_http", "slow", "large_head", "method")
+_BY_GATE: Final = ("no_key", "scope", "rate", "keys_away", "draining", *_BY_DOOR)
 _TITLES: Final = {
     "400": "The bytes are no such document",
     "401": "A valid API key is needed",
     "403": "The key is not for this, or speaks for another tenant",
     "404": "There is no such thing",
     "405": "The route does not take this method",
+    "408": "The request did not come to its end in time",
     "409": "The same event is being decided; ask again",
     "413": "The body is too large",
     "422": "A field is at fault, or the same name came with another body",
+    "431": "Request line and headers are too large",
     "429": "This caller asks too much, or too many requests wait",
     "503": "Not now: come again",
 }
@@ -145,7 +156,7 @@ def operation(
         tag: Under which it is shown.
     """
     status, good = answer
-    gate = _BY_GATE if scope is not None else ("method",)
+    gate = _BY_GATE if scope is not None else _BY_DOOR
     made: dict[str, Any] = {
         "operationId": name,
         "summary": summary,

@@ -6,15 +6,17 @@ gate, read the body within its limit and send what is answered here.
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 from api.admin_http import AdminDeps
 from api.answer import Answerer, Question
 from api.asking_http import AskingRoutes
 from api.coalesce import Coalescer
+from api.deadline import deadline_of
 from api.dry_run import DryRuns
-from api.errors import Answer, InProgress, MethodNotAllowed, problem_of
+from api.errors import Answer, Draining, InProgress, MethodNotAllowed, problem_of
 from api.features import FeatureDesk
 from api.features_http import FeatureRoutes
 from api.intake import BATCH_MAX_BYTES, Intake
@@ -22,7 +24,7 @@ from api.lookup import LookupDesk
 from api.metrics import ServeMetrics
 from api.ndjson import answer_lines
 from api.publish import SpoolingPublisher
-from api.route import JSON, Gate, Head, OpenGate, Request, Route
+from api.route import JSON, Admitted, Begun, Gate, Head, OpenGate, Reply, Request, Route
 from api.taking_http import TakingRoutes, caller_of
 from features.event import EVENT_MAX_BYTES
 from features.spec import Spec
@@ -39,6 +41,7 @@ class HttpDeps:
 
     Attributes:
         deadline_s: Longest wait for an answer; a request may ask for less.
+        list_deadline_s: The same for a list of questions.
         ready: Whether requests are taken now.
         gate: Who is let in.
     """
@@ -52,6 +55,7 @@ class HttpDeps:
     metrics: ServeMetrics
     admin: AdminDeps
     deadline_s: float
+    list_deadline_s: float
     ready: Callable[[], bool]
     features: FeatureDesk
     dry_runs: DryRuns
@@ -65,14 +69,21 @@ class HotRoutes:
     def __init__(self, deps: HttpDeps) -> None:
         """Lay the table."""
         self._deps = deps
+        self._waits: set[asyncio.Task[bytes]] = set()
         features = FeatureRoutes(deps.features, deps.gate)
         taking = TakingRoutes(deps.spec, deps.topics, deps.intake, deps.publisher, deps.gate)
         asking = AskingRoutes(deps.intake, deps.dry_runs, deps.lookups)
         self._exact: dict[bytes, Route] = {}
         self._under: list[Route] = []
         for route in (
-            Route("/v1/decisions", self._decide, EVENT_MAX_BYTES),
-            Route("/v1/decisions:batch", self._decide_batch, BATCH_MAX_BYTES),
+            Route(
+                "/v1/decisions",
+                self._decide,
+                EVENT_MAX_BYTES,
+                begin=self._begin_decide,
+                check=deps.coalescer.check,
+            ),
+            Route("/v1/decisions:batch", self._decide_batch, BATCH_MAX_BYTES, patient=True),
             taking.events,
             taking.labels,
             asking.dry_run,
@@ -94,9 +105,12 @@ class HotRoutes:
                     return under
         return route
 
-    def observe(self, route: Route, status: int, began: float) -> None:
-        """Count an answer that was sent, and the time since its head was read."""
+    def observe(self, route: Route | None, status: int, began: float) -> None:
+        """Count an answer, and the time since its head was read; without a route, a refusal."""
         metrics = self._deps.metrics
+        if route is None:
+            metrics.requests.labels("none", str(status)).inc()
+            return
         metrics.requests.labels(route.name, str(status)).inc()
         if status == 500:
             return
@@ -105,58 +119,106 @@ class HotRoutes:
         elif route.name.startswith(FEATURES_PATH):
             metrics.features_seconds.labels(route.name).observe(time.perf_counter() - began)
 
-    async def _decide(self, request: Request) -> Answer:
+    def echo(self, head: Head) -> Mapping[str, str]:
+        """Return the gate's headers for an answer."""
+        return self._deps.gate.echo(head)
+
+    def admit(self, route: Route, head: Head, began: float) -> Admitted:
+        """Let a request in: by state, method, gate, deadline and load, in this order.
+
+        Raises:
+            Exception: One of `api/errors.py`'s table.
+        """
+        if not self._deps.ready():
+            raise Draining("this process is stopping or not ready")
+        check_method(route, head)
+        principal = self._deps.gate.admit(head)
+        longest_s = self._deps.list_deadline_s if route.patient else self._deps.deadline_s
+        deadline_at = deadline_of(head.headers, began, longest_s)
+        if route.check is not None:
+            route.check(deadline_at)
+        return Admitted(principal, deadline_at)
+
+    def _question(self, request: Request) -> Question:
         key = request.head.headers.get(b"idempotency-key")
-        question = self._deps.intake.question(
+        return self._deps.intake.question(
             request.body, None if key is None else key.decode("latin-1"), caller_of(request)
         )
-        return Answer(200, await self._ask(question, request.deadline_at), JSON)
+
+    def _begin_decide(self, request: Request, reply: Reply) -> Begun:
+        question = self._question(request)
+
+        def done(answer: bytes | Exception) -> None:
+            if isinstance(answer, bytes):
+                reply(Answer(200, answer, JSON))
+            elif isinstance(answer, InProgress):
+                waiting = asyncio.ensure_future(self._await_other(question, request.deadline_at))
+                self._waits.add(waiting)
+                waiting.add_done_callback(partial(self._heard, reply))
+            else:
+                reply(answer)
+
+        return self._deps.coalescer.submit(question, request.deadline_at, done)
+
+    def _heard(self, reply: Reply, waiting: asyncio.Task[bytes]) -> None:
+        """Pass on what another asker's answer is, or why it cannot be had."""
+        self._waits.discard(waiting)
+        if not waiting.cancelled():
+            error = waiting.exception()
+            assert error is None or isinstance(error, Exception)
+            reply(error or Answer(200, waiting.result(), JSON))
+
+    async def _decide(self, request: Request) -> Answer:
+        question = self._question(request)
+        try:
+            answer = await self._deps.coalescer.ask(question, request.deadline_at)
+        except InProgress:
+            answer = await self._await_other(question, request.deadline_at)
+        return Answer(200, answer, JSON)
 
     async def _decide_batch(self, request: Request) -> Answer:
         """Decide an array, all or none; of lines each by itself, and each is answered by one."""
         caller = caller_of(request)
-        questions: Sequence[Question | Exception]
+        read: Sequence[Question | Exception]
         if caller.lines:
-            questions = self._deps.intake.question_lines(request.body, caller)
+            read = self._deps.intake.question_lines(request.body, caller)
         else:
-            questions = self._deps.intake.questions(request.body, caller)
-        self._deps.gate.weigh(request.principal, request.head, len(questions))
-        bodies = await self._ask_many(questions, request.deadline_at)
+            read = self._deps.intake.questions(request.body, caller)
+        self._deps.gate.weigh(request.principal, request.head, len(read))
+        bodies = await self._answer_list(read, request.deadline_at)
         if caller.lines:
             return answer_lines(bodies)
         return Answer(200, b'{"decisions":[' + b",".join(bodies) + b"]}", JSON)
 
-    async def _ask_many(
-        self, questions: Sequence[Question | Exception], deadline_at: float
+    async def _answer_list(
+        self, read: Sequence[Question | Exception], deadline_at: float
     ) -> list[bytes]:
-        asked = [question for question in questions if isinstance(question, Question)]
-        answers = iter(
-            await asyncio.gather(
-                *(self._ask(question, deadline_at) for question in asked), return_exceptions=True
-            )
-        )
-        bodies: list[bytes] = []
-        for question in questions:
-            answer = next(answers) if isinstance(question, Question) else question
-            if isinstance(answer, bytes):
-                bodies.append(answer)
-            elif isinstance(answer, Exception):
-                bodies.append(problem_of(answer).body)
-            else:
-                raise answer
-        return bodies
+        """Return a body for each: its answer, or what is wrong with it."""
+        questions = [one for one in read if isinstance(one, Question)]
+        answers = await self._deps.coalescer.ask_list(questions, deadline_at) if questions else []
+        for index, answer in enumerate(answers):
+            if isinstance(answer, InProgress):
+                try:
+                    answers[index] = await self._await_other(questions[index], deadline_at)
+                except Exception as error:  # the top of this question
+                    answers[index] = error
+        found = iter(answers)
+        every = [next(found) if isinstance(one, Question) else one for one in read]
+        return [one if isinstance(one, bytes) else problem_of(one).body for one in every]
 
-    async def _ask(self, question: Question, deadline_at: float) -> bytes:
-        """Return the answer; one that another asker is getting is waited for."""
-        try:
-            return await self._deps.coalescer.ask(question)
-        except InProgress:
-            while time.perf_counter() < deadline_at:
-                await asyncio.sleep(LOOK_AGAIN_S)
-                answer = await self._deps.answerer.look_up(question.claim)
-                if answer is not None:
-                    return answer
-            raise
+    async def _await_other(self, question: Question, deadline_at: float) -> bytes:
+        """Return the answer that another asker is getting.
+
+        Raises:
+            InProgress: It was not there by the deadline.
+            IdempotencyConflict: It is one to another body.
+        """
+        while time.perf_counter() + LOOK_AGAIN_S < deadline_at:
+            await asyncio.sleep(LOOK_AGAIN_S)
+            answer = await self._deps.answerer.look_up(question.claim)
+            if answer is not None:
+                return answer
+        raise InProgress("the same event is being decided right now")
 
 
 def check_method(route: Route, head: Head) -> None:

@@ -215,7 +215,7 @@ def headers_of(key: str | None, more: Mapping[str, str] | None) -> dict[str, str
 def pause_s(tried: int, error: ServiceUnavailable) -> float:
     """Return how long to wait; raise the error if longer is asked for than a call may take."""
     if error.retry_after_s is None:
-        return PAUSE_FIRST_S * 2**tried
+        return float(PAUSE_FIRST_S * 2**tried)
     if error.retry_after_s > PAUSE_LIMIT_S:
         raise error
     return error.retry_after_s

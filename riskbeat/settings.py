@@ -14,6 +14,8 @@ from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from features.topics import Topics
+from riskbeat.settings_audit import AuditSettings
+from riskbeat.settings_door import DoorSettings
 from riskbeat.settings_files import SecretFiles
 from riskbeat.settings_gates import GateSettings
 from riskbeat.settings_judge import JudgeSettings
@@ -21,6 +23,7 @@ from riskbeat.settings_keys import KeysSettings
 from riskbeat.settings_learners import LearnersSettings
 from riskbeat.settings_lookup import LookupSettings
 from riskbeat.settings_publish import PublishSettings
+from riskbeat.settings_rollout import RolloutSettings
 from riskbeat.settings_safety import SafetySettings
 
 PREFIX = "RISKBEAT_"
@@ -237,7 +240,10 @@ class Settings(
     PublishSettings,
     GateSettings,
     JudgeSettings,
+    AuditSettings,
+    RolloutSettings,
     ServeSettings,
+    DoorSettings,
 ):
     """The settings of one process. A value: read once at start, handed out piece by piece."""
 
@@ -262,6 +268,11 @@ class Settings(
         10.0, gt=0, le=600, description="A process that was asked to stop may finish for this long"
     )
 
+    @property
+    def topics(self) -> Topics:
+        """The names of the topics, and of those of this learner's line."""
+        return Topics(self.topic_prefix, self.line)
+
     @model_validator(mode="after")
     def _complete(self) -> "Settings":
         """Ask for what the other choices make necessary."""
@@ -270,6 +281,10 @@ class Settings(
             _require("kafka_password", self.kafka_password)
         if self.kafka_ssl_certfile is not None:
             _require("kafka_ssl_keyfile", self.kafka_ssl_keyfile)
+        if self.line and "model_name" not in self.model_fields_set:
+            _require("model_name", None)
+        if self.http_tls_keyfile is not None:
+            _require("http_tls_certfile", self.http_tls_certfile)
         return self
 
     @classmethod

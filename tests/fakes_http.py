@@ -7,7 +7,7 @@ from typing import Any
 import httpx
 
 from api.admin_http import AdminDeps
-from api.coalesce import Coalescer
+from api.coalesce import Coalescer, Limits
 from api.decide_http import create_app
 from api.dry_run import DryRuns
 from api.errors import Overloaded
@@ -18,6 +18,7 @@ from api.metrics import ServeMetrics
 from api.route import ANYBODY, Gate, Head, Principal
 from api.routes_http import HttpDeps
 from models.registry import Activation, NoWeights, RegistryUnavailable, Standing
+from tests.fakes_rollout import MemoryRolloutStore
 from tests.fakes_serving import NOW_MS, Stand
 
 BODY: dict[str, Any] = {
@@ -109,6 +110,7 @@ class Site:
         self.open = True
         self.index = MemoryIndex()
         self.shelf = Shelf()
+        self.rollouts = MemoryRolloutStore()
         self.gate = Doorman()
         self.metrics = ServeMetrics()
         self.desk = FeatureDesk(
@@ -123,20 +125,22 @@ class Site:
             "0.1.0",
             stand.scorer,
             self.shelf,  # type: ignore[arg-type]
+            self.rollouts,
             self.metrics,
             lambda: {"log": "ok"},
             lambda: self.open,
         )
-        deps = HttpDeps(
+        self.deps = HttpDeps(
             stand.spec,
             stand.topics,
             Intake(stand.spec.event_rules, lambda: NOW_MS),
             stand.answerer,
-            Coalescer(stand.answerer.answer_many, 256, 2000, 8, 60.0),
+            Coalescer(stand.answerer.answer_many, Limits()),
             stand.publisher,
             self.metrics,
             admin,
             deadline_s,
+            60.0,
             lambda: self.open,
             self.desk,
             DryRuns(stand.dry_decider(), 5.0),
@@ -144,7 +148,7 @@ class Site:
             gate or self.gate,
         )
         self.client = httpx.AsyncClient(
-            transport=httpx.ASGITransport(create_app(deps)), base_url="http://test"
+            transport=httpx.ASGITransport(create_app(self.deps)), base_url="http://test"
         )
 
     async def post(self, path: str, body: Any, **headers: str) -> httpx.Response:
