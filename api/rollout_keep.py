@@ -217,7 +217,7 @@ class RolloutKeeper:
             picker=ArmPicker(self._spec, rollout),
             candidate=self._lines.line(rollout.candidate.line).scorer,
             slot=slot_of(rollout.candidate),
-            shadow=rollout.plan.shadow or rollout.share in (0.0, FULL),
+            shadow=rollout.running and (rollout.plan.shadow or rollout.share in (0.0, FULL)),
             full=rollout.share == FULL,
         )
 

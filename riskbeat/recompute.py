@@ -79,11 +79,13 @@ class PastAnswers:
         versions: PastVersions,
         policy_of: Callable[[int], Policy | None],
         device: str,
+        build: str,
+        *,
+        half: bool = False,
     ) -> None:
-        """Take where versions and policies are found, and the device to compute on."""
-        build = f"riskbeat-{importlib.metadata.version('riskbeat')}"
+        """Take where versions and policies are found, and what a scorer is made with."""
         self._spec = spec
-        self._scorer = TorchScorer(spec.digest, spec.n_features, build, device)
+        self._scorer = TorchScorer(spec.digest, spec.n_features, build, device, half=half)
         self._versions = versions
         self._policy_of = policy_of
         self._deciders: dict[int, Decider] = {}
@@ -118,7 +120,7 @@ class PastAnswers:
     def _load(self, version: int) -> None:
         if version != self._loaded:
             weights, sha256 = self._versions.read(version, self._spec.digest)
-            self._scorer.load(weights, sha256)
+            self._scorer.load(weights, sha256, willed=True)  # the past passes no gate twice
             self._loaded, self._sha256 = version, sha256
 
 
@@ -204,7 +206,9 @@ async def recompute_records(
         pieces = await held.everything()
     keys = [key for path in settings.public_key_paths for key in load_public_keys(path)]
     versions = PastVersions(pieces.whole(), keys)
-    answers = PastAnswers(spec, versions, policies.get, settings.device)
+    half = settings.scorer_dtype == "bfloat16"
+    build = f"riskbeat-{importlib.metadata.version('riskbeat')}"
+    answers = PastAnswers(spec, versions, policies.get, settings.device, build, half=half)
     return recompute_many(spec, settings.updates_partitions, log, records, answers, tell)
 
 

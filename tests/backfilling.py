@@ -151,7 +151,7 @@ class OnlinePath:
         self.owned = worker_over(spec, self.store, self.log)
         self.clock_ms = NOW_MS
         overlay = Overlay(0.0, 10, 10, spec.max_fields)
-        scorer = TorchScorer(spec.digest, spec.n_features, "test", "cpu")
+        self.scorer = scorer = TorchScorer(spec.digest, spec.n_features, "test", "cpu")
         policy = parse_policy(POLICY_TEXT, "policy.yaml")
         self.decider = Decider(spec, policy, self.store, scorer, overlay, lambda: self.clock_ms)
         rules = LearnRules(

@@ -10,7 +10,7 @@ import httpx
 import psutil
 import pytest
 
-from tests.live.stage import Stage, ends_well, on_stage, until
+from tests.live.stage import START_DEADLINE_S, Stage, ends_well, on_stage, until
 
 pytestmark = pytest.mark.live
 
@@ -65,10 +65,10 @@ async def test_several_workers_are_one_service(
 
         async def both() -> set[int]:
             found = workers_of(stage)
-            lines = stage.log.read_text().count("event=serve.started")
+            lines = stage.log.read_text().count("serve.started")
             return found if len(found) == 2 and lines >= 2 else set()
 
-        first = await until("two workers", both)
+        first = await until("two workers", both, START_DEADLINE_S)
         await stage.publish(1)
 
         async def active() -> bool:
@@ -95,7 +95,7 @@ async def test_several_workers_are_one_service(
         async def rolled() -> bool:
             return not workers_of(stage) & first and len(workers_of(stage)) == 2
 
-        await until("both workers are new", rolled)
+        await until("both workers are new", rolled, START_DEADLINE_S)
         done.set()
         await asking
         assert await counted(stage, "riskbeat_decisions_total") == 40 + 2 * len(asked)
@@ -106,8 +106,8 @@ async def test_several_workers_are_one_service(
         async def again() -> bool:
             return len(workers_of(stage)) == 2 and min(second) not in workers_of(stage)
 
-        await until("the dead one is started again", again)
-        await until("it has weights", active)
+        await until("the dead one is started again", again, START_DEADLINE_S)
+        await until("it has weights", active, START_DEADLINE_S)
         await asyncio.to_thread(ends_well, stage)
         assert not psutil.pid_exists(max(second))
 

@@ -195,8 +195,8 @@ class Faulty:
             def score_many(self, X: NDArray[np.float32], bucket: int | None = None) -> Scores:
                 return fail(lease.score_many(X, bucket))
 
-            def explain_many(self, X: NDArray[np.float32], steps: int) -> NDArray[np.float32]:
-                return lease.explain_many(X, steps)
+            def explain_many(self, X: NDArray[np.float32]) -> NDArray[np.float32]:
+                return lease.explain_many(X)
 
         return Lease()
 
