@@ -3,9 +3,12 @@
 import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Final
 
 import msgspec
+import numpy as np
+from numpy.typing import NDArray
 
 from api.decide import Decider
 from api.errors import Overloaded
@@ -16,7 +19,8 @@ from features.spec import Spec
 from features.store import FeatureReader, Reads
 from features.update import EntityUpdates
 from models.decision import Source, answer_of, encode_decision
-from models.policy import Policy
+from models.policy_ruling import Rulebook, Ruler, Scored
+from models.policy_values import Ruling
 from models.scorer import Scorer
 
 DRY_RUNS_IN_FLIGHT_MAX: Final = 32
@@ -49,21 +53,51 @@ class Glance(Overlay):
         """Do nothing: nothing was accepted."""
 
 
+class TryingRuler(Ruler):
+    """Rules as another ruler does at the moment, explains every outcome, and counts no hits."""
+
+    def __init__(self, spec: Spec, ruler: Ruler) -> None:
+        """Take the ruler of decisions that count."""
+        super().__init__(spec, _explaining(ruler.book), limited=False)
+        self._real = ruler
+        self._real_book = ruler.book
+
+    def rule_many(
+        self,
+        events: Sequence[Event],
+        X: NDArray[np.float32] | None,
+        scored: Scored | None,
+        now_ms: int,
+    ) -> list[Ruling]:
+        """Rule by what the other one rules by now; see `Ruler`."""
+        real = self._real
+        if real.book is not self._real_book:
+            self._real_book = real.book
+            self.use(_explaining(real.book))
+        self.lists = real.lists
+        self._switches = real._switches
+        self._halted = set(real._halted)
+        return super().rule_many(events, X, scored, now_ms)
+
+
+def _explaining(book: Rulebook) -> Rulebook:
+    reasons = msgspec.structs.replace(book.policy.reasons, approved_too=True)
+    return replace(book, policy=msgspec.structs.replace(book.policy, reasons=reasons))
+
+
 def dry_decider(
     spec: Spec,
-    policy: Policy,
+    ruler: Ruler,
     reader: FeatureReader,
     scorer: Scorer,
     overlay: Overlay,
     now_ms: Callable[[], int],
 ) -> Decider:
-    """Return a step like that of decisions that count, on the same weights and states.
+    """Return a step like that of decisions that count, on the same weights, states and policy.
 
     It explains every outcome. No rollout is asked: it counts all that its arms answer.
     """
-    reasons = msgspec.structs.replace(policy.reasons, approved_too=True)
-    explaining = msgspec.structs.replace(policy, reasons=reasons)
-    return Decider(spec, explaining, reader, scorer, Glance(overlay), now_ms)
+    return Decider(spec, TryingRuler(spec, ruler), reader, scorer, Glance(overlay), now_ms)
 
 
 class DryRuns:

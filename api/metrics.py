@@ -9,6 +9,7 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.values import MultiProcessValue
 
+from api.policy_metrics import PolicyMetrics
 from features.entity_features import EntityFeatures
 from models.decision import DecisionRecord
 
@@ -52,6 +53,7 @@ class ServeMetrics:
         self._count_weights(self.registry)
         self._count_requests(self.registry)
         self._count_reads(self.registry)
+        self.policy = PolicyMetrics(self.registry)
 
     def _count_decisions(self, r: CollectorRegistry) -> None:
         self.decisions = Counter(
@@ -208,6 +210,7 @@ class ServeMetrics:
         """Count one decided batch."""
         self.step_seconds.labels(door).observe(seconds)
         self.batch_events.labels(door).observe(len(records))
+        self.policy.observe(records)
         for observe in self.observers:
             observe(records)
         outcomes: TallyOf[tuple[str, str]] = TallyOf()

@@ -7,6 +7,7 @@ import typer
 
 from features.spec import SpecError
 from models.policy import PolicyError
+from models.scorer import NoDevice
 from riskbeat import (
     commands_audit,
     commands_data,
@@ -16,6 +17,7 @@ from riskbeat import (
     commands_model,
     commands_offline,
     commands_ops,
+    commands_policy,
     commands_recompute,
     commands_rollout,
     commands_run,
@@ -27,7 +29,7 @@ from riskbeat.keyring import NoKeys
 from riskbeat.settings_load import SettingError
 
 EXIT_USER_ERROR = 2
-USER_ERRORS = (NoKeys, SettingError, SpecError, PolicyError, EmbeddedMissing)
+USER_ERRORS = (NoKeys, SettingError, SpecError, PolicyError, NoDevice, EmbeddedMissing)
 
 app = typer.Typer(
     name="riskbeat",
@@ -45,6 +47,7 @@ HOUSES = (
     commands_rollout,
     commands_offline,
     commands_evaluate,
+    commands_policy,
     commands_ops,
     commands_store,
     commands_audit,

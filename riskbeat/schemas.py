@@ -18,6 +18,7 @@ from features.spec import Spec
 from features.spec_schema import features_schema
 from features.topics import Topics
 from models.decision import Decision, DecisionRecord
+from models.policy_values import Policy
 from riskbeat.asyncapi import asyncapi
 
 SHIPPED_SPEC = Path(__file__).parents[1] / "features.yaml"
@@ -27,12 +28,13 @@ WIRE_TYPES: dict[str, type] = {
     "label": Label,
     "decision": Decision,
     "decision_record": DecisionRecord,
+    "policy": Policy,
 }
 
 
 def schema_of(wire_type: type) -> dict[str, Any]:
     """Return the JSON Schema (2020-12) of a wire type."""
-    schema = msgspec.json.schema(wire_type)
+    schema = json.loads(json.dumps(msgspec.json.schema(wire_type)))  # a tuple becomes a list
     for definition in schema["$defs"].values():
         if "description" in definition:  # Python 3.13 keeps docstrings without their indent
             definition["description"] = inspect.cleandoc(definition["description"])

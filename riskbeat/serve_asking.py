@@ -8,7 +8,7 @@ from api.lookup_sqlite import SqliteReader
 from api.overlay import Overlay
 from features.spec import Spec
 from features.store import FeatureReader
-from models.policy import load_policy
+from models.policy_ruling import Ruler
 from models.scorer import Scorer
 from riskbeat.index import index_path
 from riskbeat.settings import Settings
@@ -17,14 +17,14 @@ from riskbeat.settings import Settings
 def dry_runs(
     settings: Settings,
     spec: Spec,
+    ruler: Ruler,
     store: FeatureReader,
     scorer: Scorer,
     overlay: Overlay,
     now_ms: Callable[[], int],
 ) -> DryRuns:
     """Return the step of dry runs, on the states, weights and overlay of those that count."""
-    policy = load_policy(settings.policy_path)
-    decider = dry_decider(spec, policy, store, scorer, overlay, now_ms)
+    decider = dry_decider(spec, ruler, store, scorer, overlay, now_ms)
     return DryRuns(decider, settings.features_timeout_s)
 
 

@@ -21,6 +21,7 @@ from api.features import FeatureDesk
 from api.intake import Intake
 from api.metrics import ServeMetrics
 from api.overlay import Overlay
+from api.policy_watch import PolicyWatcher
 from api.publish import SpoolingPublisher
 from api.publish_kafka import KafkaPublisher
 from api.rollout_keep import RolloutKeeper
@@ -33,12 +34,13 @@ from features.spec import Spec
 from features.store_redis import RedisFeatureStore
 from models.decision import DecisionRecord
 from models.gates import GateBounds
-from models.policy import load_policy
+from models.policy_ruling import Ruler
 from models.registry_redis import RedisWeightsRegistry
 from models.scorer_torch import TorchScorer
 from models.signing import PublicKey, load_public_keys
 from models.weights import Weights
 from riskbeat.asyncapi import asyncapi
+from riskbeat.policies import policy_watcher
 from riskbeat.serve_asking import dry_runs, lookups
 from riskbeat.serve_gate import Doorkeeper, doorkeeper
 from riskbeat.serve_rollout import Around, RolloutParts, build_rollouts
@@ -89,6 +91,7 @@ class Parts:
     http: HttpDeps
     clients: Sequence[Client]
     doorkeeper: Doorkeeper
+    policies: PolicyWatcher
 
 
 class Heard:
@@ -150,6 +153,7 @@ def build_parts(settings: Settings, place: str = "") -> Parts:
     )
     link = RedisLink(fast, piped=True)
     store = feature_store(settings, spec, link)
+    policies = policy_watcher(settings, spec, slow, metrics.policy, _scorer_id(), now_ms)
     rolling = build_rollouts(
         settings,
         spec,
@@ -165,7 +169,7 @@ def build_parts(settings: Settings, place: str = "") -> Parts:
             now_ms,
         ),
     )
-    decider = _decider(settings, spec, rolling, store)
+    decider = _decider(settings, spec, rolling, store, policies.ruler)
     publisher, adoption = _publisher(settings, place)
     watcher = WeightsWatcher(
         registry, scorer, _public_keys(settings), _scorer_id(), heard, NEWS_WAIT_S
@@ -193,7 +197,7 @@ def build_parts(settings: Settings, place: str = "") -> Parts:
         timeout_s=settings.read_timeout_s,
         stale_after_s=settings.stale_after_s,
     )
-    trying = dry_runs(settings, spec, store, scorer, decider.overlay, now_ms)
+    trying = dry_runs(settings, spec, policies.ruler, store, scorer, decider.overlay, now_ms)
     http = _http(settings, spec, answerer, publisher, admin, desk, trying, keeper)
     http = replace(http, ready=lambda: state.taking)
     stream = _stream(settings, spec, decider, metrics)
@@ -212,6 +216,7 @@ def build_parts(settings: Settings, place: str = "") -> Parts:
         http,
         clients,
         keeper,
+        policies,
     )
 
 
@@ -293,7 +298,11 @@ def _http(
 
 
 def _decider(
-    settings: Settings, spec: Spec, rolling: RolloutParts, store: RedisFeatureStore
+    settings: Settings,
+    spec: Spec,
+    rolling: RolloutParts,
+    store: RedisFeatureStore,
+    ruler: Ruler,
 ) -> Decider:
     overlay = Overlay(
         settings.overlay_s,
@@ -303,7 +312,7 @@ def _decider(
     )
     return Decider(
         spec,
-        load_policy(settings.policy_path),
+        ruler,
         store,
         rolling.scorer,
         overlay,

@@ -22,6 +22,7 @@ from riskbeat.settings_judge import JudgeSettings
 from riskbeat.settings_keys import KeysSettings
 from riskbeat.settings_learners import LearnersSettings
 from riskbeat.settings_lookup import LookupSettings
+from riskbeat.settings_policy import PolicySettings
 from riskbeat.settings_publish import PublishSettings
 from riskbeat.settings_rollout import RolloutSettings
 from riskbeat.settings_safety import SafetySettings
@@ -238,6 +239,7 @@ class Settings(
     LookupSettings,
     SafetySettings,
     PublishSettings,
+    PolicySettings,
     GateSettings,
     JudgeSettings,
     AuditSettings,

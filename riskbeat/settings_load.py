@@ -26,6 +26,7 @@ from riskbeat.settings_judge import JudgeSettings
 from riskbeat.settings_keys import KeysSettings
 from riskbeat.settings_learners import LearnersSettings
 from riskbeat.settings_lookup import LookupSettings
+from riskbeat.settings_policy import PolicySettings
 from riskbeat.settings_publish import PublishSettings
 from riskbeat.settings_rollout import RolloutSettings
 from riskbeat.settings_safety import SafetySettings
@@ -41,6 +42,7 @@ SECTIONS = (
     ("Lookup", LookupSettings),
     ("Safety", SafetySettings),
     ("Publish", PublishSettings),
+    ("Policy", PolicySettings),
     ("Judge", JudgeSettings),
     ("Audit", AuditSettings),
     ("Rollout", RolloutSettings),

@@ -11,7 +11,8 @@ import pytest
 from features.event import Amount
 from features.spec import Spec
 from models.decision import DecisionRecord, decode_vector, encode_vector
-from models.policy import parse_policy
+from models.policy_cel import CelCompiler
+from models.policy_ruling import compile_policy
 from models.weights import Weights, encode, sha256_of
 from models.weights_delta import encode_delta
 from pipeline.featurize import Place
@@ -46,9 +47,9 @@ class Past:
         ]
 
     def again(self, *records: DecisionRecord, policy: str = POLICY_TEXT) -> list[Recomputed]:
-        read = parse_policy(policy, "policy.yaml")
+        book = compile_policy(policy, "policy.yaml", self.spec, CelCompiler)
         versions = PastVersions(self.published, KEYS)
-        answers = PastAnswers(self.spec, versions, {read.version: read}.get, "cpu", "test")
+        answers = PastAnswers(self.spec, versions, {book.policy.version: book}.get, "cpu", "test")
         chosen = records or tuple(self.records)
         return recompute_many(self.spec, UPDATES_PARTITIONS, self.log, chosen, answers)
 
