@@ -2,14 +2,24 @@
 
 import asyncio
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Protocol
 
 from api.claims import Claim, Claimed, ClaimsUnavailable
-from features.client_redis import RedisLink
 from features.store import StoreUnavailable
 
 HASH_BYTES = 16
 _NEW = Claimed("new")
+
+
+class Link(Protocol):
+    """A way to the store, `client_redis.RedisLink`."""
+
+    async def send_many(self, commands: Sequence[tuple[Any, ...]]) -> list[Any]:
+        """Send commands that each name their key; a refused one's answer is its error.
+
+        Raises:
+            StoreUnavailable: No answer.
+        """
 
 
 class RedisClaims:
@@ -17,7 +27,7 @@ class RedisClaims:
 
     def __init__(
         self,
-        link: RedisLink,
+        link: Link,
         prefix: str,
         claim_ttl_s: float,
         idempotency_window_s: float,

@@ -14,6 +14,7 @@ from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from features.topics import Topics
+from riskbeat.settings_breaker import BreakerSettings
 from riskbeat.settings_files import SecretFiles
 from riskbeat.settings_gates import GateSettings
 from riskbeat.settings_judge import JudgeSettings
@@ -233,6 +234,7 @@ class Settings(
     PublishSettings,
     GateSettings,
     JudgeSettings,
+    BreakerSettings,
     ServeSettings,
 ):
     """The settings of one process. A value: read once at start, handed out piece by piece."""
