@@ -11,7 +11,9 @@ from starlette.exceptions import HTTPException
 from api.errors import problem_of, problem_of_status
 from api.metrics import CONTENT_TYPE, ServeMetrics
 from api.openapi import describe
+from api.rollout_page import look, row_of
 from models.registry import RegistryUnavailable, WeightsRegistry
+from models.rollout_store import RolloutStore
 from models.scorer import NoWeights, Scorer
 
 
@@ -28,6 +30,7 @@ class AdminDeps:
     version: str
     scorer: Scorer
     registry: WeightsRegistry
+    rollouts: RolloutStore
     metrics: ServeMetrics
     health: Callable[[], Mapping[str, str]]
     ready: Callable[[], bool]
@@ -105,3 +108,7 @@ def _add_model(app: FastAPI, deps: AdminDeps) -> None:
             "behind": sum(version != standing.active for version in found),
             "here": dict(deps.scorer.versions()),
         }
+
+    @app.get("/v1/model/rollout", summary="What is rolled out, and how it does; null for nothing")
+    async def rollout() -> dict[str, Any]:
+        return dict(row_of(*await look(deps.rollouts)))

@@ -12,13 +12,13 @@ _NEW = Claimed("new")
 
 
 class Link(Protocol):
-    """A way to the store, `client_redis.RedisLink`."""
+    """A way to Redis: `features.client_redis.RedisLink`."""
 
     async def send_many(self, commands: Sequence[tuple[Any, ...]]) -> list[Any]:
         """Send commands that each name their key; a refused one's answer is its error.
 
         Raises:
-            StoreUnavailable: No answer.
+            StoreUnavailable: No good answer came in time.
         """
 
 

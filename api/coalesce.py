@@ -1,55 +1,108 @@
-"""questions, one by one → batches: those that wait together are answered together.
+"""questions, one by one → batches: those that wait together go together, or are refused early.
 
-No timer: a question that finds the server idle starts at once, and those that arrive while all
-slots are busy form the next batch.
+No timer before a batch: a question that finds the server idle starts at once, and those that arrive
+while all slots are busy form the next batch. Questions of lists (bulk) wait in a line of their own,
+behind those that somebody waits for singly.
+
+What cannot be answered in time is refused when it comes. How long it would wait is estimated from
+the rate at which waiting questions were lately answered. A burst may use the whole deadline; while
+a queue stands, that is, did not empty for `STANDING_S`, no longer wait than `queue_target_s` is
+let in, so that what is accepted stays fast past saturation.
+Source: controlled delay, Nichols & Jacobson, "Controlling Queue Delay" (2012), in the form for
+servers of Maurer, "Fail at Scale" (2015).
 """
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Generic, NamedTuple, TypeVar
+from functools import partial
+from typing import Final, Generic, NamedTuple, TypeVar
 
-from api.errors import Draining, Overloaded
+from api.coalesce_rate import Rate
+from api.errors import DeadlineMissed, Draining, Overloaded
+
+STANDING_S: Final = 0.1
+LOOK_S: Final = 0.004
+"""Deadlines are looked at so often; an answer that would come within this of one is refused."""
 
 Q = TypeVar("Q")
 A = TypeVar("A")
 
 
-class _Waiting(NamedTuple, Generic[Q, A]):
-    question: Q
-    answer: asyncio.Future[A]
-    since: float
+class Limits(NamedTuple):
+    """Bounds of a queue and its batches.
+
+    Attributes:
+        batch_max: Questions per batch.
+        batch_max_s: And at most as many as are answered in this time, but `batch_least`.
+        waiting_max: Questions that may wait; one more is refused.
+        bulk_waiting_max: Questions of lists that may wait.
+        in_flight_max: Batches at work at once; one of them at most is of lists.
+        queue_target_s: Longest wait that is let in while a queue stands.
+    """
+
+    batch_max: int = 256
+    waiting_max: int = 2_048
+    bulk_waiting_max: int = 4_000
+    in_flight_max: int = 4
+    queue_target_s: float = 0.020
+    batch_max_s: float = 0.010
+    batch_least: int = 16
+
+
+class Ticket(Generic[Q, A]):
+    """A question that was taken; its asker hears once, unless it withdrew."""
+
+    __slots__ = ("deadline_at", "done", "question")
+
+    def __init__(
+        self, question: Q, deadline_at: float, done: Callable[[A | Exception], None]
+    ) -> None:
+        """Take the question, and whom to tell."""
+        self.question = question
+        self.deadline_at = deadline_at
+        self.done: Callable[[A | Exception], None] | None = done
+
+    def tell(self, answer: A | Exception) -> None:
+        """Tell the asker, if it did not hear yet."""
+        done, self.done = self.done, None
+        if done is not None:
+            done(answer)
+
+    def withdraw(self) -> None:
+        """Want the answer no more; what is not begun will not be done."""
+        self.done = None
 
 
 class Coalescer(Generic[Q, A]):
-    """A bounded queue in front of a step that answers many at once."""
+    """Two bounded queues in front of a step that answers many at once."""
 
     def __init__(
         self,
         step: Callable[[Sequence[Q]], Awaitable[Sequence[A | Exception]]],
-        batch_max: int,
-        waiting_max: int,
-        in_flight_max: int,
-        wait_max_s: float,
+        limits: Limits,
+        clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         """Bound everything.
 
         Args:
-            step: Answers a batch in order; an exception in place of an answer is raised to its
+            step: Answers a batch in order; an exception in place of an answer is told to its
                 asker, one that the step raises to all of the batch.
-            batch_max: Questions per batch.
-            waiting_max: Questions that may wait; one more is refused.
-            in_flight_max: Batches at work at once.
-            wait_max_s: A question that waited longer is refused instead of answered late.
+            limits: Of queue and batches.
+            clock: Monotonic seconds, on which deadlines are given.
         """
         self._step = step
-        self._batch_max = batch_max
-        self._waiting_max = waiting_max
-        self._in_flight_max = in_flight_max
-        self._wait_max_s = wait_max_s
-        self._waiting: deque[_Waiting[Q, A]] = deque()
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._limits = limits
+        self._clock = clock
+        self._waiting: deque[Ticket[Q, A]] = deque()
+        self._bulk: deque[Ticket[Q, A]] = deque()
+        self._at_work: dict[asyncio.Task[None], list[Ticket[Q, A]]] = {}
+        self._bulk_task: asyncio.Task[None] | None = None
+        self._rate = Rate()
+        self._emptied_at = clock()
         self._scheduled = False
+        self._looking = False
         self._closed = False
 
     @property
@@ -57,69 +110,176 @@ class Coalescer(Generic[Q, A]):
         """Questions that wait now."""
         return len(self._waiting)
 
-    async def ask(self, question: Q) -> A:
-        """Wait for the answer.
+    def check(self, deadline_at: float) -> None:
+        """Refuse a question that would not be answered in time; costs less than to read it.
 
         Raises:
-            Overloaded: Too many wait, or this one waited too long.
+            Overloaded: Too many wait, or it would wait too long.
             Draining: `close` was called.
         """
         if self._closed:
             raise Draining("stopping")
-        if len(self._waiting) >= self._waiting_max:
-            raise Overloaded(f"{self._waiting_max} requests are waiting")
-        loop = asyncio.get_running_loop()
-        waiting = _Waiting(question, loop.create_future(), loop.time())
-        self._waiting.append(waiting)
-        if not self._scheduled:
-            self._scheduled = True
-            loop.call_soon(self._start)  # what arrived in the same turn of the loop rides along
-        answer: A = await waiting.answer
-        return answer
+        waiting = len(self._waiting)
+        if not waiting and len(self._at_work) < self._limits.in_flight_max:
+            return  # it starts at once
+        if waiting >= self._limits.waiting_max:
+            raise Overloaded(f"{waiting} requests are waiting")
+        expected_s = self._rate.wait_s(waiting + self._at_work_count())
+        now = self._clock()
+        if now + expected_s > deadline_at:
+            raise Overloaded(f"{expected_s * 1000:.0f} ms would pass before an answer")
+        target_s = self._limits.queue_target_s
+        if expected_s > target_s and now - self._emptied_at > STANDING_S:
+            raise Overloaded(f"a queue of more than {target_s * 1000:.0f} ms stands")
+
+    def submit(
+        self, question: Q, deadline_at: float, done: Callable[[A | Exception], None]
+    ) -> Ticket[Q, A]:
+        """Take a question that `check` let in; `done` is called once, in the loop."""
+        ticket: Ticket[Q, A] = Ticket(question, deadline_at, done)
+        self._waiting.append(ticket)
+        self._soon()
+        return ticket
+
+    async def ask(self, question: Q, deadline_at: float = float("inf")) -> A:
+        """Wait for the answer.
+
+        Raises:
+            Overloaded: It would not be answered in time.
+            DeadlineMissed: It was not.
+            Draining: `close` was called.
+        """
+        self.check(deadline_at)
+        heard: asyncio.Future[A] = asyncio.get_running_loop().create_future()
+
+        def done(answer: A | Exception) -> None:
+            if heard.done():  # its asker is leaving
+                return
+            if isinstance(answer, Exception):
+                heard.set_exception(answer)
+            else:
+                heard.set_result(answer)
+
+        ticket = self.submit(question, deadline_at, done)
+        try:
+            return await heard
+        finally:
+            ticket.withdraw()
+
+    async def ask_list(self, questions: Sequence[Q], deadline_at: float) -> list[A | Exception]:
+        """Wait for the answers of a list: each its own, or what stood in its way.
+
+        Raises:
+            Overloaded: Too many questions of lists wait already.
+            Draining: `close` was called.
+        """
+        if self._closed:
+            raise Draining("stopping")
+        if len(self._bulk) + len(questions) > self._limits.bulk_waiting_max and self._bulk:
+            raise Overloaded(f"{len(self._bulk)} questions of lists are waiting")
+        if not questions:
+            return []
+        heard: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        answers: dict[int, A | Exception] = {}
+
+        def done(index: int, answer: A | Exception) -> None:
+            answers[index] = answer
+            if len(answers) == len(questions) and not heard.done():
+                heard.set_result(None)
+
+        tickets = [
+            Ticket[Q, A](question, deadline_at, partial(done, index))
+            for index, question in enumerate(questions)
+        ]
+        self._bulk.extend(tickets)
+        self._soon()
+        try:
+            await heard
+        finally:
+            for ticket in tickets:
+                ticket.withdraw()
+        return [answers[index] for index in range(len(questions))]
 
     async def close(self) -> None:
         """Refuse new questions, and return when those that were taken are answered."""
         self._closed = True
-        while self._tasks or self._waiting:
+        while self._at_work or self._waiting or self._bulk:
             self._start()
-            await asyncio.wait(self._tasks) if self._tasks else await asyncio.sleep(0)
+            await asyncio.wait(self._at_work) if self._at_work else await asyncio.sleep(0)
+
+    def _at_work_count(self) -> int:
+        return sum(
+            len(batch) for task, batch in self._at_work.items() if task is not self._bulk_task
+        )
+
+    def _soon(self) -> None:
+        """Start after this turn of the loop: what else arrives in it rides along."""
+        loop = asyncio.get_running_loop()
+        if not self._scheduled:
+            self._scheduled = True
+            loop.call_soon(self._start)
+        if not self._looking:
+            self._looking = True
+            loop.call_later(LOOK_S, self._look)
 
     def _start(self) -> None:
         self._scheduled = False
-        while self._waiting and len(self._tasks) < self._in_flight_max:
-            batch = self._take()
-            if batch:
-                task = asyncio.ensure_future(self._run(batch))
-                self._tasks.add(task)
-                task.add_done_callback(self._finished)
+        while self._waiting and len(self._at_work) < self._limits.in_flight_max:
+            self._begin(self._take(self._waiting, self._fitting()))
+        if not self._waiting:
+            self._emptied_at = self._clock()
+            if self._bulk and self._bulk_task is None:
+                self._bulk_task = self._begin(self._take(self._bulk, self._limits.batch_max))
 
-    def _take(self) -> list[_Waiting[Q, A]]:
-        oldest = asyncio.get_running_loop().time() - self._wait_max_s
-        batch: list[_Waiting[Q, A]] = []
-        while self._waiting and len(batch) < self._batch_max:
-            waiting = self._waiting.popleft()
-            if waiting.answer.done():  # its asker went away
-                continue
-            if waiting.since < oldest:
-                waiting.answer.set_exception(Overloaded(f"waited over {self._wait_max_s:g} s"))
-                continue
-            batch.append(waiting)
+    def _fitting(self) -> int:
+        """Return how many questions a batch may have now."""
+        limits = self._limits
+        each_s = self._rate.each_s
+        if not each_s:
+            return limits.batch_max
+        return max(limits.batch_least, min(limits.batch_max, int(limits.batch_max_s / each_s)))
+
+    def _take(self, line: deque[Ticket[Q, A]], at_most: int) -> list[Ticket[Q, A]]:
+        batch: list[Ticket[Q, A]] = []
+        while line and len(batch) < at_most:
+            ticket = line.popleft()
+            if ticket.done is not None:  # its asker is still there
+                batch.append(ticket)
         return batch
 
+    def _begin(self, batch: list[Ticket[Q, A]]) -> asyncio.Task[None] | None:
+        if not batch:
+            return None
+        task = asyncio.ensure_future(self._run(batch))
+        self._at_work[task] = batch
+        task.add_done_callback(self._finished)
+        return task
+
     def _finished(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
+        batch = self._at_work.pop(task)
+        if task is self._bulk_task:
+            self._bulk_task = None
+        else:
+            self._rate.answered(len(batch), bool(self._waiting), self._clock())
         self._start()
 
-    async def _run(self, batch: list[_Waiting[Q, A]]) -> None:
+    async def _run(self, batch: list[Ticket[Q, A]]) -> None:
         answers: Sequence[A | Exception]
         try:
-            answers = await self._step([waiting.question for waiting in batch])
+            answers = await self._step([ticket.question for ticket in batch])
         except Exception as error:  # the top of this loop: every asker is told
             answers = [error] * len(batch)
-        for waiting, answer in zip(batch, answers, strict=True):
-            if waiting.answer.done():
-                continue
-            if isinstance(answer, Exception):
-                waiting.answer.set_exception(answer)
-            else:
-                waiting.answer.set_result(answer)
+        for ticket, answer in zip(batch, answers, strict=True):
+            ticket.tell(answer)
+
+    def _look(self) -> None:
+        """Tell askers whose deadline is reached; what is at work for them is recorded anyway."""
+        self._looking = bool(self._waiting or self._bulk or self._at_work)
+        if not self._looking:
+            return
+        asyncio.get_running_loop().call_later(LOOK_S, self._look)
+        reached = self._clock() + LOOK_S
+        for line in (self._waiting, self._bulk, *self._at_work.values()):
+            for ticket in line:
+                if ticket.deadline_at < reached:
+                    ticket.tell(DeadlineMissed("no answer within the deadline; ask again"))

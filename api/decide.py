@@ -28,7 +28,7 @@ from features.vector import Derived, base_minor, derive_many, derive_rows_many
 from features.window import SchemaMismatch, StateCorrupt
 from models.decision import DecisionRecord, Degraded, Outcome, Reason, encode_vectors
 from models.policy import Policy, Ruling
-from models.reasons import explain_many
+from models.reasons import Explaining
 from models.scorer import NoWeights, Scorer, Snapshot
 
 MISSING_CACHE_MAX = 4_096
@@ -69,6 +69,7 @@ class Decider:
             rollouts: What candidates answer; none without.
         """
         self._spec = spec
+        self._explaining = Explaining(spec)
         self._policy = policy
         self._reader = reader
         self._scorer = scorer
@@ -129,6 +130,12 @@ class Decider:
         self.decide(asked, Seen(updates, reads, owner, blob, self._clock(), 0.0))
         for one in asked:
             self.overlay.forget(identity_of(one.event))
+
+    def remake(
+        self, X: NDArray[np.float32], events: Sequence[Event], snapshot: Snapshot, complete: bool
+    ) -> Basis:
+        """Answer for given vectors with a given version; nothing is read, accepted or kept."""
+        return self._basis_of(X, events, snapshot, complete)
 
     def decide(
         self,
@@ -242,7 +249,9 @@ class Decider:
     ) -> Basis:
         """Do so with one version; incomplete vectors leave it to the policy."""
         with snapshot:
+            began = self._clock()
             scores = snapshot.score_many(X)
+            pass_ms = round((self._clock() - began) * 1000, 3)
             if not complete:
                 rulings = self._fallbacks(events)
             else:
@@ -252,8 +261,8 @@ class Decider:
                         events, scores.p.tolist(), scores.percentile.tolist(), strict=True
                     )
                 ]
-            reasons = self._reasons(X, [r.would_be or r.outcome for r in rulings], snapshot)
-            return Basis(snapshot.weights, snapshot.sha256, scores, rulings, reasons)
+            reasons = self._reasons(X, events, [r.would_be or r.outcome for r in rulings], snapshot)
+            return Basis(snapshot.weights, snapshot.sha256, scores, rulings, reasons, pass_ms)
 
     def _ruling(self, event: Event, p: float, percentile: float) -> Ruling:
         policy = self._policy
@@ -270,14 +279,17 @@ class Decider:
         ]
 
     def _reasons(
-        self, X: NDArray[np.float32], outcomes: Sequence[Outcome], snapshot: Snapshot
+        self,
+        X: NDArray[np.float32],
+        events: Sequence[Event],
+        outcomes: Sequence[Outcome],
+        snapshot: Snapshot,
     ) -> list[list[Reason]]:
         chosen = [i for i, outcome in enumerate(outcomes) if self._policy.explains(outcome)]
         reasons: list[list[Reason]] = [[] for _ in outcomes]
         if chosen:
-            rules = self._policy.reasons
-            names = self._spec.feature_names
-            found = explain_many(snapshot, X[chosen], names, rules.at_most, rules.steps)
+            whose, at_most = [events[i] for i in chosen], self._policy.reasons.at_most
+            found = self._explaining.explain_many(snapshot, X[chosen], whose, at_most)
             for index, why in zip(chosen, found, strict=True):
                 reasons[index] = why
         return reasons

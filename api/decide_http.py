@@ -15,10 +15,9 @@ from fastapi import FastAPI
 from starlette.types import Message, Receive, Scope, Send
 
 from api.admin_http import create_admin
-from api.deadline import deadline_of
-from api.errors import Answer, BodyTooLarge, Draining, problem_of
+from api.errors import Answer, BodyTooLarge, problem_of
 from api.route import Head, Request, Route
-from api.routes_http import HotRoutes, HttpDeps, check_method
+from api.routes_http import HotRoutes, HttpDeps
 from features.event import EventRejected
 
 
@@ -42,7 +41,7 @@ class HttpDoor:
             await self._admin(scope, receive, send)
             return
         head = _head_of(scope)
-        echo = self._deps.gate.echo(head)
+        echo = self._routes.echo(head)
         route = self._routes.find(head.path)
         if route is None:
             await self._serve_cold(head, scope, receive, _echoing(send, echo, head))
@@ -63,11 +62,7 @@ class HttpDoor:
             raise fault
 
     async def _answer(self, route: Route, head: Head, receive: Receive, began: float) -> Answer:
-        if not self._deps.ready():
-            raise Draining("this process is stopping or not ready")
-        check_method(route, head)
-        principal = self._deps.gate.admit(head)
-        deadline_at = deadline_of(head.headers, began, self._deps.deadline_s)
+        principal, deadline_at = self._routes.admit(route, head, began)
         body = await _read(head.headers, receive, route.body_max_bytes)
         return await route.serve(Request(head, body, principal, deadline_at))
 

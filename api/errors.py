@@ -17,6 +17,10 @@ class Overloaded(RuntimeError):
     """More is waiting than can be answered in time; come again."""
 
 
+class DeadlineMissed(RuntimeError):
+    """No answer was made by the deadline; what was decided for it is recorded, and can be had."""
+
+
 class Draining(RuntimeError):
     """The process is stopping, or has not started; another one answers."""
 
@@ -35,6 +39,18 @@ class NotRecorded(RuntimeError):
 
 class BodyTooLarge(ValueError):
     """The body exceeds the limit of its route; it was not read to the end."""
+
+
+class Malformed(ValueError):
+    """The bytes are no HTTP request."""
+
+
+class HeadTooLarge(ValueError):
+    """Request line and headers exceed their limits."""
+
+
+class TooSlow(TimeoutError):
+    """A request did not come to its end in time."""
 
 
 class FeaturesUnreadable(RuntimeError):
@@ -89,10 +105,14 @@ _TABLE: dict[type[Exception], _Row] = {
     QuestionRejected: _Row(422, "invalid", "The question cannot be answered"),
     ManyRejected: _Row(422, "invalid", "Some items are not what this route takes"),
     BodyTooLarge: _Row(413, "too_large", "The body is too large"),
+    Malformed: _Row(400, "malformed", "This is no HTTP request"),
+    HeadTooLarge: _Row(431, "head_too_large", "The headers are too large"),
+    TooSlow: _Row(408, "too_slow", "The request took too long to come"),
     MethodNotAllowed: _Row(405, "method_not_allowed", "The route does not take this method"),
     IdempotencyConflict: _Row(422, "idempotency_conflict", "The same name came with another body"),
     InProgress: _Row(409, "in_progress", "The same event is being decided", retry=True),
     Overloaded: _Row(429, "overloaded", "Too many requests are waiting", retry=True),
+    DeadlineMissed: _Row(503, "deadline", "No answer was ready in time", retry=True),
     Draining: _Row(503, "not_ready", "This process does not take requests now", retry=True),
     RegistryUnavailable: _Row(503, "registry_away", "The registry does not answer", retry=True),
     StoreUnavailable: _Row(503, "store_away", "The feature store does not answer", retry=True),

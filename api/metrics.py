@@ -1,10 +1,13 @@
 """What the scorer counts. Every metric of the serve process stands here."""
 
+import os
 from collections import Counter as TallyOf
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest, values
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
+from prometheus_client.multiprocess import MultiProcessCollector
+from prometheus_client.values import MultiProcessValue
 
 from api.breaker import Reason, Stage
 from features.entity_features import EntityFeatures
@@ -20,6 +23,7 @@ _AGE_EDGES = (0.01, 0.1, 0.25, 0.5, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0, 60.0, 300.0)
 _STALE_EDGES = (0.005, 0.01, 0.025, 0.06, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 15.0, 60.0)
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
+SHARED = "PROMETHEUS_MULTIPROC_DIR"
 
 
 class Tallied(Histogram):
@@ -35,11 +39,16 @@ class Tallied(Histogram):
 
 
 class ServeMetrics:
-    """The metrics of one serve process, in a registry of their own."""
+    """The metrics of one serve process, in a registry of their own.
+
+    Attributes:
+        observers: Who else counts decisions.
+    """
 
     def __init__(self) -> None:
         """Start every metric at nothing."""
         self.registry = CollectorRegistry()
+        self.observers: list[Callable[[Sequence[DecisionRecord]], None]] = []
         self._count_decisions(self.registry)
         self._count_stages(self.registry)
         self._count_weights(self.registry)
@@ -214,6 +223,8 @@ class ServeMetrics:
         """Count one decided batch."""
         self.step_seconds.labels(door).observe(seconds)
         self.batch_events.labels(door).observe(len(records))
+        for observe in self.observers:
+            observe(records)
         outcomes: TallyOf[tuple[str, str]] = TallyOf()
         degraded: TallyOf[str] = TallyOf()
         staleness_ms: TallyOf[int] = TallyOf()
@@ -238,5 +249,24 @@ class ServeMetrics:
             self.weights_age_seconds.observe_many(ms / 1000, count)
 
     def page(self) -> bytes:
-        """Return the metrics page, in the text format."""
-        return generate_latest(self.registry)
+        """Return the metrics page, in the text format: of all workers, where there are several."""
+        folder = os.environ.get(SHARED)
+        if folder is None:
+            return generate_latest(self.registry)
+        all_workers = CollectorRegistry()
+        MultiProcessCollector(all_workers, folder)  # type: ignore[no-untyped-call]
+        return generate_latest(all_workers)
+
+
+def share_metrics(worker: str) -> None:
+    """Add this process's figures up with those of other workers on one page; before any is made.
+
+    Counts and histograms are sums over all workers that ever were; a gauge stands for each one that
+    lives, told apart by the label `pid`, which is the worker's name. The folder is that of the
+    environment's `PROMETHEUS_MULTIPROC_DIR`.
+
+    Args:
+        worker: A name that no other process of the folder bears at the same time. The one that
+            bears it next goes on with its counts.
+    """
+    values.ValueClass = MultiProcessValue(lambda: worker)  # type: ignore[no-untyped-call]

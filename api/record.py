@@ -38,6 +38,8 @@ class Basis:
         scores: One row per event.
         rulings: One per event.
         reasons: One list per event.
+        pass_ms: Time of the forward pass.
+        arms: How a rollout divides the batch; None: one version answers all of it.
     """
 
     weights: Weights | None
@@ -45,6 +47,7 @@ class Basis:
     scores: Scores | None
     rulings: list[Ruling]
     reasons: list[list[Reason]]
+    pass_ms: float = 0.0
     arms: "Arms | None" = None
 
     def part_of(self, index: int) -> "tuple[Basis, int]":

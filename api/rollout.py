@@ -1,10 +1,11 @@
 """a batch, a rollout → one Basis in which each event is answered by its arm, and shadows.
 
 The candidate is asked about its own events first. Where it fails, they are the stable arm's, and
-the decision says so. A shadow scores what the stable arm answered, after that, and only while there
-is time: nothing comes of it but its place in the decision.
+the decision says so. A shadow scores what was answered, after that, and only while there is time:
+nothing comes of it but its place in the decision.
 """
 
+import dataclasses
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -61,6 +62,7 @@ class Running:
         candidate: Where the candidate's versions are held, or the slot of one.
         slot: Its name.
         shadow: Whether the candidate scores what the stable arm answers.
+        full: Whether it answers all; then the stable version is the shadow.
     """
 
     number: int
@@ -69,6 +71,7 @@ class Running:
     candidate: Scorer
     slot: str
     shadow: bool
+    full: bool = False
 
 
 class Rollouts:
@@ -114,37 +117,36 @@ class Rollouts:
             return answer(None, batch.snapshot)
         its = [i for i, arm in enumerate(arms) if arm == "candidate"]
         theirs = [i for i, arm in enumerate(arms) if arm != "candidate"]
-        parts: list[tuple[list[int], Basis, float]] = []
+        parts: list[tuple[list[int], Basis]] = []
         failed: list[int] = []
         if its:
-            began = self._clock()
             try:
-                parts.append((its, _finite(answer(its, candidate)), self._since(began)))
+                parts.append((its, _finite(answer(its, candidate))))
             except FAULTS:
                 failed, theirs = its, list(range(len(arms)))
         if theirs:
-            began = self._clock()
             rows = None if len(theirs) == len(arms) else theirs
-            parts.append((theirs, answer(rows, batch.snapshot), self._since(began)))
+            parts.append((theirs, answer(rows, batch.snapshot)))
         places, refs = _placed(running, arms, parts, failed)
-        beside = [i for i, arm in enumerate(arms) if arm == "stable"] if running.shadow else []
         shadows: list[list[ShadowScore]] = [[] for _ in arms]
-        if beside:
-            self._cast(batch, beside, candidate, outcome_of, places, shadows)
+        rows, other = [i for i, arm in enumerate(arms) if arm == "stable"], candidate
+        if running.full and not failed:
+            rows, other = its, batch.snapshot
+        if rows and running.shadow:
+            self._cast(batch, rows, other, outcome_of, places, shadows)
         base = parts[0][1]
-        divided = Arms(places, refs, shadows)
-        return Basis(base.weights, base.sha256, base.scores, base.rulings, base.reasons, divided)
+        return dataclasses.replace(base, arms=Arms(places, refs, shadows))
 
     def _cast(
         self,
         batch: Batch,
         rows: Sequence[int],
-        candidate: Snapshot,
+        other: Snapshot,
         outcome_of: OutcomeOf,
         places: Sequence[tuple[Basis, int]],
         shadows: list[list[ShadowScore]],
     ) -> None:
-        """Let the candidate score rows that the stable arm answered, if there is time."""
+        """Let another version score rows that were answered, if there is time."""
         now = self._clock()
         too_late = now + self._expected_s > batch.began + self._until_s
         if not batch.complete or too_late or self._expected_s > self._budget_s:
@@ -153,9 +155,9 @@ class Rollouts:
                 shadows[i] = SKIPPED
             return
         try:
-            with candidate:
-                scores = candidate.score_many(batch.X[list(rows)])
-                weights, sha256 = candidate.weights, candidate.sha256
+            with other:
+                scores = other.score_many(batch.X[list(rows)])
+                weights, sha256 = other.weights, other.sha256
             if not np.isfinite(scores.logit).all():
                 raise NotFinite
         except FAULTS:
@@ -186,9 +188,6 @@ class Rollouts:
                 )
             ]
 
-    def _since(self, began: float) -> float:
-        return round((self._clock() - began) * 1000, 3)
-
 
 def _held(running: Running) -> Snapshot | None:
     """Return the candidate's version; None before the first."""
@@ -208,16 +207,18 @@ def _finite(basis: Basis) -> Basis:
 def _placed(
     running: Running,
     arms: Sequence[Arm | None],
-    parts: Sequence[tuple[list[int], Basis, float]],
+    parts: Sequence[tuple[list[int], Basis]],
     failed: Sequence[int],
 ) -> tuple[list[tuple[Basis, int]], list[RolloutRef | None]]:
     """Return each event's place in the parts, and its part in the rollout."""
     places: list[tuple[Basis, int]] = [(parts[0][1], 0)] * len(arms)
     refs: list[RolloutRef | None] = [None] * len(arms)
     lost = set(failed)
-    for rows, basis, took_ms in parts:
+    for rows, basis in parts:
         shared = {
-            name: RolloutRef(number=running.number, step=running.step, arm=name, pass_ms=took_ms)
+            name: RolloutRef(
+                number=running.number, step=running.step, arm=name, pass_ms=basis.pass_ms
+            )
             for name in _ARMS
         }
         for place, i in enumerate(rows):

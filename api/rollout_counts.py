@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
-from models.decision import DecisionRecord, Outcome, ShadowScore
+from models.decision import DecisionRecord, Outcome, RolloutRef, ShadowScore
 from models.rollout_counts import (
     MODEL_MS_EDGES,
     SCORE_EDGES,
@@ -84,7 +84,7 @@ class ArmTally:
                 alert = (record.would_be or record.outcome) != APPROVE
                 arm.add(logit, ref.pass_ms, alert=alert, degraded=bool(record.degraded))
             for one in record.shadow:
-                self._observe_shadow(one, logit, ref.pass_ms)
+                self._observe_shadow(one, logit, ref)
 
     def counted(self) -> Counted:
         """Return what was counted in this step."""
@@ -95,15 +95,17 @@ class ArmTally:
             self._beside.counts(),
         )
 
-    def _observe_shadow(self, one: ShadowScore, logit: float, pass_ms: float) -> None:
-        shadow = self._shadow
+    def _observe_shadow(self, one: ShadowScore, logit: float, ref: RolloutRef) -> None:
+        """Count an event that both versions scored; where the candidate answered, they swap."""
+        shadow, beside = self._shadow, self._beside
         if one.state == "skipped":
             shadow.skipped += 1
         elif one.state == "failed" or one.logit is None or one.pass_ms is None:
             shadow.fallbacks += 1
         else:
-            shadow.add(one.logit, one.pass_ms, alert=_alerts(one.outcome), degraded=False)
-            self._beside.add(logit, pass_ms, alert=_alerts(one.beside), degraded=False)
+            said, answered = (beside, shadow) if ref.arm == "candidate" else (shadow, beside)
+            said.add(one.logit, one.pass_ms, alert=_alerts(one.outcome), degraded=False)
+            answered.add(logit, ref.pass_ms, alert=_alerts(one.beside), degraded=False)
             shadow.agreed += one.outcome == one.beside
             shadow.apart += abs(one.logit - logit)
 

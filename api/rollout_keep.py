@@ -25,7 +25,16 @@ from api.rollout_lines import (
 )
 from features.spec import Spec
 from models.registry import RegistryUnavailable
-from models.rollout import SYSTEM, ActName, CannotRoll, Rollout, RolloutAct, RolloutState, Target
+from models.rollout import (
+    FULL,
+    SYSTEM,
+    ActName,
+    CannotRoll,
+    Rollout,
+    RolloutAct,
+    RolloutState,
+    Target,
+)
 from models.rollout_acts import act_of, change, release, settle
 from models.rollout_arms import ArmPicker
 from models.rollout_rules import is_over, next_step, replaced, turned_back
@@ -208,7 +217,8 @@ class RolloutKeeper:
             picker=ArmPicker(self._spec, rollout),
             candidate=self._lines.line(rollout.candidate.line).scorer,
             slot=slot_of(rollout.candidate),
-            shadow=rollout.plan.shadow or rollout.share == 0.0,
+            shadow=rollout.running and (rollout.plan.shadow or rollout.share in (0.0, FULL)),
+            full=rollout.share == FULL,
         )
 
     def _report(self, rollout: Rollout) -> Report:

@@ -15,7 +15,7 @@ from models.rollout import Target
 from models.scorer import ACTIVE, NoWeights, Scorer, Snapshot, WeightsRefused
 from models.signing import BadSignature, PublicKey
 from models.weights import BadWeights, SchemaMismatch, Weights
-from models.weights_chain import Held, assemble, read_links
+from models.weights_chain import Held, Links, assemble, read_links
 
 CANDIDATE: Final = "candidate"
 REFUSALS: Final = (NotOnShelf, BadSignature, BadWeights, SchemaMismatch, WeightsRefused)
@@ -58,6 +58,9 @@ class LineNews:
         """A gate refused a version; the active one stays."""
         self._line.refused = f"version {version} at gate {gate}: {detail}"
 
+    def fleet_seen(self, versions: Mapping[str, int]) -> None:
+        """Which scorer answers with which version of this line."""
+
     def registry_failed(self, detail: str) -> None:
         """The registry did not answer; the active version stays."""
         self._failed(detail)
@@ -84,9 +87,11 @@ class SwitchedScorer:
         """Return a slot's version; see the port."""
         return self.now.snapshot(slot)
 
-    def load(self, weights: Weights, sha256: str, slot: str = ACTIVE) -> None:
+    def load(
+        self, weights: Weights, sha256: str, slot: str = ACTIVE, *, willed: bool = False
+    ) -> None:
         """Load a version of the line; see the port."""
-        self.now.load(weights, sha256, slot)
+        self.now.load(weights, sha256, slot, willed=willed)
 
     def recall(self, version: int, slot: str = ACTIVE) -> bool:
         """Let a slot answer with a version of the line that is held; see the port."""
@@ -125,13 +130,17 @@ class CandidateLoader:
             return
         try:
             links = await read_links(self._line.registry.read, version, self._held)
-            self._held = await asyncio.to_thread(assemble, links, self._public_keys)
-            self._line.scorer.load(self._held.weights, self._held.sha256, CANDIDATE)
+            # checked and written beside the loop: requests go on meanwhile
+            await asyncio.to_thread(self._take, links)
         except REFUSALS as error:
             self.refused = str(error)
         else:
             self.refused = ""
         self._seen = version
+
+    def _take(self, links: Links) -> None:
+        self._held = assemble(links, self._public_keys)
+        self._line.scorer.load(self._held.weights, self._held.sha256, CANDIDATE)
 
     def drop(self) -> None:
         """Let the slot hold nothing."""

@@ -33,7 +33,7 @@ class RolloutMetrics:
         )
         self._pass_seconds = Histogram(
             "riskbeat_rollout_pass_seconds",
-            "Time of an arm's pass: score, rules and reasons of its part of a batch.",
+            "Time of the forward pass that scored an arm's part of a batch.",
             ["arm"],
             buckets=_PASS_EDGES,
             registry=registry,

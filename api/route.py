@@ -86,10 +86,25 @@ class Request(NamedTuple):
     deadline_at: float = float("inf")
 
 
+Reply = Callable[[Answer | Exception], None]
+"""Takes an answer, or what stands in its way; called once, in the loop."""
+
+
+class Begun(Protocol):
+    """An answer that is being made."""
+
+    def withdraw(self) -> None:
+        """Want it no more: its asker hung up."""
+
+
 class Route(NamedTuple):
     """A route, and the largest body that it takes.
 
     Attributes:
+        begin: The same as `serve` without a task for each request, where a route has that: what it
+            raises is answered, and `reply` hears the rest.
+        check: Raises what can be refused from the head alone, given the deadline.
+        patient: Its deadline is that of lists.
         name: Stands for it in metrics; of a route without variable parts, its path.
         method: The one that it takes; `HEAD` goes with `GET`.
         under: It serves every path that begins so; empty: only `name`.
@@ -100,3 +115,33 @@ class Route(NamedTuple):
     body_max_bytes: int
     method: str = "POST"
     under: bytes = b""
+    begin: Callable[[Request, Reply], Begun] | None = None
+    check: Callable[[float], None] | None = None
+    patient: bool = False
+
+
+class Admitted(NamedTuple):
+    """What the head of a request comes to."""
+
+    principal: Principal
+    deadline_at: float
+
+
+class Table(Protocol):
+    """Routes, and the judgement of a request by its head; what a face of the door asks."""
+
+    def find(self, path: bytes) -> Route | None:
+        """Return the route of a path; FastAPI's have none."""
+
+    def echo(self, head: Head) -> Mapping[str, str]:
+        """Return headers for whatever the answer will be."""
+
+    def admit(self, route: Route, head: Head, began: float) -> Admitted:
+        """Let a request in, whose head was complete at `began`.
+
+        Raises:
+            Exception: Why not.
+        """
+
+    def observe(self, route: Route | None, status: int, began: float) -> None:
+        """Count an answer, and the time since its head was read; without a route, a refusal."""

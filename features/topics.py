@@ -5,9 +5,14 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Topics:
-    """The topics of one deployment, told apart by a prefix."""
+    """The topics of one deployment, told apart by a prefix.
+
+    Attributes:
+        line: Whose versions are meant, of several lines of one spec; empty for the main one.
+    """
 
     prefix: str = "riskbeat."
+    line: str = ""
 
     @property
     def events(self) -> str:
@@ -36,9 +41,15 @@ class Topics:
 
     def weights(self, spec_digest: str) -> str:
         """The full signed bytes of every version published for one feature spec."""
-        return f"{self.prefix}weights.v1.{spec_digest[:12]}"
+        line = f".{self.line}" if self.line else ""
+        return f"{self.prefix}weights.v1.{spec_digest[:12]}{line}"
 
     @property
     def dead(self) -> str:
         """Rejected bytes, with the reason and where they came from."""
         return f"{self.prefix}dead.v1"
+
+    @property
+    def audit(self) -> str:
+        """Acts on what answers are made with: who, when, what, why."""
+        return f"{self.prefix}audit.v1"

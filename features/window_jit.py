@@ -37,6 +37,10 @@ def cache_folder(given: str, here: Path, writable: bool, home: Path) -> Path:
     return (Path(given) if given else base) / f"kernel-{digest.hexdigest()[:16]}"
 
 
+_FREE: dict[str, Any] = {
+    "fastmath": {"reassoc", "contract", "nsz", "arcp"},  # NaN and infinity mean what they mean
+    "error_model": "numpy",  # a check for a zero divisor would keep loops from being vectors
+}
 _HERE = Path(__file__).parent
 _FOLDER = cache_folder(
     _numba.config.CACHE_DIR, _HERE, os.access(_HERE, os.W_OK), Path(os.path.expanduser("~"))
@@ -57,7 +61,20 @@ def entered(function: F) -> F:
     return _compiled(function, nogil=True, no_cfunc_wrapper=True)
 
 
-def _compiled(function: F, **options: bool) -> F:
+def compiled_free(function: F) -> F:
+    """Compile as `compiled` does, with sums of floats taken in any order that is quick.
+
+    Equal input gives equal bits on one build and one kind of CPU; elsewhere equal but for rounding.
+    """
+    return _compiled(function, no_cpython_wrapper=True, no_cfunc_wrapper=True, **_FREE)
+
+
+def entered_free(function: F) -> F:
+    """Compile as `compiled_free` does, to be called from Python, as `entered` is."""
+    return _compiled(function, nogil=True, no_cfunc_wrapper=True, **_FREE)
+
+
+def _compiled(function: F, **options: Any) -> F:
     """Return the function compiled; it neither makes nor keeps arrays (ADR 0007)."""
     if _numba.config.DISABLE_JIT:
         return function

@@ -56,9 +56,10 @@ class Stage:
     spec: Spec
     draw: random.Random
     back_s: list[float] = field(default_factory=list)
+    spent_s: list[float] = field(default_factory=list)
 
     def start(self) -> None:
-        """Start a learner and wait for its next version; remember how long that took."""
+        """Start a learner, wait for its next version, and remember what that took."""
         before = asyncio.run(self.standing())
         self.processes.start("learn")
         self.back_s.append(
@@ -68,6 +69,7 @@ class Stage:
                 START_TIMEOUT_S,
             )
         )
+        self.spent_s.append(self.processes.running["learn"].cpu_s)
 
     def kill(self) -> None:
         """`kill -9`, at once."""
@@ -132,6 +134,8 @@ def rows_of(stage: Stage, told: Told, verdict: Verdict, kills: int, what: str) -
             0, 0, "lower", verdict.words),
         Row("start → next version: p50", p50, "s", better="lower"),
         Row("start → next version: max", worst, "s", 5, 2, "lower"),
+        Row("start → next version: CPU, p50", float(np.median(stage.spent_s)), "CPU-s",
+            better="lower", note="of the learner; on an idle core its start lasts about as long"),
     ]  # fmt: skip
 
 

@@ -3,11 +3,13 @@
 The shipped ensemble goes once over recorded vectors, from the first day on, day T scored by labels
 of the days up to T-8 (`load_tests/learning_pass.py`). The same vectors are given to XGBoost,
 fitted anew each night (`load_tests/learning_peers.py`; the extra `peers`). Figures are those of
-the book's four test weeks, and differences are paired by week.
+the book's four test weeks, and differences are paired by week. All of it is done twice: on the
+features that ship for this log, and on the book's own fifteen.
 
-`RISKBEAT_HANDBOOK` names the log. `RISKBEAT_VECTORS` names a Parquet file with its vectors, by
-`riskbeat backfill` or recorded from decisions; without it they are backfilled first. Beside it the
-nightly scores are kept (`.nightly.npz`), since they take the longest and depend on it alone.
+`RISKBEAT_HANDBOOK` names the log. `RISKBEAT_VECTORS` names a folder in which `ours.parquet` and
+`book.parquet` hold its vectors, by `riskbeat backfill` or recorded from decisions; what is not
+there is backfilled first. Beside them the nightly scores are kept (`.nightly.npz`), since they
+take the longest and depend on the vectors alone.
 """
 
 import math
@@ -17,11 +19,13 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from load_tests.handbook_unseen import KNOWN, unseen_report, unseen_rows
 from load_tests.handbook_weeks import (
     FIGURES,
     TEST_WEEKS,
@@ -39,6 +43,29 @@ QUICK_WEEKS = (14,)
 MUST = {"average precision": 0.69, "AUC": 0.876, "card precision@100": 0.305}
 AIM = {"average precision": 0.73, "AUC": None, "card precision@100": 0.312}
 CPU_SHARE_MUST = 0.2
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One way to make vectors of the log.
+
+    Attributes:
+        name: Of its Parquet file.
+        spec: Its declaration.
+        prefix: Of its rows.
+        bound: Whether the bounds are asked of it.
+    """
+
+    name: str
+    spec: Path
+    prefix: str
+    bound: bool
+
+
+KINDS = (
+    Kind("ours", ROOT / "features_handbook.yaml", "", bound=True),
+    Kind("book", ROOT / "load_tests" / "book_features.yaml", "book's features: ", bound=False),
+)
 
 
 def weekly(log: Log, logit: NDArray[np.float32], weeks: Sequence[int]) -> NDArray[np.float64]:
@@ -97,16 +124,14 @@ def cpu_rows(
     ]
 
 
-def backfilled(handbook: str, folder: Path) -> Path:
-    """Make the vectors by the shipped declaration."""
-    out = folder / "vectors.parquet"
+def backfilled(handbook: str, kind: Kind, out: Path) -> None:
+    """Make the vectors by a declaration."""
     command = [
         *(str(Path(sys.executable).parent / "riskbeat"), "backfill", handbook),
-        *("--mapping", "handbook", "--spec", str(ROOT / "features_handbook.yaml")),
+        *("--mapping", "handbook", "--spec", str(kind.spec)),
         *("--legit-after", "0s", "--out", str(out), "--no-progress"),
     ]
     subprocess.run(command, check=True, capture_output=True)
-    return out
 
 
 def measure_on(handbook: str, vectors: Path, quick: bool) -> list[Row]:
@@ -118,21 +143,39 @@ def measure_on(handbook: str, vectors: Path, quick: bool) -> list[Row]:
     passes = []
     for seed in SEEDS[:1] if quick else SEEDS:
         passes.append(one_pass(log, seed, weeks[-1] + WEEK))
-        print(f"seed {seed}: {passes[-1].cpu_s:.1f} CPU-s", file=sys.stderr)
+        print(f"{vectors.stem}, seed {seed}: {passes[-1].cpu_s:.1f} CPU-s", file=sys.stderr)
     batch = nightly(log, days, vectors.with_suffix(".nightly.npz"))
     shape = f"{len(log.y)} events, {len(log.names)} features"
     head = Row("vectors", len(log.y), "rows", note=shape)
-    return [head, *rows_of(log, passes, batch, weeks, quick)]
+    found = [head, *rows_of(log, passes, batch, weeks, quick)]
+    if KNOWN in log.names:
+        unseen = unseen_rows(Path(handbook), log)
+        logits = [one.logit for one in passes]
+        found += unseen_report(log, "ensemble", logits, unseen, weeks)
+        found += unseen_report(log, "XGBoost nightly", [batch.logit], unseen, weeks)
+    return found
+
+
+def named(kind: Kind, row: Row) -> Row:
+    """Return a row under its kind's name; without bounds where none are asked."""
+    if kind.bound:
+        return row
+    return replace(row, what=kind.prefix + row.what, must=None, aim=None)
 
 
 def measure(quick: bool) -> Sequence[Row]:
     """Measure, where there is a copy of the log."""
-    handbook, vectors = os.environ.get("RISKBEAT_HANDBOOK"), os.environ.get("RISKBEAT_VECTORS")
+    handbook, kept = os.environ.get("RISKBEAT_HANDBOOK"), os.environ.get("RISKBEAT_VECTORS")
     if not handbook:
         return [Row("ensemble: average precision", None, "AP", note="RISKBEAT_HANDBOOK is not set")]
+    found: list[Row] = []
     with tempfile.TemporaryDirectory() as folder:
-        found = Path(vectors) if vectors else backfilled(handbook, Path(folder))
-        return measure_on(handbook, found, quick)
+        for kind in KINDS:
+            vectors = Path(kept or folder) / f"{kind.name}.parquet"
+            if not vectors.exists():
+                backfilled(handbook, kind, vectors)
+            found += [named(kind, row) for row in measure_on(handbook, vectors, quick)]
+    return found
 
 
 if __name__ == "__main__":

@@ -21,8 +21,16 @@ from models.taught import Taught
 
 SLICE_MS = 6 * 3_600_000
 DAY_MS = 86_400_000
-PLAN = Plan(lanes={"delayed": {"network": Member("network"), "boosted": Member("boosted")}})
-"""All labels are late here, so it is the delayed lane that learns; the other has no say."""
+PLAN = Plan(
+    lanes={
+        "delayed": {"network": Member("network", {"averaging": 1000}), "boosted": Member("boosted")}
+    },
+    keep_rows=600_000,
+    keep_frauds=8_192,
+)
+"""All labels are late here, so it is the delayed lane that learns; the other has no say. Learners
+are those of the settings' defaults, with a memory and averages as long as this log's habits (ADR
+0031): RISKBEAT_RESERVOIR_ROWS=600000, RISKBEAT_RESERVOIR_FRAUDS=8192, `averaging` 1000."""
 
 
 @dataclass(frozen=True)
@@ -67,9 +75,9 @@ def one_pass(log: Log, seed: int, days: int, plan: Plan = PLAN) -> Pass:
     for day in range(days):
         for place in slices(log, day):
             X = log.X[place]
-            p = ensemble.predict_many(X)
-            logit[place] = np.log(p) - np.log1p(-p)
             each[place] = ensemble.predict_each(X)
+            p = ensemble.mix_many(each[place])  # no version is cut here, so no forest fades
+            logit[place] = np.log(p) - np.log1p(-p)
             ensemble.observe_many(X, p)
             ensemble.advance(int(log.at_ms[place.stop - 1]))
         known = day - LAST_LABELS + 1

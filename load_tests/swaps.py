@@ -8,6 +8,7 @@ import argparse
 import asyncio
 import gc
 import importlib.metadata
+import signal
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -165,6 +166,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, required=True, help="the JSON file to write")
     parser.add_argument("--plot", type=Path, help="the picture to draw (.png, .svg)")
     given = parser.parse_args(arguments)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that all that was started ends
     swaps = QUICK_SWAPS if given.quick else given.swaps
     run = run_swaps(swaps, given.seed, given.rate)
     if given.plot:

@@ -1,4 +1,4 @@
-"""one version of Weights, held in tensors → Scores and contributions, in batches of fixed sizes.
+"""one version of Weights, held in tensors → Scores, in batches of fixed sizes.
 
 A version is a sum of members (`models/forward_torch.py`), each with a factor: its share in its
 lane, the lane's slope and the lane's share. Factors lie in tensors, like all that changes from
@@ -7,19 +7,23 @@ version to version: a pass that was recorded for one version answers for the nex
 
 import threading
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from models.engine_torch import Engine
+from models.explain import Explainer
 from models.forward_half_torch import HalfNetwork
 from models.forward_torch import Member, Network, prepare, scaled
 from models.passes_torch import Passes
 from models.renew_torch import renew
 from models.scorer import BUCKETS, Scores, bucket_for, factors_of, percentiles_of
-from models.weights import Array, Arrays, Weights
-from models.weights_kinds import arrays_of
+from models.weights_kinds import Array, Arrays, arrays_of
+
+if TYPE_CHECKING:
+    from models.weights import Weights
 
 STAGED_MAX_BYTES = 64 * 1024 * 1024
 """Arrays up to this size have pinned memory of their own, from which they are copied."""
@@ -35,7 +39,7 @@ class Bank:
         content: What may be read: a version, and the SHA-256 of its bytes.
     """
 
-    def __init__(self, weights: Weights, engine: Engine, *, half: bool = False) -> None:
+    def __init__(self, weights: "Weights", engine: Engine, *, half: bool = False) -> None:
         """Allocate tensors for the shapes of `weights`; nothing is held before `write`.
 
         Args:
@@ -58,11 +62,13 @@ class Bank:
         self._held: Arrays = {}
         self._kinds: dict[str, str] = {}
         self._ready: dict[str, Member] = {}
+        self._explainer: Explainer | None = None
+        self._explained: Explainer | None = None
         self._terms: list[tuple[str, int]] = []
         self._factors = torch.zeros(1 + len(weights.members), device=engine.device)
         self._passes = Passes(engine, weights.n_features, self._answer)
 
-    def fits(self, weights: Weights) -> bool:
+    def fits(self, weights: "Weights") -> bool:
         """Whether the version has the very shapes of this bank."""
         found = {n: (a.shape, a.dtype) for n, a in weights.arrays.items() if _is_parameter(n)}
         held = {name: (array.shape, array.dtype) for name, array in self._held.items()}
@@ -73,7 +79,7 @@ class Bank:
         """Number of the version that may be read; 0: none."""
         return 0 if self.content is None else self.content[0].version
 
-    def hold(self, weights: Weights) -> bool:
+    def hold(self, weights: "Weights") -> bool:
         """Keep the bank from being written, if it still holds this version."""
         with self._counting:
             held = self.content is not None and self.content[0] is weights
@@ -93,11 +99,11 @@ class Bank:
             self.content = None
             return True
 
-    def open(self, weights: Weights, sha256: str) -> None:
+    def open(self, weights: "Weights", sha256: str) -> None:
         """Let the version that was written be read."""
         self.content = weights, sha256
 
-    def write(self, weights: Weights) -> None:
+    def write(self, weights: "Weights") -> None:
         """Copy a version into the tensors of a closed bank; to be called while staging.
 
         Arrays that the version shares with the one held are there already.
@@ -115,6 +121,15 @@ class Bank:
                 self._passes.forget()
             self._passes.record()
         self._quantiles = weights.arrays["quantiles"]
+        self._written = weights
+        self._explained, self._explainer = self._explainer or self._explained, None
+
+    @property
+    def explainer(self) -> Explainer:
+        """What explains the version that was written; made when it is first asked for."""
+        if self._explainer is None:
+            self._explainer = Explainer(self._written, self._explained)
+        return self._explainer
 
     def score_many(self, X: NDArray[np.float32], bucket: int | None = None) -> Scores:
         """Score vectors in slices of at most the largest bucket."""
@@ -134,29 +149,15 @@ class Bank:
     def logit_apart(self, X: NDArray[np.float32]) -> NDArray[np.float64]:
         """Return log-odds, shape (m,), while others may be scoring; in no bucket."""
         with torch.inference_mode():
-            x = self._given(X)
-            out = torch.zeros(len(X), device=self._engine.device)
-            if len(X):
-                self._answer(x, out)
-            return np.asarray(out.double().cpu().numpy())
+            return np.asarray(self.answer(self._given(X)).double().cpu().numpy())
 
-    def explain_many(self, X: NDArray[np.float32], steps: int) -> NDArray[np.float32]:
-        """Add up the members' contributions, each by its share."""
+    def answer(self, x: torch.Tensor) -> torch.Tensor:
+        """Return log-odds, shape (m,), of vectors on the device, where they stay."""
         with torch.inference_mode():
-            x = self._given(X)
-            z = self._scale(x)
-            total = torch.zeros_like(x)
-            for prefix, place in self._terms:
-                factor = self._factors[place]
-                total.addcmul_(self._ready[prefix].contributions(x, z, steps), factor)
-            return np.asarray(total.cpu().numpy())
-
-    @property
-    def baseline(self) -> float:
-        """Log-odds that contributions start from."""
-        factors = self._factors.tolist()
-        own = (factors[place] * self._ready[prefix].baseline for prefix, place in self._terms)
-        return float(factors[0] + sum(own))
+            out = torch.zeros(len(x), device=self._engine.device)
+            if len(x):
+                self._answer(x, out)
+            return out
 
     def _answer(self, x: torch.Tensor, out: torch.Tensor) -> None:
         z = self._scale(x)
@@ -186,7 +187,7 @@ class Bank:
                 same = False
         return same
 
-    def _weigh(self, weights: Weights) -> bool:
+    def _weigh(self, weights: "Weights") -> bool:
         """Write the shift and the factors; return whether the same members count as before."""
         shift, factors = factors_of(weights)
         places = enumerate(factors.items(), start=1)
@@ -213,5 +214,5 @@ def _is_parameter(name: str) -> bool:
     return not name.startswith("probe.") and name != "quantiles"
 
 
-def _kinds_of(weights: Weights) -> dict[str, str]:
+def _kinds_of(weights: "Weights") -> dict[str, str]:
     return {member.prefix: member.kind for member in weights.members}

@@ -29,7 +29,7 @@ class BoostedOptions:
     """
 
     mode: str = "refit"
-    refresh_s: float = 3 * 86_400.0
+    refresh_s: float = 6 * 86_400.0
     adopt_after_s: float = 6 * 3_600.0
     wait_limit_s: float = 300.0
     window_s: float = 90 * 86_400.0

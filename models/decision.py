@@ -47,7 +47,10 @@ class Reason(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         code: Readable and stable: the feature's name and the side of usual on which it lies, or
             that it is missing, or a category.
         value: What was scored; None when the feature was missing.
-        baseline: The mean that the model has seen, in the feature's own unit.
+        baseline: What is usual, in the feature's own unit.
+        baseline_of: For whom: `entity`, this very one, by a longer window of its own; `population`,
+            the mean that the model has seen.
+        text: All of this in a sentence, without identifiers.
         contribution: Signed share of the log-odds (`models.scorer.Snapshot.explain_many`).
     """
 
@@ -57,6 +60,8 @@ class Reason(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     value: float | None
     baseline: float
     contribution: float
+    baseline_of: Literal["entity", "population"] | None = None
+    text: str | None = None
 
 
 class RuleHit(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -118,7 +123,7 @@ class RolloutRef(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         step: Index of its step.
         arm: Who answered: what answers otherwise, or the candidate. `fallback`: it was the
             candidate's event, who failed, and the stable arm answered.
-        pass_ms: Time of the arm's pass: score, rules and reasons of all events that it answered.
+        pass_ms: Time of the forward pass that scored the arm's part of the batch.
     """
 
     number: int
@@ -128,7 +133,10 @@ class RolloutRef(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 class ShadowScore(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """What a candidate would have said; nothing came of it.
+    """What another version would have said; nothing came of it.
+
+    It is the candidate's, beside an answer of the stable arm; or, where the candidate answers all,
+    that of the version that it is to replace.
 
     Attributes:
         state: `skipped`: time was short. `failed`: it could not.
@@ -153,7 +161,7 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
     """The answer to one event (design 4.7).
 
     Attributes:
-        shadow: What candidates would have said.
+        shadow: What another version would have said.
         rollout: None of an event that takes part in none.
         propensity: Chance in (0, 1] with which the policy drew this outcome; 1 where it does not
             draw. A truth that comes back stands for 1 / propensity events like it.

@@ -5,7 +5,8 @@ the weight of each member, the calibration of each lane, the probe, the quantile
 of the calls made to it; nothing in it asks a clock or the order of a hash table.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 import msgspec
 import numpy as np
@@ -68,11 +69,10 @@ class Ensemble:
         plan, n = self._plan, self._space.n
         memory = Memory(n, plan.keep_rows, plan.keep_frauds)
 
+        shared = partial(Context, self._space, lane, seed, memory, self._normaliser.transform)
+
         def made(one: Member | Challenger) -> Learner:
-            context = Context(
-                self._space, lane, seed, memory, self._normaliser.transform, one.options
-            )
-            return make(one.learner, context)
+            return make(one.learner, shared(one.options))
 
         return Lane(
             lane,
@@ -130,6 +130,10 @@ class Ensemble:
         """Return fraud probabilities, shape (m,), as a version of this moment would."""
         return sigmoid(self._logit_many(X))
 
+    def mix_many(self, beliefs: NDArray[np.float32]) -> NDArray[np.float64]:
+        """Return `predict_many` by what `predict_each` gave, where no forest is fading."""
+        return sigmoid(self._mixed([beliefs[:, one].astype(float) for _, one in self._columns()]))
+
     def learn_many(self, lane: str, rows: Taught) -> None:
         """Teach a lane labelled rows, in this order."""
         self._lanes[lane].learn_many(rows)
@@ -185,12 +189,11 @@ class Ensemble:
         }
         lanes, members = [], []
         for lane, _ in self._columns():
-            name, line = lane.name, self._folded(lane)
+            name, line = lane.name, lane.folded(self._joint)
             lanes.append(LaneRef(name=name, weight=shares[name], a=line.a, b=line.b))
-            for member, part, weight in lane.parts():
-                members.append(
-                    MemberRef(lane=name, name=member, kind=part.kind, weight=weight, beta=part.beta)
-                )
+            for member, part, w in lane.parts():
+                ref = MemberRef(lane=name, name=member, kind=part.kind, weight=w, beta=part.beta)
+                members.append(ref)
                 arrays |= {f"{name}.{member}.{n}": array for n, array in part.arrays.items()}
         arrays["probe.logit"] = self._logit_many(self._observed.probe).astype(np.float32)
         return Weights(
@@ -246,10 +249,10 @@ class Ensemble:
                 lane.restore(None, {})
             return
         core = msgspec.msgpack.decode(parts["core"], type=_Core)
-        space = self._space
-        if (core.n_features, core.digest) != (space.n, space.digest):
-            ours, theirs = space.digest[:12], core.digest[:12]
-            raise StateMismatch(f"the checkpoint learned spec {theirs}…, in use is {ours}…")
+        theirs, ours = (core.n_features, core.digest), (self._space.n, self._space.digest)
+        if theirs != ours:
+            told = f"spec {theirs[1][:12]}…, in use is {ours[1][:12]}…"
+            raise StateMismatch(f"the checkpoint learned {told}")
         if core.plan != self._signature:
             raise PlanMismatch(f"the checkpoint was made by {core.plan}, not {self._signature}")
         self._normaliser.restore(core.normaliser)
@@ -272,24 +275,21 @@ class Ensemble:
         shares = lane_shares(list(self._lanes.values()), self._plan.lane_frauds_min)
         return dict(zip(self._lanes, shares, strict=True))
 
-    def _folded(self, lane: Lane) -> Line:
-        """Return a lane's line with the joint one folded in: shares sum to 1, so it is exact."""
-        a, b = self._joint
-        return Line(a * lane.line.a, a * lane.line.b + b)
-
     def _logit_many(self, X: NDArray[np.float32]) -> NDArray[np.float64]:
         z = self._normaliser.transform(X)
+        return self._mixed([lane.logit_many(X, z, standing=True) for lane, _ in self._columns()])
+
+    def _mixed(self, logits: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
+        """Mix the lanes' members, log-odds (m, members) each."""
         shares = self._shares()
-        total = np.zeros(len(X))
-        for lane, _ in self._columns():
-            logit = lane.logit_many(X, z, standing=True) @ lane.weights
-            total += shares[lane.name] * self._folded(lane).of(logit)
-        return total
+        return sum(  # type: ignore[return-value]
+            shares[lane.name] * lane.folded(self._joint).of(logit @ lane.weights)
+            for (lane, _), logit in zip(self._columns(), logits, strict=True)
+        )
 
     def _calibrate(self) -> None:
         """Fit each lane's line, then one over their mixture: the mean of two is too timid."""
-        ring = self._judged
-        rows = ring.held(ring.slots(0, ring.total))
+        rows = self._judged.held(self._judged.slots(0, self._judged.total))
         rows = rows[rows["live"] == 1]
         beliefs, y, w = rows["x"].astype(np.float64), rows["y"], rows["w"].astype(np.float64)
         shares = self._shares()

@@ -13,7 +13,7 @@ layer rounds its inputs, weights and sums to them."""
 
 @dataclass(frozen=True, slots=True)
 class HalfNetwork:
-    """`forward_torch.Network`, its hidden layers rounded. Contributions are those of float32."""
+    """`forward_torch.Network`, its hidden layers rounded."""
 
     network: Network
     w0: torch.Tensor
@@ -29,11 +29,6 @@ class HalfNetwork:
         )
         return HalfNetwork(network, w0, b0, w1, b1)
 
-    @property
-    def baseline(self) -> float:
-        """Log-odds at z = 0 with every category absent, in float32."""
-        return self.network.baseline
-
     def forward(self, x: torch.Tensor, z: torch.Tensor) -> torch.Tensor:
         """Return log-odds; see `forward_torch.Member`."""
         if not len(x):
@@ -45,7 +40,3 @@ class HalfNetwork:
         hidden = torch.baddbmm(self.b1[:, None], hidden, self.w1.mT).relu_().float()
         out = torch.baddbmm(t["b2"][:, None, None], hidden, t["w2"][:, :, None])[:, :, 0]
         return out.add_(t["linear"] @ z.T).mean(0)
-
-    def contributions(self, x: torch.Tensor, z: torch.Tensor, steps: int) -> torch.Tensor:
-        """Return integrated gradients of float32; they sum to the log-odds of float32."""
-        return self.network.contributions(x, z, steps)

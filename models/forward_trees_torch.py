@@ -1,4 +1,4 @@
-"""trees' tensors, vectors → the leaves that they end in: log-odds, and what each split added."""
+"""trees' tensors, vectors → the leaves that they end in: log-odds."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from models.trees_walk import COMPILED, attribute_many, walk_many
+from models.trees_walk import COMPILED, walk_many
 
 P_MIN = 1e-6
 """A forest that answers with probabilities stays this far from 0 and 1."""
@@ -18,13 +18,7 @@ P_MIN = 1e-6
 class Trees:
     """Trees over x, walked side by side, one level of all of them at a time.
 
-    A split adds to its feature what the node's expected value moves by; the baseline is the sum of
-    the expected values of the roots. With link 1 the moves of the probability are scaled to the
-    move of the log-odds.
-    Source: Saabas, Interpreting random forests, 2014 (path attribution).
-
     Attributes:
-        feature: Of each node; int64, shape (T·N,).
         side: 2·feature + missing_left of each node: its place among a row's pairs, in which a
             missing value stands as +∞ (goes right) and as -∞ (goes left).
         threshold: Left at or below it; float32, shape (T·N,).
@@ -34,7 +28,6 @@ class Trees:
         walked: The same for the compiled walk; None on CUDA, and where nothing is compiled.
     """
 
-    feature: torch.Tensor
     side: torch.Tensor
     threshold: torch.Tensor
     child: torch.Tensor
@@ -53,7 +46,6 @@ class Trees:
         root = torch.arange(trees, device=feature.device) * nodes
         right, left = (tensors[name].to(torch.int64) + root[:, None] for name in ("right", "left"))
         return Trees(
-            feature=feature.reshape(-1),
             side=(2 * feature + tensors["missing_left"]).reshape(-1),
             threshold=tensors["threshold"].reshape(-1).clone(),
             child=torch.stack([right, left], 2).reshape(-1),
@@ -64,11 +56,6 @@ class Trees:
             link=int(tensors["link"]),
             walked=None if feature.is_cuda or not COMPILED else _Walked.of(tensors),
         )
-
-    @property
-    def baseline(self) -> float:
-        """Log-odds of the roots' expected values."""
-        return float(self._linked(self.bias + self.value[self.root].double().sum()))
 
     def forward(self, x: torch.Tensor, z: torch.Tensor) -> torch.Tensor:
         """Return log-odds; see `forward_torch.Member`."""
@@ -89,27 +76,6 @@ class Trees:
         total = self.value.index_select(0, node).view(rows, len(self.root)).double().sum(1)
         return self._linked(total.add_(self.bias)).float()
 
-    def contributions(self, x: torch.Tensor, z: torch.Tensor, steps: int) -> torch.Tensor:
-        """Return the moves of the paths by feature; see `forward_torch.Member`."""
-        moved = torch.zeros(x.shape, dtype=torch.float64, device=x.device)
-        if self.walked is not None:
-            attribute_many(np.ascontiguousarray(x.numpy()), *self.walked, self.depth, moved.numpy())
-        else:
-            self._attribute(x, moved)
-        if self.link:
-            moved *= self._stretch(moved.sum(1))[:, None]
-        return moved.float()
-
-    def _attribute(self, x: torch.Tensor, moved: torch.Tensor) -> None:
-        rows, sides = len(x), _sides(x)
-        shape = (rows, len(self.root))
-        node = self.root.repeat(rows)
-        for _ in range(self.depth):
-            child = self._next(node, sides, rows)
-            move = self.value[child].double() - self.value[node]
-            moved.scatter_add_(1, self.feature[node].view(shape), move.view(shape))
-            node = child
-
     def _next(self, node: torch.Tensor, sides: torch.Tensor, rows: int) -> torch.Tensor:
         side = self.side.index_select(0, node).view(rows, len(self.root))
         threshold = self.threshold.index_select(0, node)
@@ -118,13 +84,6 @@ class Trees:
 
     def _linked(self, total: torch.Tensor) -> torch.Tensor:
         return torch.logit(total, P_MIN) if self.link else total
-
-    def _stretch(self, moved: torch.Tensor) -> torch.Tensor:
-        """Return the log-odds' move per move of the probability, shape (m,), float64."""
-        start = self.bias + self.value[self.root].double().sum()
-        apart = self._linked(start + moved) - self._linked(start)
-        at = start.clamp(P_MIN, 1.0 - P_MIN)
-        return torch.where(moved == 0, 1.0 / (at * (1.0 - at)), apart / moved)
 
 
 class _Walked(NamedTuple):

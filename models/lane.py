@@ -154,6 +154,10 @@ class Lane:
         """Fit the lane's line anew on judged rows, oldest first."""
         self.line = better_line(self.line, beliefs @ self.weights, y, w)
 
+    def folded(self, joint: Line) -> Line:
+        """Return the lane's line with the joint one folded in: shares sum to 1, so it is exact."""
+        return Line(joint.a * self.line.a, joint.a * self.line.b + joint.b)
+
     def figures(self) -> dict[str, float]:
         """Return what a version's metrics say of the lane."""
         figures = {"frauds": float(self.frauds), "legits": float(self.legits)}

@@ -126,7 +126,7 @@ class Ring:
         Raises:
             ValueError: A page has another size: other vectors or another code.
         """
-        self._rows[:] = np.zeros((), self._rows.dtype)
+        self._rows = np.zeros(len(self._rows), self._rows.dtype)  # not touched until it is needed
         self._dirty.clear()
         self.total = total
         for page in range(len(self._rows) // PAGE_ROWS):

@@ -13,7 +13,6 @@ from typing import Annotated, Final, Literal
 
 import msgspec
 
-from models.rollout_counts import ArmCounts
 from models.rollout_limits import Limits
 
 MAIN: Final = "main"
@@ -112,7 +111,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
         limits: Beyond which it turns back.
         automatic: Whether it is promoted after the last step; else it stays there for a person.
         patience_s: A step that has not seen enough so long after its bake turns back.
-        shadow: Whether the candidate also scores what the stable arm answers.
+        shadow: Whether the candidate also scores what the stable arm answers. At the full share
+            it is the other way round, and always so.
     """
 
     steps: Annotated[tuple[Step, ...], msgspec.Meta(min_length=1, max_length=STEPS_MAX)]
@@ -153,8 +153,6 @@ class Rollout(msgspec.Struct, frozen=True, kw_only=True):
         by: Who started it.
         because: Why it ended; empty while it runs.
         settled: After a promotion: the line's pointer has been set to the candidate.
-        baseline: What the stable arm did in earlier steps: at the full share nothing else is
-            left to compare with.
     """
 
     number: Annotated[int, msgspec.Meta(ge=1)]
@@ -169,7 +167,6 @@ class Rollout(msgspec.Struct, frozen=True, kw_only=True):
     because: str = ""
     ended_ms: int = 0
     settled: bool = False
-    baseline: ArmCounts = ArmCounts()
 
     @property
     def running(self) -> bool:

@@ -7,7 +7,7 @@ again on whatever the others made of it, unless it is a promotion.
 
 import msgspec
 
-from models.rollout import CannotRoll, Plan, Rollout, RolloutState, Stage, Target
+from models.rollout import FULL, CannotRoll, Plan, Rollout, RolloutState, Stage, Target
 from models.rollout_counts import ArmCounts
 from models.rollout_signals import Reading, Signals, readings_of
 
@@ -56,15 +56,17 @@ def next_step(rollout: Rollout, signals: Signals, now_ms: int) -> Rollout:
     if baked_s < 0 or (is_last and not rollout.plan.promotes):
         return rollout
     seen = contender_of(rollout, signals).decisions
-    if seen >= step.decisions_min:
-        return advanced(rollout, signals, now_ms)
+    if seen >= step.decisions_min and is_compared(rollout, signals):
+        return advanced(rollout, now_ms)
     if baked_s >= rollout.plan.patience_s:
         what = f"only {seen} of {step.decisions_min} decisions came in time"
+        if seen >= step.decisions_min:
+            what = "too little came in time to compare it with"
         return turned_back(rollout, f"step {rollout.step + 1}: {what}", now_ms)
     return rollout
 
 
-def advanced(rollout: Rollout, signals: Signals, now_ms: int) -> Rollout:
+def advanced(rollout: Rollout, now_ms: int) -> Rollout:
     """Return the rollout at its next step, or promoted after the last one.
 
     Raises:
@@ -74,12 +76,7 @@ def advanced(rollout: Rollout, signals: Signals, now_ms: int) -> Rollout:
         raise CannotRoll(f"rollout {rollout.number} is over: {rollout.stage}")
     if rollout.step + 1 == len(rollout.plan.steps):
         return promoted(rollout, "every step was passed", now_ms)
-    return msgspec.structs.replace(
-        rollout,
-        step=rollout.step + 1,
-        step_since_ms=now_ms,
-        baseline=rollout.baseline.plus(signals.stable),
-    )
+    return msgspec.structs.replace(rollout, step=rollout.step + 1, step_since_ms=now_ms)
 
 
 def promoted(rollout: Rollout, because: str, now_ms: int) -> Rollout:
@@ -124,18 +121,10 @@ def replaced(state: RolloutState, rollout: Rollout) -> RolloutState:
 
 
 def readings(rollout: Rollout, signals: Signals) -> list[Reading]:
-    """Return every signal of the present step with its limit, breached or not.
-
-    A shadow is held against what was answered to the very same events; an arm against the other
-    arm, and where too little is left of that, against what it did in earlier steps.
-    """
-    limits = rollout.plan.limits
-    if is_shadow(rollout):
-        return readings_of(signals.beside, signals.shadow, signals, limits)
-    stable = signals.stable
-    if stable.decisions < limits.compare_min:
-        stable = stable.plus(rollout.baseline)
-    return readings_of(stable, signals.candidate, signals, limits)
+    """Return every signal of the present step with its limit, breached or not."""
+    stable, contender = _compared(rollout, signals)
+    arm = contender_of(rollout, signals)
+    return readings_of(stable, contender, arm, signals, rollout.plan.limits)
 
 
 def breaches_of(rollout: Rollout, signals: Signals) -> list[Reading]:
@@ -151,6 +140,25 @@ def contender_of(rollout: Rollout, signals: Signals) -> ArmCounts:
 def is_shadow(rollout: Rollout) -> bool:
     """Whether the candidate answers nothing in the present step."""
     return rollout.plan.steps[rollout.step].share == 0.0
+
+
+def is_compared(rollout: Rollout, signals: Signals) -> bool:
+    """Whether enough was seen of both sides; at the full share that may be never."""
+    if rollout.plan.steps[rollout.step].share == FULL:
+        return True
+    stable, contender = _compared(rollout, signals)
+    return min(stable.decisions, contender.decisions) >= rollout.plan.limits.compare_min
+
+
+def _compared(rollout: Rollout, signals: Signals) -> tuple[ArmCounts, ArmCounts]:
+    """Return the two sides that are held against each other.
+
+    Two arms of different entities at the same time; where one arm has them all, what both versions
+    say of the very same events.
+    """
+    if rollout.plan.steps[rollout.step].share in (0.0, FULL):
+        return signals.beside, signals.shadow
+    return signals.stable, signals.candidate
 
 
 def is_over(rollout: Rollout) -> bool:

@@ -45,7 +45,8 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
         slot: Whether the worker holds the candidate.
         detail: Why it was refused.
         version: Of the candidate that the worker holds; 0 for none.
-        beside: What the stable arm said of the very events that the shadow scored.
+        shadow: What the candidate said of events that both versions scored.
+        beside: What the stable version said of the very same events.
     """
 
     number: int
@@ -129,13 +130,14 @@ def signals_of(
 
 
 def readings_of(
-    stable: ArmCounts, contender: ArmCounts, signals: Signals, limits: Limits
+    stable: ArmCounts, contender: ArmCounts, arm: ArmCounts, signals: Signals, limits: Limits
 ) -> list[Reading]:
     """Return every signal with its limit.
 
     Args:
-        stable: Of the arm that answers otherwise.
-        contender: Of the candidate, or of the shadow.
+        stable: What the candidate is compared with.
+        contender: The candidate, as it is compared.
+        arm: All that was the candidate's to answer or, as a shadow, to score.
         signals: The rest of what was seen.
         limits: Beyond which is a breach.
     """
@@ -143,7 +145,7 @@ def readings_of(
     known = min(judged.stable.frauds, judged.candidate.frauds) >= limits.judged_min
     return [
         _refused(signals),
-        _fallbacks(contender, limits),
+        _fallbacks(arm, limits),
         _degraded(stable, contender, limits),
         _model_ms(stable, contender, limits),
         _psi(stable, contender, limits),
@@ -161,14 +163,14 @@ def _refused(signals: Signals) -> Reading:
     )
 
 
-def _fallbacks(contender: ArmCounts, limits: Limits) -> Reading:
-    chosen = contender.decisions + contender.fallbacks
+def _fallbacks(arm: ArmCounts, limits: Limits) -> Reading:
+    chosen = arm.decisions + arm.fallbacks
     if not chosen:
         return _unseen("fallbacks", limits.fallback_rate)
-    low = wilson(contender.fallbacks, chosen).low
-    breached = contender.fallbacks >= FALLBACKS_MIN and low > limits.fallback_rate
-    text = f"it failed to answer {contender.fallbacks} of {chosen} events"
-    rate = contender.fallbacks / chosen
+    low = wilson(arm.fallbacks, chosen).low
+    breached = arm.fallbacks >= FALLBACKS_MIN and low > limits.fallback_rate
+    text = f"it failed to answer {arm.fallbacks} of {chosen} events"
+    rate = arm.fallbacks / chosen
     return Reading("fallbacks", None, rate, limits.fallback_rate, breached, text)
 
 

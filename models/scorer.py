@@ -9,12 +9,13 @@ take over by `recall` without a copy.
 import math
 from collections.abc import Mapping
 from types import TracebackType
-from typing import NamedTuple, Protocol, Self
+from typing import TYPE_CHECKING, NamedTuple, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from models.weights import Weights
+if TYPE_CHECKING:  # passes need torch, numpy and numba alone: they are tried on bare GPU machines
+    from models.weights import Weights
 
 BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
 """Batch sizes that a forward pass runs at; a batch is padded up to the next one, so that a row's
@@ -80,7 +81,7 @@ class Snapshot(Protocol):
     """
 
     @property
-    def weights(self) -> Weights:
+    def weights(self) -> "Weights":
         """What is loaded."""
 
     @property
@@ -100,15 +101,11 @@ class Snapshot(Protocol):
                 that a decision names, its log-odds come out bit for bit (same build and device).
         """
 
-    def explain_many(self, X: NDArray[np.float32], steps: int) -> NDArray[np.float32]:
+    def explain_many(self, X: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return signed contributions to the log-odds, shape (m, n_features).
 
-        With `baseline` they sum to the row's log-odds. What a feature adds is
-        for networks its integrated gradient from the mean vector (0 after scaling), by the midpoint
-        rule with `steps` points, and of a category what its embedding does; for linear members its
-        term; for trees what their expected value moves by at its splits. For networks and linear
-        members a missing feature adds 0; trees may have learned that it is missing.
-        Source: Sundararajan et al., Axiomatic Attribution for Deep Networks, ICML 2017.
+        With `baseline` they sum to the row's log-odds, but for float32 rounding; how they are made
+        is said in `models.explain`. A row's do not depend on what is explained with it.
         """
 
     def __enter__(self) -> Self:
@@ -147,7 +144,7 @@ class Scorer(Protocol):
         """
 
     def load(
-        self, weights: Weights, sha256: str, slot: str = ACTIVE, *, willed: bool = False
+        self, weights: "Weights", sha256: str, slot: str = ACTIVE, *, willed: bool = False
     ) -> None:
         """Write a version beside those in use, pass it through the gates, and flip one reference.
 
@@ -197,7 +194,7 @@ def percentiles_of(p: NDArray[np.float64], quantiles: NDArray[np.float32]) -> ND
     return np.minimum(below / (quantiles.size - 1), 1.0)
 
 
-def baseline_of(weights: Weights) -> NDArray[np.float64]:
+def baseline_of(weights: "Weights") -> NDArray[np.float64]:
     """Return the mean vector in the features' own units, shape (n_features,).
 
     The scaler's mean lives on the signed logarithmic scale; this maps it back, so it is the
@@ -207,7 +204,7 @@ def baseline_of(weights: Weights) -> NDArray[np.float64]:
     return np.sign(mean) * np.expm1(np.abs(mean))
 
 
-def factors_of(weights: Weights) -> tuple[float, dict[str, float]]:
+def factors_of(weights: "Weights") -> tuple[float, dict[str, float]]:
     """Return the shift, and by each member's prefix its factor, whose sum is the log-odds.
 
     logit = shift + Σ factor·forward; β and the lanes' calibration are in both.

@@ -190,7 +190,7 @@ class Lease:
     @property
     def baseline(self) -> float:
         """Log-odds that contributions start from; see `scorer.Snapshot`."""
-        return self._bank.baseline
+        return self._bank.explainer.baseline
 
     def score_many(self, X: NDArray[np.float32], bucket: int | None = None) -> Scores:
         """Score vectors, shape (m, n_features); see `scorer.Snapshot`."""
@@ -198,6 +198,6 @@ class Lease:
             self._recent.observe(X)
         return self._bank.score_many(X, bucket)
 
-    def explain_many(self, X: NDArray[np.float32], steps: int) -> NDArray[np.float32]:
+    def explain_many(self, X: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return contributions, shape (m, n_features); see `scorer.Snapshot`."""
-        return self._bank.explain_many(X, steps)
+        return self._bank.explainer.explain_many(X)

@@ -5,12 +5,14 @@ one that would be next, it is left to the reader and another takes its place: lo
 """
 
 import threading
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from models.bank_torch import Bank
 from models.engine_torch import Engine
 from models.scorer import ACTIVE, SLOTS_MAX, NoWeights, WeightsRefused
-from models.weights import Weights
+
+if TYPE_CHECKING:
+    from models.weights import Weights
 
 LEFT_MAX = 8
 """Banks that may be left to slow readers at once; beyond it a version is refused as busy."""
@@ -54,7 +56,7 @@ class Slots:
         """Return slot → version."""
         return {slot: pair.current.version for slot, pair in self._pairs.items()}
 
-    def idle_for(self, weights: Weights, slot: str) -> Bank:
+    def idle_for(self, weights: "Weights", slot: str) -> Bank:
         """Return a bank for this version that nobody reads and no slot points at.
 
         Raises:

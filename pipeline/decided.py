@@ -46,6 +46,11 @@ class _Weights(msgspec.Struct, gc=False):
     version: int
 
 
+class _Rollout(msgspec.Struct, gc=False):
+    number: int
+    arm: str
+
+
 class _Record(msgspec.Struct, gc=False):
     tenant: str
     event: _Event
@@ -55,6 +60,7 @@ class _Record(msgspec.Struct, gc=False):
     outcome: str
     propensity: float = 1.0
     weights: _Weights | None = None
+    rollout: _Rollout | None = None
 
 
 class PlacedLabel(NamedTuple):
@@ -116,6 +122,7 @@ def parse_decided(
         propensity=record.propensity,
         weights_version=record.weights.version if record.weights is not None else 0,
         card=_card_of(event, record.tenant, rules),
+        arm=f"{record.rollout.number}/{record.rollout.arm}" if record.rollout is not None else "",
     )
 
 

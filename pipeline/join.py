@@ -78,6 +78,7 @@ class JoinRow:
         beliefs: Log-odds of the learner's predictors when it took the decision in, little-endian
             float32; None without a vector.
         card: Hash of the primary entity as a signed 64-bit integer; 0 without.
+        arm: Of which rollout it was decided, as in `3/candidate`; empty for none.
         source: That the net label rests on; `SILENCE` for none; empty without a net label.
         taught: Label that each lane was taught, where it was.
     """
@@ -99,6 +100,7 @@ class JoinRow:
     weights_version: int = 0
     beliefs: bytes | None = None
     card: int = 0
+    arm: str = ""
     source: str = ""
     taught: dict[str, bool] = field(default_factory=dict)
 

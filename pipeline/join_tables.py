@@ -7,8 +7,11 @@ import msgspec
 
 from pipeline.join import JoinRow, Net, Statement
 
-LAYOUT = 2
-"""1: until lanes. 2: what the scorer drew and the learner believed, and what lanes were taught."""
+LAYOUT = 3
+"""1: until lanes. 2: what the scorer drew and the learner believed, and what lanes were taught.
+3: the arm of a rollout."""
+LANES = 2
+"""The layout from which on what was learned can be gone on with."""
 
 TABLES = """
 CREATE TABLE IF NOT EXISTS decided (
@@ -40,20 +43,22 @@ ALTER TABLE decided ADD COLUMN source TEXT NOT NULL DEFAULT '';
 ALTER TABLE decided ADD COLUMN taught BLOB;
 CREATE TABLE judged (seq INTEGER PRIMARY KEY AUTOINCREMENT, body BLOB NOT NULL) STRICT;
 """
+_TO_3 = "ALTER TABLE decided ADD COLUMN arm TEXT NOT NULL DEFAULT ''"
 
 COLUMNS = (
     "key,name,event_ms,place,x,subject,p,amount,"
-    "outcome,propensity,weights_version,beliefs,card,"
+    "outcome,propensity,weights_version,beliefs,card,arm,"
     "statements,fraud,net_ms,turns,matured,source,taught"
 )
 _SETTLED = 7  # columns at the end that a settled row writes again
-_DECIDED = 13  # columns before them
+_DECIDED = 14  # columns before them
 ADD = f"""
 INSERT INTO decided ({COLUMNS}) VALUES ({",".join("?" * (_DECIDED + _SETTLED))})
 ON CONFLICT (key) DO UPDATE SET event_ms = excluded.event_ms, place = excluded.place,
   x = excluded.x, subject = excluded.subject, p = excluded.p, amount = excluded.amount,
   outcome = excluded.outcome, propensity = excluded.propensity,
-  weights_version = excluded.weights_version, beliefs = excluded.beliefs, card = excluded.card
+  weights_version = excluded.weights_version, beliefs = excluded.beliefs, card = excluded.card,
+  arm = excluded.arm
 WHERE excluded.place < decided.place AND decided.fraud IS NULL AND decided.taught IS NULL
 """
 SETTLE = (
@@ -74,17 +79,19 @@ _encoder = msgspec.msgpack.Encoder(order="sorted")
 
 
 def lay_out(db: sqlite3.Connection, layout: int) -> bool:
-    """Make the tables, or bring an older file to this layout; return whether it was older.
+    """Make the tables, or bring an older file to this layout; return whether to learn again.
 
     Runs within the caller's transaction: a crash leaves the file as it was.
     """
     for statement in TABLES.split(";"):
         db.execute(statement)
-    if layout < LAYOUT:
+    if layout < LANES:
         for statement in _TO_2.split(";"):
             db.execute(statement)
+    if layout < LAYOUT:
+        db.execute(_TO_3)
     db.execute(f"PRAGMA user_version={LAYOUT}")
-    return 0 < layout < LAYOUT
+    return 0 < layout < LANES
 
 
 def size_of(row: JoinRow) -> int:
@@ -109,6 +116,7 @@ def to_columns(row: JoinRow) -> tuple[Any, ...]:
         row.weights_version,
         row.beliefs,
         row.card,
+        row.arm,
         *_settled(row),
     )
 
@@ -134,7 +142,8 @@ def _settled(row: JoinRow) -> tuple[Any, ...]:
 def from_columns(columns: tuple[Any, ...]) -> JoinRow:
     """Return the row of columns in the order of `COLUMNS`."""
     row = JoinRow(*columns[:8])
-    row.outcome, row.propensity, row.weights_version, row.beliefs, row.card = columns[8:_DECIDED]
+    row.outcome, row.propensity, row.weights_version = columns[8:11]
+    row.beliefs, row.card, row.arm = columns[11:_DECIDED]
     statements, fraud, net_ms, turns, matured, source, taught = columns[_DECIDED:]
     row.statements = _statements.decode(statements) if statements else ()
     row.net = None if fraud is None else Net(bool(fraud), net_ms)

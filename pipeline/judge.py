@@ -33,6 +33,7 @@ class Judge:
         self._ensemble = ensemble
         self._guard = company.guard
         self._sink = company.sink
+        self._arms = company.arms
         self._judged = Ring(_JUDGED, JUDGED_MAX, 2)
 
     @property
@@ -63,6 +64,8 @@ class Judge:
         if self._guard is not None:
             at_ms = np.array([row.event_ms for row in scored], np.int64)
             self._guard.observe_judged(DELAYED, y, X[:, 0].astype(np.float64), at_ms)
+        if self._arms is not None:
+            self._arms.judge(scored)
         if self._sink is not None:
             self._sink.add_many([_judged(row, clock_ms) for row in scored])
 

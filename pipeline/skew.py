@@ -91,20 +91,20 @@ def compare(
         partitions: Count of updates partitions of the store.
         decisions: In any order; of several on one event each is looked at.
     """
-    complete_ms = _complete_from_ms(spec, index)
+    complete_ms = complete_from_ms(spec, index)
     left_out: Counter[str] = Counter()
     kept: list[DecisionRecord] = []
     for record in decisions:
-        reason = _unfit(spec, index, record, complete_ms)
+        reason = unfit(spec, index, record, complete_ms)
         if reason is None:
             kept.append(record)
         else:
             left_out[reason] += 1
     logged = np.array([decode_vector(record.vector) for record in kept], np.float32)
     logged = logged.reshape(len(kept), spec.n_features)
-    named = recompute(spec, index, [_as_named(spec, index, partitions, r) for r in kept])
+    named = recompute(spec, index, [as_named(spec, index, partitions, r) for r in kept])
     fresh = recompute(spec, index, [_as_fresh(spec, index, r) for r in kept])
-    unlike = np.flatnonzero(~_same(logged, named).all(axis=1))
+    unlike = np.flatnonzero(~same(logged, named).all(axis=1))
     known = [r.features.staleness_ms for r in decisions if r.features.staleness_ms is not None]
     return SkewReport(
         decisions=len(decisions),
@@ -114,12 +114,12 @@ def compare(
         defects=[kept[i].decision_id for i in unlike[:DEFECTS_SHOWN].tolist()],
         defective=len(unlike),
         fresh=_by_feature(spec, logged, fresh),
-        stale=int(np.count_nonzero(~_same(logged, fresh).all(axis=1))),
+        stale=int(np.count_nonzero(~same(logged, fresh).all(axis=1))),
         staleness_ms=np.sort(np.array(known, np.int64)),
     )
 
 
-def _unfit(spec: Spec, index: LogIndex, record: DecisionRecord, complete_ms: int) -> str | None:
+def unfit(spec: Spec, index: LogIndex, record: DecisionRecord, complete_ms: int) -> str | None:
     """Return why a decision's vector cannot be made again; None if it can."""
     if record.spec_digest != spec.digest:
         return OTHER_SPEC
@@ -142,13 +142,13 @@ def _end(index: LogIndex, source: Source, partition: int) -> int:
     return int(stream.offsets[-1]) + 1 if stream is not None and len(stream.offsets) else 0
 
 
-def _complete_from_ms(spec: Spec, index: LogIndex) -> int:
+def complete_from_ms(spec: Spec, index: LogIndex) -> int:
     """Return from which event time on no state can hold what the log has dropped."""
     cut = [s.first_ms for s in index.streams.values() if len(s.offsets) and s.offsets[0] > 0]
     return max(cut) + spec.ttl_s * 1000 if cut else 0
 
 
-def _as_named(spec: Spec, index: LogIndex, partitions: int, record: DecisionRecord) -> Question:
+def as_named(spec: Spec, index: LogIndex, partitions: int, record: DecisionRecord) -> Question:
     """Return the question with the states that the decision names."""
     event, source = record.event, record.source
     keys = updates_of_events(spec, [event]).keys
@@ -188,7 +188,7 @@ def _in(marks: Marks, partition: int, offset: int) -> bool:
     return partition < len(offsets) and offset < offsets[partition]
 
 
-def _same(a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np.bool_]:
+def same(a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np.bool_]:
     """Return where two sets of vectors are bit for bit the same, any NaN being missing."""
     equal: NDArray[np.bool_] = (a.view(np.uint32) == b.view(np.uint32)) | (
         np.isnan(a) & np.isnan(b)
@@ -199,7 +199,7 @@ def _same(a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np.bool_]:
 def _by_feature(
     spec: Spec, logged: NDArray[np.float32], other: NDArray[np.float32]
 ) -> list[FeatureSkew]:
-    unequal = np.count_nonzero(~_same(logged, other), axis=0)
+    unequal = np.count_nonzero(~same(logged, other), axis=0)
     missing = np.count_nonzero(np.isnan(logged) != np.isnan(other), axis=0)
     both = np.isfinite(logged) & np.isfinite(other)
     apart = np.abs(

@@ -1,4 +1,4 @@
-"""Who goes along with a learning step: a guard, a cap on influence, a log of judgements."""
+"""Who goes along with a learning step: a guard, a cap on influence, who judges and writes down."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -7,6 +7,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.judge_arms import ArmJudge
 from pipeline.judged import JudgeSink
 
 
@@ -69,6 +70,7 @@ class Company:
     guard: Guard | None = None
     influence: Influence | None = None
     sink: JudgeSink | None = None
+    arms: ArmJudge | None = None
 
     def restore(self, guard: Mapping[str, bytes], influence: Mapping[str, bytes]) -> None:
         """Give each its parts of a checkpoint."""

@@ -8,12 +8,15 @@ import typer
 from features.spec import SpecError
 from models.policy import PolicyError
 from riskbeat import (
+    commands_audit,
     commands_data,
     commands_evaluate,
     commands_features,
     commands_model,
     commands_offline,
     commands_ops,
+    commands_recompute,
+    commands_rollout,
     commands_run,
     commands_store,
     doctor,
@@ -36,10 +39,13 @@ HOUSES = (
     commands_data,
     commands_features,
     commands_model,
+    commands_rollout,
     commands_offline,
     commands_evaluate,
     commands_ops,
     commands_store,
+    commands_audit,
+    commands_recompute,
     doctor,
 )
 for house in HOUSES:

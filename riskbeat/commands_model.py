@@ -9,14 +9,17 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
+from models.audit import Act, AuditLog, AuditUnavailable, BadAct, BadEntry
 from models.registry import Freeze, NoWeights, RegistryUnavailable
 from models.registry_redis import RedisWeightsRegistry
 from models.signing import BadKeys, BadSignature
 from models.weights import BadWeights, SchemaMismatch
 from pipeline.relearn import CannotRelearn
 from pipeline.versions_kafka import LogSilent
+from riskbeat import model_acts as acts
 from riskbeat import model_pages as pages
 from riskbeat import versions
+from riskbeat.audit import open_audit
 from riskbeat.settings import Settings
 from riskbeat.settings_load import load_settings
 
@@ -24,6 +27,9 @@ EXIT_DIFFERENT = 1
 EXIT_USER_ERROR = 2
 LISTED = 20
 ENDINGS = (
+    AuditUnavailable,
+    BadAct,
+    BadEntry,
     BadKeys,
     BadSignature,
     BadWeights,
@@ -45,7 +51,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print one line of JSON.")]
 Why = Annotated[str, typer.Option("--why", help="Kept in the list of acts.")]
 By = Annotated[str, typer.Option("--by", help="Who acts; this user on this machine if left out.")]
 
-Act = Callable[[RedisWeightsRegistry], Awaitable[int]]
+Acting = Callable[[RedisWeightsRegistry, AuditLog], Awaitable[int]]
 
 
 def register(app: typer.Typer) -> None:
@@ -92,9 +98,9 @@ def diff(one: Version, other: Version, as_json: Json = False) -> None:
 def pin(version: Version, why: Why, by: By = "") -> None:
     """Let scorers answer with one version, whatever is published."""
 
-    async def act(registry: RedisWeightsRegistry) -> int:
+    async def act(registry: RedisWeightsRegistry, log: AuditLog) -> int:
         number = await versions.number_of(registry, version)
-        await registry.pin(number, by or versions.actor(), why, versions.now_ms())
+        await acts.pin(registry, log, number, _act_of("pin", f"version {number}", by, why))
         return number
 
     _act("pinned", act)
@@ -104,11 +110,10 @@ def pin(version: Version, why: Why, by: By = "") -> None:
 def unpin(why: Why, by: By = "") -> None:
     """Let scorers follow the newest version again."""
 
-    async def act(registry: RedisWeightsRegistry) -> int:
+    async def act(registry: RedisWeightsRegistry, log: AuditLog) -> int:
         if not (await registry.standing()).pinned:
             raise versions.CannotDo("nothing is pinned: scorers follow the latest version")
-        await registry.unpin(by or versions.actor(), why, versions.now_ms())
-        return await registry.active_version()
+        return await acts.unpin(registry, log, _act_of("unpin", "active version", by, why))
 
     _act("unpinned; following", act)
 
@@ -121,10 +126,10 @@ def rollback(
 ) -> None:
     """Pin the version before the one that answers now."""
 
-    async def act(registry: RedisWeightsRegistry) -> int:
+    async def act(registry: RedisWeightsRegistry, log: AuditLog) -> int:
         target = await registry.active_version() - steps
         number = await versions.number_of(registry, str(max(target, 0)))
-        await registry.pin(number, by or versions.actor(), why, versions.now_ms())
+        await acts.pin(registry, log, number, _act_of("rollback", f"version {number}", by, why))
         return number
 
     _act("rolled back: pinned", act)
@@ -136,8 +141,8 @@ def freeze(why: Why, by: By = "") -> None:
     who = by or versions.actor()
     wanted = Freeze(by=who, why=why, at_ms=versions.now_ms(), cause="operator")
 
-    async def act(registry: RedisWeightsRegistry) -> Freeze:
-        return await registry.freeze(wanted)
+    async def act(registry: RedisWeightsRegistry, log: AuditLog) -> Freeze:
+        return await acts.freeze(registry, log, _act_of("freeze", "publishing", by, why), wanted)
 
     stands = _run(_with_registry(act))
     if stands == wanted:
@@ -154,8 +159,8 @@ def thaw(why: Why, by: By = "") -> None:
     have been gone, or after the learner was started again.
     """
 
-    async def act(registry: RedisWeightsRegistry) -> bool:
-        return await registry.thaw(by or versions.actor(), why, versions.now_ms())
+    async def act(registry: RedisWeightsRegistry, log: AuditLog) -> bool:
+        return await acts.thaw(registry, log, _act_of("thaw", "publishing", by, why))
 
     if not _run(_with_registry(act)):
         _end(versions.CannotDo("publishing is not frozen"))
@@ -199,11 +204,18 @@ def verify(
         raise typer.Exit(EXIT_DIFFERENT)
 
 
-def _act(done: str, act: Act) -> None:
+def _act_of(verb: str, target: str, by: str, why: str) -> Act:
+    who = by or versions.actor()
+    return Act(
+        subject="weights", verb=verb, target=target, by=who, why=why, at_ms=versions.now_ms()
+    )
+
+
+def _act(done: str, act: Acting) -> None:
     """Do something to the active pointer, and wait a while for the scorers."""
 
-    async def act_and_wait(registry: RedisWeightsRegistry) -> tuple[int, int, int]:
-        number = await act(registry)
+    async def act_and_wait(registry: RedisWeightsRegistry, log: AuditLog) -> tuple[int, int, int]:
+        number = await act(registry, log)
         return number, *await versions.wait_for_scorers(registry, number)
 
     number, reached, scorers = _run(_with_registry(act_and_wait))
@@ -211,10 +223,10 @@ def _act(done: str, act: Act) -> None:
     typer.echo(f"{done} version {number}; {answer}")
 
 
-async def _with_registry(act: Callable[[RedisWeightsRegistry], Awaitable[Any]]) -> Any:
+async def _with_registry(act: Callable[[RedisWeightsRegistry, AuditLog], Awaitable[Any]]) -> Any:
     settings: Settings = load_settings()
     async with versions.open_registry(settings) as registry:
-        return await act(registry)
+        return await act(registry, open_audit(settings))
 
 
 def _run(work: Coroutine[Any, Any, Any]) -> Any:

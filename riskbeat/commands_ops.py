@@ -12,7 +12,7 @@ from rich.table import Table
 from features.read import warm_up_reads
 from features.spec import Spec
 from features.window import warm_up
-from models import trees_walk
+from models import path_walk, trees_walk
 from models.signing import ensure_keys
 from pipeline import dedup
 from pipeline.pieces import PIECE_BYTES
@@ -70,6 +70,7 @@ def warm(
     warm_up_reads(spec)
     dedup.warm_up()
     trees_walk.warm_up()
+    path_walk.warm_up()
     typer.echo(f"kernels compiled or loaded in {time.monotonic() - started:.1f} s")
 
 
@@ -102,6 +103,7 @@ def plan_topics(settings: Settings) -> list[TopicPlan]:
         TopicPlan(names.decisions, settings.decisions_partitions, horizon_ms),
         TopicPlan(names.labels, settings.labels_partitions, horizon_ms),
         TopicPlan(names.dead, 1, dead_ms),
+        TopicPlan(names.audit, 1, round(settings.audit_retention_s * 1000)),
     ]
 
 

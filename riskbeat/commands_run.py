@@ -68,6 +68,8 @@ def serve(
 ) -> None:
     """Decide: over HTTP, and from the events topic to the decisions topic."""
     settings = _start("serve")
+    if http and settings.http_workers > 1:
+        sys.exit(_house("serve_workers").run_workers(settings, stream=stream))
     sys.exit(_house("serve").run_serve(settings, http=http, stream=stream))
 
 

@@ -1,6 +1,7 @@
 """settings → the learner process: one per deployment; decisions and labels in, weights out."""
 
 import asyncio
+import dataclasses
 import importlib.metadata
 import signal
 import time
@@ -16,11 +17,13 @@ from models.learners import make
 from models.plan import PlanMismatch
 from models.registry import Freeze, RegistryUnavailable, VersionConflict
 from models.registry_redis import RedisWeightsRegistry
+from models.rollout_redis import RedisRolloutStore
 from models.signing import Signer, ensure_keys
 from models.space import space_of
 from pipeline.guard_metrics import GuardMetrics
 from pipeline.join import JoinBusy
 from pipeline.join_sqlite import SqliteJoinStore
+from pipeline.judge_arms import ArmJudge
 from pipeline.learn import LearnRules, LearnStep
 from pipeline.learn_duty import LabelsTaken, begin_anew
 from pipeline.learn_kafka import KafkaLearnLog, LogMoved
@@ -35,7 +38,7 @@ from pipeline.topics_kafka import TopicMismatch, ensure_topics
 from riskbeat.commands_ops import plan_topics, plan_weights
 from riskbeat.enter import Stopped, enter, owner_of
 from riskbeat.guarding import Guarding
-from riskbeat.judging import judge_log
+from riskbeat.judging import judge_log, telling
 from riskbeat.settings import Settings
 from riskbeat.settings_load import SettingInvalid
 from riskbeat.store import redis_client
@@ -123,7 +126,11 @@ async def _learn(settings: Settings, anew: bool, standby: bool) -> int:
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     client = redis_client(settings)
     registry = RedisWeightsRegistry(
-        client, settings.redis_prefix, spec.digest, settings.weights_kept
+        client,
+        settings.redis_prefix,
+        spec.digest,
+        settings.weights_kept,
+        line=settings.line,
     )
     path = settings.data_dir / "learn" / "join.sqlite"
     ttl_s = settings.learn_lease_ttl_s
@@ -144,7 +151,9 @@ async def _learn(settings: Settings, anew: bool, standby: bool) -> int:
             ensemble = make_ensemble(settings, spec)
             sink = judge_log(settings, store, ensemble.predictors, metrics)
             guarding = Guarding(settings, space_of(spec), sink, GuardMetrics(metrics.registry))
-            step = make_step(settings, spec, store, ensemble, guarding.company)
+            arms = ArmJudge()
+            company = dataclasses.replace(guarding.company, arms=arms)
+            step = make_step(settings, spec, store, ensemble, company)
             if anew:
                 _begin_anew(step, store)
             heard = Heard(metrics, lambda: guarding.tell(step.position.clock_ms))
@@ -163,7 +172,9 @@ async def _learn(settings: Settings, anew: bool, standby: bool) -> int:
             rules = loop_rules(settings, spec)
             loop = LearnLoop(rules, journal, step, publisher, tenure, heard, time.monotonic)
             log.info("learn.started", spec=spec.digest[:12], features=spec.n_features)
-            await loop.run(stop)
+            rollouts = RedisRolloutStore(client, settings.redis_prefix, spec.digest)
+            async with telling(arms, rollouts, speaks=not settings.line):
+                await loop.run(stop)
             sink.close()
     except Stopped:
         log.info("learn.stopped")

@@ -1,51 +1,45 @@
 """settings → the serve process: one scorer, kept up to date, behind an HTTP and a stream door.
 
-Start: warm up, freeze the garbage collector's view, listen. Stop (SIGTERM, SIGINT): refuse new
-requests, answer those that were taken, commit what the stream decided, leave.
+Start: warm up, freeze the garbage collector's view, listen. Stop (SIGTERM, SIGINT): take no more
+connections, answer what comes on those that are open until they are closed, commit what the stream
+decided, leave. One of several on a port (`serve_workers.py`) listens only when it can answer.
 """
 
 import asyncio
 import contextlib
 import gc
+import os
 import signal
-from collections.abc import Iterator
+import socket
 
 import structlog
-import uvicorn
 import uvloop
 
-from api.admin_http import create_admin
-from api.decide_http import create_app
 from api.publish import LogUnavailable
 from api.seen import Asked
 from features.event import Amount, Event, from_ms
 from features.read import warm_up_reads
 from features.store import SchemaMismatch, StoreUnavailable
-from models import trees_walk
+from models import path_walk, trees_walk
 from models.decision import Source
+from riskbeat.serve_http import HttpServer, http_server
 from riskbeat.serve_parts import Parts, build_parts, now_ms
+from riskbeat.serve_place import Place
 from riskbeat.settings import Settings
 
 STREAM_RESTART_S = 1.0
 EXIT_REFUSED = 3
+COLLECT_AFTER = (10_000, 20, 50)
 METRICS_EVERY_S = 1.0
-BACKLOG = 2_048
 WARM_UP_READS = 3
 WARM_UP_CONNECTIONS = 4  # TLS takes longer to connect than an answer may wait
 
 log = structlog.get_logger("serve")
 
 
-class HttpServer(uvicorn.Server):
-    """uvicorn without its signal handlers: the process has its own."""
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        """Leave signals alone."""
-        yield
-
-
-def run_serve(settings: Settings, *, http: bool = True, stream: bool = True) -> int:
+def run_serve(
+    settings: Settings, *, http: bool = True, stream: bool = True, place: Place | None = None
+) -> int:
     """Run until a signal asks to stop, or a part fails; return the exit code.
 
     0: asked to stop; 1: a part failed; 3: the store holds no features of this spec.
@@ -55,6 +49,7 @@ def run_serve(settings: Settings, *, http: bool = True, stream: bool = True) -> 
         http: Whether decisions are answered over HTTP. Health and metrics always are: on
             `http_port`, or on `metrics_port` without this door.
         stream: Whether the events topic is decided.
+        place: Among several processes on the port (`serve_workers.py`); None: alone.
 
     Raises:
         SpecError: The feature spec cannot be read.
@@ -62,33 +57,43 @@ def run_serve(settings: Settings, *, http: bool = True, stream: bool = True) -> 
         BadKeys: A public key file cannot be read.
     """
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(_serve(settings, http, stream))
+        return runner.run(_serve(settings, http, stream, place))
 
 
-async def _serve(settings: Settings, http: bool, stream: bool) -> int:
-    parts = build_parts(settings)
+async def _serve(settings: Settings, http: bool, stream: bool, place: Place | None) -> int:
+    parts = build_parts(settings, place.name if place else "")
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
+    if place is not None:  # its only event is its end: the one who started us is gone
+        loop.add_reader(place.life_fd, stopping.set)
     if await _is_refused(parts):
         await _close(parts)
         return EXIT_REFUSED
     await warm_up(parts)
     await parts.publisher.try_log()
-    server = _server(parts, http)
+    server = http_server(parts, http)
     tasks = {
-        "http": asyncio.create_task(server.serve()),
         "weights": asyncio.create_task(parts.watcher.run(stopping)),
+        "rollouts": asyncio.create_task(parts.keeper.run(stopping)),
         "publisher": asyncio.create_task(parts.publisher.run(stopping)),
+        "spools": asyncio.create_task(parts.adoption.run(stopping)),
         "metrics": asyncio.create_task(_measure(parts, stopping)),
     }
+    if place is None:
+        tasks["http"] = asyncio.create_task(server.serve())
     await _await_weights(parts, stopping)
     if stream:
         tasks["stream"] = asyncio.create_task(_keep_streaming(parts, stopping, restart=http))
-    gc.collect()
-    gc.freeze()
+    calm_collector()
     parts.state.taking = True
+    if place is not None:  # what waits in the socket's queue meets one that can answer
+        tasks["http"] = asyncio.create_task(
+            server.serve([socket.socket(fileno=place.listening_fd)])
+        )
+        await server.listening.wait()
+        os.write(place.ready_fd, b"1")
     log.info("serve.started", http=http, stream=stream, device=parts.http.admin.scorer.device)
     asked = asyncio.create_task(stopping.wait())
     await asyncio.wait({asked, *tasks.values()}, return_when=asyncio.FIRST_COMPLETED)
@@ -96,6 +101,17 @@ async def _serve(settings: Settings, http: bool, stream: bool) -> int:
     asked.cancel()
     log.info("serve.stopped", failed=failed)
     return 1 if failed else 0
+
+
+def calm_collector() -> None:
+    """Keep the garbage collector's work small and rare, for it stops everything else.
+
+    What lives since the start is looked at no more. Almost all that a request leaves is freed by
+    its count of references; cycles are few, so their generations may fill further.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*COLLECT_AFTER)
 
 
 async def _is_refused(parts: Parts) -> bool:
@@ -131,10 +147,11 @@ async def _stop(
     """Wind down in order; return the names of parts that had failed."""
     asked = stopping.is_set()
     failed = [] if asked else [name for name, task in tasks.items() if task.done()]
-    parts.state.taking = False
+    parts.state.leaving = True  # not ready for a balancer, but what comes meanwhile is answered
     stopping.set()
     server.should_exit = True
     _, late = await asyncio.wait(tasks.values(), timeout=parts.settings.stop_timeout_s)
+    parts.state.taking = False
     for name, task in tasks.items():
         if task in late:
             task.cancel()
@@ -157,32 +174,13 @@ async def _close(parts: Parts) -> None:
         await client.aclose()
 
 
-def _server(parts: Parts, http: bool) -> HttpServer:
-    settings = parts.settings
-    config = uvicorn.Config(
-        create_app(parts.http) if http else create_admin(parts.http.admin),
-        host=settings.http_host if http else settings.metrics_host,
-        port=settings.http_port if http else settings.metrics_port,
-        loop="none",
-        http="httptools",
-        ws="none",
-        lifespan="off",
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        proxy_headers=False,
-        backlog=BACKLOG,
-        timeout_graceful_shutdown=int(settings.stop_timeout_s) or 1,
-    )
-    return HttpServer(config)
-
-
 async def warm_up(parts: Parts) -> None:
     """Compile the kernels, open connections and touch every path once, before anybody waits."""
     asked = [_an_event(parts, name) for name in parts.spec.event_rules.event_types]
     parts.decider.rehearse(asked)
     warm_up_reads(parts.spec)
     trees_walk.warm_up()
+    path_walk.warm_up()
     events = [one.event for one in asked]
     wait_s = parts.settings.redis_timeout_s
     for _ in range(WARM_UP_READS):  # side by side: each leaves a connection open behind it

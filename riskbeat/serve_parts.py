@@ -5,7 +5,7 @@ import os
 import socket
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import structlog
 
@@ -13,7 +13,7 @@ from api.admin_http import AdminDeps
 from api.answer import Answerer, Told
 from api.breaker import Breakers, breakers_of
 from api.claims_redis import RedisClaims
-from api.coalesce import Coalescer
+from api.coalesce import Coalescer, Limits
 from api.decide import Decider
 from api.decide_kafka import StreamDoor, StreamLimits
 from api.features import FeatureDesk
@@ -22,8 +22,10 @@ from api.metrics import ServeMetrics
 from api.overlay import Overlay
 from api.publish import SpoolingPublisher
 from api.publish_kafka import KafkaPublisher
+from api.rollout_keep import RolloutKeeper
 from api.routes_http import HttpDeps
 from api.spool import Spool
+from api.spool_adopt import SpoolAdoption, claim_spool
 from api.watch import WeightsWatcher
 from features.client_redis import Client, RedisLink
 from features.spec import Spec
@@ -35,6 +37,7 @@ from models.registry_redis import RedisWeightsRegistry
 from models.scorer_torch import TorchScorer
 from models.signing import PublicKey, load_public_keys
 from models.weights import Weights
+from riskbeat.serve_rollout import Around, RolloutParts, build_rollouts
 from riskbeat.settings import Settings
 from riskbeat.store import feature_store, redis_client
 
@@ -53,9 +56,15 @@ def now_ms() -> int:
 
 @dataclass(slots=True)
 class State:
-    """What changes while a process lives: whether requests are taken."""
+    """What changes while a process lives.
+
+    Attributes:
+        taking: Whether requests are answered.
+        leaving: Whether it was asked to stop, so that new ones should go elsewhere.
+    """
 
     taking: bool = False
+    leaving: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +78,9 @@ class Parts:
     metrics: ServeMetrics
     decider: Decider
     publisher: SpoolingPublisher
+    adoption: SpoolAdoption
     watcher: WeightsWatcher
+    keeper: RolloutKeeper
     stream: StreamDoor
     http: HttpDeps
     clients: Sequence[Client]
@@ -115,8 +126,8 @@ class Heard:
         self._metrics.repeats.labels(kind).inc()
 
 
-def build_parts(settings: Settings) -> Parts:
-    """Put the process together.
+def build_parts(settings: Settings, place: str = "") -> Parts:
+    """Put the process together; `place` is its name among several on the port.
 
     Raises:
         SpecError: The feature spec cannot be read.
@@ -128,25 +139,40 @@ def build_parts(settings: Settings) -> Parts:
     metrics, state = ServeMetrics(), State()
     heard = Heard(metrics)
     fast, slow = clients = [redis_client(settings) for _ in range(2)]
-    scorer = _scorer(settings, spec, f"riskbeat-{version}")
+    scorer = _scorer(settings, spec)
     registry = RedisWeightsRegistry(
         slow, settings.redis_prefix, spec.digest, poll_s=settings.weights_poll_s
     )
     link = RedisLink(fast, piped=True)
     store = feature_store(settings, spec, link)
-    decider = _decider(settings, spec, scorer, store)
-    publisher = _publisher(settings)
+    rolling = build_rollouts(
+        settings,
+        spec,
+        Around(
+            slow,
+            registry,
+            scorer,
+            lambda: _scorer(settings, spec),
+            _public_keys(settings),
+            _scorer_id(),
+            metrics,
+            heard.registry_failed,
+            now_ms,
+        ),
+    )
+    decider = _decider(settings, spec, rolling, store)
+    publisher, adoption = _publisher(settings, place)
     watcher = WeightsWatcher(
         registry, scorer, _public_keys(settings), _scorer_id(), heard, NEWS_WAIT_S
     )
 
     def ready() -> bool:
-        return state.taking
+        return state.taking and not state.leaving
 
     def health() -> dict[str, str]:
         return _health(decider, publisher, watcher)
 
-    admin = AdminDeps(version, scorer, registry, metrics, health, ready)
+    admin = AdminDeps(version, rolling.scorer, registry, rolling.store, metrics, health, ready)
     breakers = breakers_of(
         settings.breaker_failures, settings.breaker_pause_s, settings.model_timeout_s, metrics
     )
@@ -160,14 +186,29 @@ def build_parts(settings: Settings) -> Parts:
         timeout_s=settings.read_timeout_s,
         stale_after_s=settings.stale_after_s,
     )
-    http = _http(settings, spec, answerer, publisher, admin, desk)
+    http = replace(
+        _http(settings, spec, answerer, publisher, admin, desk), ready=lambda: state.taking
+    )
     stream = _stream(settings, spec, decider, metrics)
     return Parts(
-        settings, state, spec, store, metrics, decider, publisher, watcher, stream, http, clients
+        settings,
+        state,
+        spec,
+        store,
+        metrics,
+        decider,
+        publisher,
+        adoption,
+        watcher,
+        rolling.keeper,
+        stream,
+        http,
+        clients,
     )
 
 
-def _scorer(settings: Settings, spec: Spec, build: str) -> TorchScorer:
+def _scorer(settings: Settings, spec: Spec) -> TorchScorer:
+    build = f"riskbeat-{importlib.metadata.version('riskbeat')}"
     bounds = GateBounds(
         step_logit=settings.gate_step_logit,
         psi=settings.gate_psi,
@@ -216,13 +257,14 @@ def _http(
     admin: AdminDeps,
     desk: FeatureDesk,
 ) -> HttpDeps:
-    coalescer = Coalescer(
-        answerer.answer_many,
+    limits = Limits(
         settings.batch_max_requests,
         settings.queue_max_requests,
+        settings.list_queue_max_events,
         IN_FLIGHT_BATCHES,
-        settings.deadline_s,
+        settings.queue_target_s,
     )
+    coalescer = Coalescer(answerer.answer_many, limits)
     return HttpDeps(
         spec,
         settings.topics,
@@ -233,13 +275,14 @@ def _http(
         admin.metrics,
         admin,
         settings.deadline_s,
+        settings.list_deadline_s,
         admin.ready,
         desk,
     )
 
 
 def _decider(
-    settings: Settings, spec: Spec, scorer: TorchScorer, store: RedisFeatureStore
+    settings: Settings, spec: Spec, rolling: RolloutParts, store: RedisFeatureStore
 ) -> Decider:
     overlay = Overlay(
         settings.overlay_s,
@@ -247,15 +290,25 @@ def _decider(
         settings.overlay_max_rows,
         spec.max_fields,
     )
-    return Decider(spec, load_policy(settings.policy_path), store, scorer, overlay, now_ms)
-
-
-def _publisher(settings: Settings) -> SpoolingPublisher:
-    spool = Spool(
-        settings.data_dir / "spool" / f"http-{settings.http_port}.spool", settings.spool_max_bytes
+    return Decider(
+        spec,
+        load_policy(settings.policy_path),
+        store,
+        rolling.scorer,
+        overlay,
+        now_ms,
+        rollouts=rolling.rollouts,
     )
+
+
+def _publisher(settings: Settings, place: str) -> tuple[SpoolingPublisher, SpoolAdoption]:
+    """Return the way into the log, and the one for what processes before us could not send."""
+    folder, port = settings.data_dir / "spool", f"http-{settings.http_port}"
+    claim = claim_spool(folder, f"{port}-{place}" if place else port)
+    spool = Spool(claim.path, settings.spool_max_bytes)
     kafka = KafkaPublisher(settings.kafka_options(), _scorer_id())
-    return SpoolingPublisher(kafka, spool, settings.ack_timeout_s, DRAIN_TIMEOUT_S, PROBE_S)
+    publisher = SpoolingPublisher(kafka, spool, settings.ack_timeout_s, DRAIN_TIMEOUT_S, PROBE_S)
+    return publisher, SpoolAdoption(folder, f"{port}*.spool", claim, publisher)
 
 
 def _stream(settings: Settings, spec: Spec, decider: Decider, metrics: ServeMetrics) -> StreamDoor:

@@ -14,12 +14,15 @@ from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from features.topics import Topics
+from riskbeat.settings_audit import AuditSettings
 from riskbeat.settings_breaker import BreakerSettings
+from riskbeat.settings_door import DoorSettings
 from riskbeat.settings_files import SecretFiles
 from riskbeat.settings_gates import GateSettings
 from riskbeat.settings_judge import JudgeSettings
 from riskbeat.settings_learners import LearnersSettings
 from riskbeat.settings_publish import PublishSettings
+from riskbeat.settings_rollout import RolloutSettings
 from riskbeat.settings_safety import SafetySettings
 
 PREFIX = "RISKBEAT_"
@@ -235,7 +238,10 @@ class Settings(
     GateSettings,
     JudgeSettings,
     BreakerSettings,
+    AuditSettings,
+    RolloutSettings,
     ServeSettings,
+    DoorSettings,
 ):
     """The settings of one process. A value: read once at start, handed out piece by piece."""
 
@@ -260,6 +266,11 @@ class Settings(
         10.0, gt=0, le=600, description="A process that was asked to stop may finish for this long"
     )
 
+    @property
+    def topics(self) -> Topics:
+        """The names of the topics, and of those of this learner's line."""
+        return Topics(self.topic_prefix, self.line)
+
     @model_validator(mode="after")
     def _complete(self) -> "Settings":
         """Ask for what the other choices make necessary."""
@@ -268,6 +279,10 @@ class Settings(
             _require("kafka_password", self.kafka_password)
         if self.kafka_ssl_certfile is not None:
             _require("kafka_ssl_keyfile", self.kafka_ssl_keyfile)
+        if self.line and "model_name" not in self.model_fields_set:
+            _require("model_name", None)
+        if self.http_tls_keyfile is not None:
+            _require("http_tls_certfile", self.http_tls_certfile)
         return self
 
     @classmethod

@@ -20,10 +20,12 @@ from riskbeat.settings import (
     ServeSettings,
     Settings,
 )
+from riskbeat.settings_audit import AuditSettings
 from riskbeat.settings_files import SECRETS, SecretUnreadable
 from riskbeat.settings_judge import JudgeSettings
 from riskbeat.settings_learners import LearnersSettings
 from riskbeat.settings_publish import PublishSettings
+from riskbeat.settings_rollout import RolloutSettings
 from riskbeat.settings_safety import SafetySettings
 
 EXIT_CODE = 2
@@ -36,6 +38,8 @@ SECTIONS = (
     ("Safety", SafetySettings),
     ("Publish", PublishSettings),
     ("Judge", JudgeSettings),
+    ("Audit", AuditSettings),
+    ("Rollout", RolloutSettings),
     ("Serve", ServeSettings),
     ("Every process", Settings),
 )

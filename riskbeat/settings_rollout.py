@@ -5,6 +5,7 @@ from typing import Annotated
 from pydantic import Field
 from pydantic_settings import BaseSettings
 
+from models.rollout import MAIN
 from models.rollout_limits import Limits
 
 Percent = Annotated[float, Field(ge=0, le=100)]
@@ -18,10 +19,10 @@ class RolloutSettings(BaseSettings):
     """
 
     learn_line: str = Field(
-        "",
-        pattern=r"^([a-z][a-z0-9_-]{0,63})?$",
-        description="Line of versions that a learner publishes: empty is the main one; a "
-        "challenger's learner needs a name, and a model name of its own",
+        MAIN,
+        pattern=r"^[a-z][a-z0-9_-]{0,63}$",
+        description="Line of versions that a learner publishes, and that `riskbeat model` acts on. "
+        "A challenger's learner needs one of its own, and a model name of its own",
     )
     rollout_steps: tuple[Percent, ...] = Field(
         (0.0, 1.0, 5.0, 25.0, 100.0),
@@ -86,6 +87,11 @@ class RolloutSettings(BaseSettings):
     rollout_average_precision_drop: float = Field(
         _LIMITS.average_precision_drop, gt=0, le=1, description="By which it may rank worse"
     )
+
+    @property
+    def line(self) -> str:
+        """The name of this line in keys and topics; the main one has none."""
+        return "" if self.learn_line == MAIN else self.learn_line
 
     @property
     def rollout_limits(self) -> Limits:

@@ -68,7 +68,13 @@ async def open_registry(settings: Settings) -> AsyncIterator[RedisWeightsRegistr
     digest = Spec.load(settings.spec_path).digest
     client = redis_client(settings)
     try:
-        yield RedisWeightsRegistry(client, settings.redis_prefix, digest, settings.weights_kept)
+        yield RedisWeightsRegistry(
+            client,
+            settings.redis_prefix,
+            digest,
+            settings.weights_kept,
+            line=settings.line,
+        )
     finally:
         await client.aclose()
 

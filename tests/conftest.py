@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 import redis
 from aiokafka.admin import AIOKafkaAdminClient
+from hypothesis import settings
 from pytest import TempPathFactory, TerminalReporter
 
 from features.client_redis import Client, connect_redis
@@ -34,6 +35,9 @@ from tests.live.servers import (
     redis_on_path,
     wait_until,
 )
+
+settings.register_profile("riskbeat", deadline=None)  # a busy machine is not a wrong answer
+settings.load_profile("riskbeat")
 
 PROBE_TIMEOUT_S = 5.0
 Launcher = Callable[[Path], Server]

@@ -7,7 +7,7 @@ from typing import Any
 import httpx
 
 from api.admin_http import AdminDeps
-from api.coalesce import Coalescer
+from api.coalesce import Coalescer, Limits
 from api.decide_http import create_app
 from api.errors import Overloaded
 from api.features import FeatureDesk
@@ -16,6 +16,7 @@ from api.metrics import ServeMetrics
 from api.route import ANYBODY, Head, Principal
 from api.routes_http import HttpDeps
 from models.registry import RegistryUnavailable, Standing
+from tests.fakes_rollout import MemoryRolloutStore
 from tests.fakes_serving import NOW_MS, Stand
 
 BODY: dict[str, Any] = {
@@ -62,6 +63,7 @@ class Site:
         self.stand = stand
         self.open = True
         self.shelf = Shelf()
+        self.rollouts = MemoryRolloutStore()
         self.gate = Doorman()
         self.metrics = ServeMetrics()
         self.desk = FeatureDesk(
@@ -76,26 +78,28 @@ class Site:
             "0.1.0",
             stand.scorer,
             self.shelf,  # type: ignore[arg-type]
+            self.rollouts,
             self.metrics,
             lambda: {"log": "ok"},
             lambda: self.open,
         )
-        deps = HttpDeps(
+        self.deps = HttpDeps(
             stand.spec,
             stand.topics,
             Intake(stand.spec.event_rules, lambda: NOW_MS),
             stand.answerer,
-            Coalescer(stand.answerer.answer_many, 256, 2000, 8, 60.0),
+            Coalescer(stand.answerer.answer_many, Limits()),
             stand.publisher,
             self.metrics,
             admin,
             deadline_s,
+            60.0,
             lambda: self.open,
             self.desk,
             self.gate,
         )
         self.client = httpx.AsyncClient(
-            transport=httpx.ASGITransport(create_app(deps)), base_url="http://test"
+            transport=httpx.ASGITransport(create_app(self.deps)), base_url="http://test"
         )
 
     async def post(self, path: str, body: Any, **headers: str) -> httpx.Response:

@@ -12,6 +12,7 @@ from api.claims import Claim, Claimed, ClaimsUnavailable
 from api.decide import Decider
 from api.overlay import Overlay
 from api.publish import LogUnavailable, Outgoing, Position, SpoolingPublisher
+from api.rollout import Rollouts
 from api.spool import Spool
 from features.event import Amount, Event, from_ms, partition_of
 from features.spec import Spec
@@ -39,6 +40,8 @@ entities:
     mean: [1h]
 calendar: [hour]
 """
+SHADOW_BUDGET_S = 10.0  # no test waits so long
+SHADOW_UNTIL_S = 60.0
 POLICY_TEXT = """
 version: 3
 risk_levels: {elevated: 0.9, highest: 0.99}
@@ -135,11 +138,14 @@ class MemoryClaims:
 
 
 class MemoryPublisher:
-    """A log in a list; it can be away."""
+    """A log in a list; it can be away, and slow: acks come when `acks` is set."""
 
     def __init__(self) -> None:
         self.records: list[Outgoing] = []
         self.away = False
+        self.acks = asyncio.Event()
+        self.acks.set()
+        self.waiting = 0
         self.stopped = False
 
     async def start(self) -> None:
@@ -149,6 +155,9 @@ class MemoryPublisher:
     async def publish_many(self, records: Sequence[Outgoing], timeout_s: float) -> list[Position]:
         if self.away:
             raise LogUnavailable("no ack")
+        self.waiting += 1
+        await self.acks.wait()
+        self.waiting -= 1
         begin = len(self.records)
         self.records.extend(records)
         return [Position(0, begin + i) for i in range(len(records))]
@@ -186,6 +195,7 @@ class Stand:
     topics: Topics
     repeats: list[str]
     clock_ms: list[int]
+    rollouts: Rollouts
 
     def load(self, version: int) -> Weights:
         weights = some_weights(self.spec.digest, self.spec.n_features, version=version)
@@ -200,7 +210,8 @@ def a_stand(folder: Path, policy_text: str = POLICY_TEXT, spec_text: str = SPEC_
     scorer = TorchScorer(spec.digest, spec.n_features, "test", "cpu")
     overlay = Overlay(2.0, 1000, 256, spec.max_fields)
     policy = parse_policy(policy_text, "policy.yaml")
-    decider = Decider(spec, policy, states, scorer, overlay, lambda: clock_ms[0])
+    rollouts = Rollouts(SHADOW_BUDGET_S, SHADOW_UNTIL_S)
+    decider = Decider(spec, policy, states, scorer, overlay, lambda: clock_ms[0], rollouts=rollouts)
     claims, log, repeats = MemoryClaims(), MemoryPublisher(), list[str]()
     publisher = SpoolingPublisher(log, Spool(folder / "spool", 4_000), 1.0, 1.0, 0.001)
     topics = Topics("t.")
@@ -219,4 +230,5 @@ def a_stand(folder: Path, policy_text: str = POLICY_TEXT, spec_text: str = SPEC_
         topics,
         repeats,
         clock_ms,
+        rollouts,
     )

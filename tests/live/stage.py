@@ -30,10 +30,6 @@ from tests.fakes_serving import POLICY_TEXT, SPEC_TEXT
 ROOT = Path(__file__).parents[2]
 DEADLINE_S = 60.0
 START_DEADLINE_S = 240.0  # the first process of all may have to compile the kernels
-COMMAND = (
-    "import sys; from riskbeat.serve import run_serve;"
-    "from riskbeat.settings_load import load_settings; sys.exit(run_serve(load_settings()))"
-)
 
 
 @dataclass
@@ -48,6 +44,7 @@ class Stage:
     signer: Signer
     spec: Spec
     log: Path
+    env: dict[str, str]
 
     async def publish(self, version: int) -> None:
         weights = some_weights(self.spec.digest, self.spec.n_features, version=version)
@@ -132,7 +129,11 @@ async def on_stage(
     log = folder / "serve.log"
     with log.open("wb") as out:
         process = subprocess.Popen(  # noqa: ASYNC220 - starts at once, and its log is a file
-            [sys.executable, "-c", COMMAND], env=environment, cwd=ROOT, stdout=out, stderr=out
+            [sys.executable, "-m", "riskbeat", "serve"],
+            env=environment,
+            cwd=ROOT,
+            stdout=out,
+            stderr=out,
         )
     client = connect_redis(redis_url)
     spec = Spec.load(folder / "features.yaml")
@@ -148,6 +149,7 @@ async def on_stage(
                 signer,
                 spec,
                 log,
+                environment,
             )
             await until(f"ready, see {log}", lambda: _is_ready(stage), START_DEADLINE_S)
             yield stage

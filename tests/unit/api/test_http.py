@@ -194,6 +194,7 @@ async def test_the_documentation_covers_every_route_and_its_schemas_resolve(site
         "/metrics",
         "/v1/model",
         "/v1/model/versions",
+        "/v1/model/rollout",
         "/v1/decisions",
         "/v1/decisions:batch",
         "/v1/events",

@@ -1,12 +1,16 @@
 """The measurement of learning on the Handbook against XGBoost: the same labels, paired by week."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from features.spec import Spec
+from load_tests.handbook_unseen import unseen_report
 from load_tests.handbook_weeks import figures_of
 from load_tests.learning_pass import Pass
+from load_tests.report import Row
 from tests.unit.load_tests.handbook_logs import a_log, turned
 
 pytest.importorskip("xgboost", reason="the extra `peers` is not installed")
@@ -47,3 +51,24 @@ def test_what_is_reported_is_paired_by_week() -> None:
     assert above.value == pytest.approx(mine - other)
     assert rows["delayed.network alone: average precision"].value == pytest.approx(other)
     assert rows["ensemble: CPU for one of XGBoost's"].value == pytest.approx(0.1)
+
+
+def test_the_books_features_are_fifteen_and_asked_for_no_bound() -> None:
+    ours, book = learning_handbook.KINDS
+    assert Spec.load(book.spec).n_features == 15
+    row = Row("ensemble: AUC", 0.8, "AUC", 0.876, 0.9)
+    assert learning_handbook.named(ours, row) == row
+    assert learning_handbook.named(book, row) == Row("book's features: ensemble: AUC", 0.8, "AUC")
+
+
+def test_an_auc_is_taken_apart_into_what_shows_and_chance() -> None:
+    draws = np.random.default_rng(2)
+    log = a_log(42)
+    log = replace(log, card=draws.integers(0, 20_000, len(log.y)))  # few are known
+    unseen = (log.y == 1) & (draws.random(len(log.y)) < 0.3)
+    logit = np.where((log.y == 1) & ~unseen, 5.0, draws.normal(size=len(log.y)))
+    shown, chance = unseen_report(log, "it", [logit.astype(np.float32)], unseen, (21, 28, 35))
+    assert shown.value == pytest.approx(1.0, abs=1e-3)
+    assert chance.value == pytest.approx(0.5, abs=0.1)
+    share = unseen[log.y == 1].mean()
+    assert float(chance.note.split("; ")[-1].split("%")[0]) == pytest.approx(100 * share, abs=6)

@@ -108,6 +108,15 @@ def test_challengers_believe_and_never_answer() -> None:
     assert (alone.predict_many(X) == ensemble.predict_many(X)).all()
 
 
+def test_what_predictors_believed_is_mixed_as_a_version_would() -> None:
+    ensemble = an_ensemble()
+    teach(ensemble, 2_000)
+    X = some_rows(50, 3).X
+    mixed = ensemble.mix_many(ensemble.predict_each(X))
+    assert np.allclose(mixed, ensemble.predict_many(X), rtol=1e-5)
+    assert mixed.std() > 0
+
+
 def test_the_probe_is_real_and_stands_until_its_time_is_over() -> None:
     ensemble = an_ensemble(probe_renew_ms=1_000)
     probes = []

@@ -1,4 +1,4 @@
-"""Each kind of member says what the formula says, and its contributions add up to it."""
+"""Each kind of member says what the formula says, whichever way it is computed."""
 
 import itertools
 from typing import Any
@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from models import forward_trees_torch, trees_walk
-from models.forward_torch import contributions, forward, scaled
+from models.forward_torch import forward, scaled
 from tests import oracle_forward
 from tests.builders_weights import a_linear, a_network, some_rows, some_trees
 
@@ -41,10 +41,6 @@ def check(kind: str, arrays: dict[str, NDArray[Any]], X: NDArray[np.float32]) ->
     assert found.dtype == torch.float32
     assert not found.requires_grad
     np.testing.assert_allclose(found, expected(kind, arrays, X), rtol=1e-5, atol=1e-5)
-    parts, baseline = contributions(kind, tensors_of(arrays), x, z, 9)
-    assert (parts.dtype, parts.shape) == (torch.float32, x.shape)
-    total = baseline + parts.numpy().astype(np.float64).sum(axis=1)
-    np.testing.assert_allclose(total, expected(kind, arrays, X), rtol=3e-5, atol=3e-5)
     np.testing.assert_array_equal(x, before)
 
 
@@ -74,7 +70,6 @@ def test_no_rows_are_no_log_odds(kind: str) -> None:
     arrays = {"network": a_network, "linear": a_linear, "trees": some_trees}[kind](N)
     none = torch.zeros((0, N))
     assert forward(kind, tensors_of(arrays), none, none).shape == (0,)
-    assert contributions(kind, tensors_of(arrays), none, none, 4)[0].shape == (0, N)
 
 
 @pytest.fixture(params=["tensors", "walk"])
@@ -120,30 +115,6 @@ def test_probabilities_beyond_the_clip_are_certain_but_finite(bias: float) -> No
     if bias != 0.5:
         found = forward("trees", tensors_of(arrays), torch.from_numpy(X), z_of(X))
         np.testing.assert_allclose(np.abs(found.numpy()), 13.8155, rtol=1e-5)
-
-
-@pytest.mark.usefixtures("way")
-def test_contributions_of_trees_go_to_the_features_that_split() -> None:
-    X = some_rows(25, N)
-    arrays = some_trees(N, splits=20)
-    parts, baseline = contributions("trees", tensors_of(arrays), torch.from_numpy(X), z_of(X), 1)
-    moves = [oracle_forward.moves_of(arrays, row) for row in X.astype(np.float64)]
-    np.testing.assert_allclose(parts, moves, rtol=1e-5, atol=1e-5)
-    assert baseline == pytest.approx(0.2 + arrays["value"][:, 0].sum(), rel=1e-5)
-
-
-def test_a_forest_whose_paths_cancel_has_parts_that_cancel() -> None:
-    """The probability does not move: the log-odds' parts still say what pulled which way."""
-    arrays = some_trees(1, trees=2, splits=1, link=1)
-    arrays["left"][:], arrays["right"][:] = (1, 1, 2), (2, 1, 2)
-    arrays["value"][:] = ((0.1, 0.2, 0.2), (0.1, 0.0, 0.0))
-    arrays["depth"][0] = 1
-    arrays = {name: array.astype(array.dtype) for name, array in arrays.items()}
-    arrays["feature"][1] = 1
-    x = torch.zeros((1, 2))
-    parts, _ = contributions("trees", tensors_of(arrays), x, x, 1)
-    slope = 1 / (0.4 * 0.6)
-    np.testing.assert_allclose(parts, [[0.1 * slope, -0.1 * slope]], rtol=1e-5)
 
 
 @settings(max_examples=40, deadline=None)

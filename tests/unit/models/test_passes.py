@@ -197,7 +197,7 @@ def test_bfloat16_keeps_within_its_bound(
             one.load(weights, "s")
         with scorer.snapshot() as held, exact.snapshot() as other:
             found, expected = held.score_many(X).logit, other.score_many(X).logit
-            parts = held.explain_many(X[:4], 8).sum(1) + held.baseline
+            parts = held.explain_many(X[:4]).sum(1) + held.baseline
         apart = np.abs(found - expected) / np.maximum(1, np.abs(expected))
         worst = max(worst, float(apart.max()))
         np.testing.assert_allclose(parts, expected[:4], rtol=1e-4, atol=1e-4)

@@ -14,7 +14,6 @@ from models.rollout import (
     Target,
     parse_target,
 )
-from models.rollout_counts import ArmCounts
 from models.rollout_limits import Limits
 from models.rollout_rules import (
     aborted,
@@ -41,7 +40,7 @@ from tests.builders_rollout import (
 
 SOON_MS = round(BAKE_S * 1000)
 GOOD = Signals(
-    workers=1, ready=1, stable=counts(), candidate=counts(), shadow=counts(DECISIONS_MIN)
+    workers=1, ready=1, stable=counts(), candidate=counts(), shadow=counts(), beside=counts()
 )
 REFUSED = Signals(workers=1, refused="w1: learned with another spec")
 
@@ -76,8 +75,12 @@ seen = st.builds(
     stable=arms,
     candidate=arms,
     shadow=arms,
+    beside=arms,
 )
-calm = st.builds(lambda n: Signals(candidate=counts(n), shadow=counts(n)), st.integers(0, 400))
+calm = st.builds(
+    lambda n: Signals(stable=counts(n), candidate=counts(n), shadow=counts(n), beside=counts(n)),
+    st.integers(0, 1000),
+)
 days = st.lists(st.tuples(seen | calm, st.integers(0, 60_000)), max_size=40)
 
 
@@ -147,13 +150,13 @@ def test_of_a_race_the_turn_back_wins(plan: Plan, steps: int, rollback_first: bo
     """Two read the same state; the loser of the compare-and-set tries on what the winner wrote."""
     rollout = a_rollout(plan=plan)
     for _ in range(min(steps, len(plan.steps) - 1)):
-        rollout = advanced(rollout, GOOD, 0)
+        rollout = advanced(rollout, 0)
     if rollout.step + 1 == len(plan.steps):
         return  # the next advance is a promotion, which is a race of its own
     if rollback_first:
         after = next_step(turned_back(rollout, "psi", 5), GOOD, 1_000_000)
     else:
-        after = turned_back(advanced(rollout, GOOD, 5), "psi", 6)
+        after = turned_back(advanced(rollout, 5), "psi", 6)
     assert after.stage == "rolled_back"
 
 
@@ -171,19 +174,30 @@ def test_a_good_candidate_goes_through_every_step() -> None:
 
 def test_a_step_without_enough_decisions_waits_and_then_turns_back() -> None:
     rollout = a_rollout(plan=a_plan(patience_s=100.0))
-    few = Signals(shadow=counts(DECISIONS_MIN - 1))
+    few = Signals(shadow=counts(DECISIONS_MIN - 1), beside=counts(DECISIONS_MIN - 1))
     assert next_step(rollout, few, SOON_MS + 99_999) == rollout
     over = next_step(rollout, few, SOON_MS + 100_000)
     assert over.stage == "rolled_back"
     assert over.because == "step 1: only 99 of 100 decisions came in time"
 
 
-def test_at_the_full_share_it_is_compared_with_what_the_stable_arm_did_before() -> None:
-    rollout = a_rollout(plan=a_plan((0.5, 1.0)))
-    rollout = next_step(rollout, GOOD, SOON_MS)
-    assert (rollout.step, rollout.baseline) == (1, GOOD.stable)
-    shifted = Signals(candidate=counts(score=30))
-    assert "PSI" in next_step(rollout, shifted, SOON_MS + 1).because
+def test_at_the_full_share_both_versions_are_asked_about_the_same_events() -> None:
+    rollout = a_rollout(plan=a_plan((1.0,)))
+    shifted = Signals(candidate=counts(), shadow=counts(score=30), beside=counts())
+    assert "PSI" in next_step(rollout, shifted, 1).because
+    failing = Signals(candidate=counts(100, fallbacks=50), shadow=counts(), beside=counts())
+    assert "failed to answer 50 of 150" in next_step(rollout, failing, 1).because
+    unasked = Signals(candidate=counts())  # time was too short for shadows
+    assert next_step(rollout, unasked, SOON_MS).stage == "promoted"
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5])
+def test_below_the_full_share_no_step_is_left_uncompared(share: float) -> None:
+    rollout = a_rollout(plan=a_plan((share, 1.0), patience_s=10.0))
+    alone = Signals(candidate=counts(), shadow=counts(), stable=counts(5), beside=counts(5))
+    assert next_step(rollout, alone, SOON_MS) == rollout
+    over = next_step(rollout, alone, SOON_MS + 10_000)
+    assert over.because == "step 1: too little came in time to compare it with"
 
 
 def test_a_rollout_without_automatic_promotion_waits_at_its_last_step() -> None:
@@ -197,7 +211,7 @@ def test_a_shadow_is_never_promoted() -> None:
     assert next_step(rollout, GOOD, 10 * SOON_MS) == rollout
     for act in (
         lambda: promoted(rollout, "", 0),
-        lambda: advanced(rollout, GOOD, 0),
+        lambda: advanced(rollout, 0),
     ):
         with pytest.raises(CannotRoll, match="is a shadow"):
             act()
@@ -211,7 +225,7 @@ def test_what_is_over_stays_over() -> None:
     for act in (
         lambda: aborted(over, "", 0),
         lambda: promoted(over, "", 0),
-        lambda: advanced(over, GOOD, 0),
+        lambda: advanced(over, 0),
     ):
         with pytest.raises(CannotRoll, match="is over: aborted"):
             act()
@@ -294,7 +308,7 @@ def test_steps_that_do_not_grow_are_refused(steps: tuple[Step, ...], why: str) -
 
 
 def test_a_state_survives_the_journey_to_the_store() -> None:
-    rollout = a_rollout(plan=a_plan(limits=Limits(psi=0.4)), baseline=ArmCounts(decisions=3))
+    rollout = a_rollout(plan=a_plan(limits=Limits(psi=0.4)))
     state = RolloutState(revision=4, line="rival", rollout=rollout)
     assert msgspec.json.decode(msgspec.json.encode(state), type=RolloutState) == state
     assert isinstance(rollout, Rollout)

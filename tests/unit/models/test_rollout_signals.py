@@ -30,7 +30,9 @@ ROWS = 20_000
 def reading(
     signal: str, stable: ArmCounts, contender: ArmCounts, seen: Signals | None = None
 ) -> Reading:
-    found = {r.signal: r for r in readings_of(stable, contender, seen or Signals(), LIMITS)}
+    found = {
+        r.signal: r for r in readings_of(stable, contender, contender, seen or Signals(), LIMITS)
+    }
     return found[signal]  # type: ignore[index]
 
 
@@ -113,9 +115,9 @@ def test_a_shift_out_of_a_single_bin_is_seen_both_ways(towards: int) -> None:
 
 def test_little_is_compared_with_nothing() -> None:
     few = counts(LIMITS.compare_min - 1, alerts=LIMITS.compare_min - 1, score=40, took=17)
-    for one in readings_of(counts(), few, Signals(), LIMITS)[2:]:
+    for one in readings_of(counts(), few, few, Signals(), LIMITS)[2:]:
         assert (one.contender, one.breached) == (None, False)
-    for one in readings_of(few, counts(alerts=1000), Signals(), LIMITS)[2:]:
+    for one in readings_of(few, counts(alerts=1000), counts(), Signals(), LIMITS)[2:]:
         assert (one.contender, one.breached) == (None, False)
     assert reading("fallbacks", counts(), counts(0)).contender is None
 

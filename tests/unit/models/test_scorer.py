@@ -161,7 +161,7 @@ def test_a_member_without_weight_has_no_say() -> None:
     scorer.load(weights, "s")
     with scorer.snapshot() as snapshot:
         found = snapshot.score_many(some_rows(9)).logit
-        parts = snapshot.explain_many(some_rows(9), 8)
+        parts = snapshot.explain_many(some_rows(9))
     np.testing.assert_allclose(found, logit_of(weights, some_rows(9)), rtol=1e-5, atol=1e-5)
     np.testing.assert_allclose(snapshot.baseline + parts.sum(1), found, rtol=1e-5, atol=1e-5)
 
@@ -173,9 +173,9 @@ def test_contributions_and_the_baseline_sum_to_the_log_odds(kind: str) -> None:
     scorer.load(weights, "s")
     X = some_rows(20)
     with scorer.snapshot() as snapshot:
-        contributions = snapshot.explain_many(X, 16)
+        contributions = snapshot.explain_many(X)
         baseline = snapshot.baseline
-        assert snapshot.explain_many(X[:0], 16).shape == (0, N)
+        assert snapshot.explain_many(X[:0]).shape == (0, N)
     np.testing.assert_allclose(
         baseline + contributions.sum(axis=1, dtype=np.float64),
         logit_of(weights, X),
@@ -197,7 +197,7 @@ def test_contributions_of_a_linear_model_are_its_terms() -> None:
     x = np.zeros((1, N), np.float32)
     x[0, 4] = 50.0
     with scorer.snapshot() as snapshot:
-        contribution = float(snapshot.explain_many(x, 3)[0, 4])
+        contribution = float(snapshot.explain_many(x)[0, 4])
     mean, scale = (float(flat.arrays[f"scaler.{name}"][4]) for name in ("mean", "scale"))
     z = min(8.0, (math.log1p(50.0) - mean) / scale)
     slope = float(flat.arrays["delayed.network.linear"][0, 4])

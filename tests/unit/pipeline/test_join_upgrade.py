@@ -1,6 +1,7 @@
 """A running deployment's join store is upgraded in place, and learned from again."""
 
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import msgspec
@@ -117,9 +118,9 @@ def test_a_newer_file_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "join.sqlite"
     SqliteJoinStore(path).close()
     db = sqlite3.connect(path)
-    db.execute("PRAGMA user_version=3")
+    db.execute("PRAGMA user_version=4")
     db.close()
-    with pytest.raises(JoinBusy, match="layout 3"):
+    with pytest.raises(JoinBusy, match="layout 4"):
         SqliteJoinStore(path)
 
 
@@ -184,3 +185,22 @@ def test_judged_rows_are_numbered_once_and_for_all(tmp_path: Path) -> None:
     again = SqliteJoinStore(tmp_path / "join.sqlite")
     assert again.judged(0, 9) == [(4, b"d")]
     again.close()
+
+
+def test_a_file_without_arms_goes_on_with_what_was_learned(tmp_path: Path) -> None:
+    path = tmp_path / "join.sqlite"
+    with closing(SqliteJoinStore(path)) as store:
+        store.add_many([a_row("e1"), a_row("e2")])
+        store.commit({"learner/core": b"what was learned"})
+    db = sqlite3.connect(path)
+    db.execute("ALTER TABLE decided DROP COLUMN arm")
+    db.execute("PRAGMA user_version=2")
+    db.commit()
+    db.close()
+    row = a_row("e3")
+    row.arm = "3/candidate"
+    with closing(SqliteJoinStore(path)) as store:
+        assert store.parts() == {"learner/core": b"what was learned"}
+        store.add_many([row])
+        found = store.find_many([a_row(name).key for name in ("e1", "e2", "e3")])
+        assert sorted(one.arm for one in found.values()) == ["", "", "3/candidate"]

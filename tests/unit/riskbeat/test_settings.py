@@ -160,3 +160,13 @@ def test_a_command_without_servers_needs_no_addresses(environment: pytest.Monkey
     settings = load_settings(servers=False)
     assert settings.kafka_bootstrap_servers.endswith(".invalid:0")
     assert settings.redis_url.get_secret_value() == "redis://given:1/0"
+
+
+def test_a_line_of_its_own_needs_a_model_of_its_own(environment: pytest.MonkeyPatch) -> None:
+    digest = "d" * 64
+    assert load_settings().topics.weights(digest) == f"riskbeat.weights.v1.{digest[:12]}"
+    environment.setenv("RISKBEAT_LEARN_LINE", "rival")
+    with pytest.raises(SettingMissing, match="RISKBEAT_MODEL_NAME"):
+        load_settings()
+    environment.setenv("RISKBEAT_MODEL_NAME", "rival")
+    assert load_settings().topics.weights(digest) == f"riskbeat.weights.v1.{digest[:12]}.rival"
