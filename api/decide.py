@@ -24,10 +24,10 @@ from features.event import Event, identity_of
 from features.spec import Spec
 from features.store import FeatureReader, Reads, StoreError
 from features.update import updates_of_events
-from features.vector import Derived, base_minor, derive_many, derive_rows_many
+from features.vector import Derived, derive_many, derive_rows_many
 from features.window import SchemaMismatch, StateCorrupt
 from models.decision import DecisionRecord, Degraded, Outcome, Reason, encode_vectors
-from models.policy import Policy, Ruling
+from models.policy_ruling import Ruler, Scored
 from models.reasons import Explaining
 from models.scorer import NoWeights, Scorer, Snapshot
 
@@ -48,7 +48,7 @@ class Decider:
     def __init__(
         self,
         spec: Spec,
-        policy: Policy,
+        ruler: Ruler,
         reader: FeatureReader,
         scorer: Scorer,
         overlay: Overlay,
@@ -60,7 +60,7 @@ class Decider:
 
         Args:
             spec: What a vector means.
-            policy: What a score leads to.
+            ruler: What a score leads to, by the policy of the moment.
             reader: States of entities.
             scorer: Weights.
             overlay: This process's own recent events, shared by its doors.
@@ -70,7 +70,7 @@ class Decider:
         """
         self._spec = spec
         self._explaining = Explaining(spec)
-        self._policy = policy
+        self._ruler = ruler
         self._reader = reader
         self._scorer = scorer
         self.overlay = overlay
@@ -132,10 +132,15 @@ class Decider:
             self.overlay.forget(identity_of(one.event))
 
     def remake(
-        self, X: NDArray[np.float32], events: Sequence[Event], snapshot: Snapshot, complete: bool
+        self,
+        X: NDArray[np.float32],
+        events: Sequence[Event],
+        snapshot: Snapshot,
+        complete: bool,
+        now_ms: int,
     ) -> Basis:
         """Answer for given vectors with a given version; nothing is read, accepted or kept."""
-        return self._basis_of(X, events, snapshot, complete)
+        return self._basis_of(X, events, snapshot, complete, now_ms)
 
     def decide(
         self,
@@ -161,7 +166,7 @@ class Decider:
         degraded: list[Degraded] = [] if complete else ["features"]
 
         def believe(version: Snapshot | None) -> Basis:
-            return self._basis(X, events, version, complete, seen.began)
+            return self._basis(X, events, version, complete, now_ms, seen.began)
 
         basis: Basis | None = None
         with contextlib.suppress(NoWeights):
@@ -175,7 +180,7 @@ class Decider:
         done = self._clock()
         facts = Facts(
             spec_digest=self._spec.digest,
-            policy=self._policy,
+            book=self._ruler.book,
             basis=basis,
             reads=seen.reads if complete else None,
             degraded=degraded,
@@ -228,55 +233,44 @@ class Decider:
         events: Sequence[Event],
         snapshot: Snapshot | None,
         complete: bool,
+        now_ms: int,
         began: float,
     ) -> Basis:
-        """Score, decide and explain; where a rollout runs, each arm by its own version."""
+        """Score, rule and explain; where a rollout runs, each arm by its own version."""
         if snapshot is None:
-            return Basis(None, "", None, self._fallbacks(events), [[] for _ in events])
+            seen = X if complete else None
+            rulings = self._ruler.rule_many(events, seen, None, now_ms)
+            return Basis(None, "", None, rulings, [[] for _ in events])
 
         def answer(rows: Sequence[int] | None, version: Snapshot) -> Basis:
             if rows is None:
-                return self._basis_of(X, events, version, complete)
-            return self._basis_of(X[rows], [events[i] for i in rows], version, complete)
+                return self._basis_of(X, events, version, complete, now_ms)
+            some = [events[i] for i in rows]
+            return self._basis_of(X[rows], some, version, complete, now_ms)
 
         if self._rollouts is None or self._rollouts.running is None:
             return answer(None, snapshot)
         asked = Batch(X, events, snapshot, complete, began)
-        return self._rollouts.answer(asked, self._policy.outcome_of, answer)
+        return self._rollouts.answer(asked, self._ruler.book.policy.outcome_of, answer)
 
     def _basis_of(
-        self, X: NDArray[np.float32], events: Sequence[Event], snapshot: Snapshot, complete: bool
+        self,
+        X: NDArray[np.float32],
+        events: Sequence[Event],
+        snapshot: Snapshot,
+        complete: bool,
+        now_ms: int,
     ) -> Basis:
         """Do so with one version; incomplete vectors leave it to the policy."""
         with snapshot:
             began = self._clock()
             scores = snapshot.score_many(X)
             pass_ms = round((self._clock() - began) * 1000, 3)
-            if not complete:
-                rulings = self._fallbacks(events)
-            else:
-                rulings = [
-                    self._ruling(event, p, percentile)
-                    for event, p, percentile in zip(
-                        events, scores.p.tolist(), scores.percentile.tolist(), strict=True
-                    )
-                ]
+            scored = Scored(scores.p.tolist(), scores.percentile.tolist())
+            seen = X if complete else None
+            rulings = self._ruler.rule_many(events, seen, scored, now_ms)
             reasons = self._reasons(X, events, [r.would_be or r.outcome for r in rulings], snapshot)
             return Basis(snapshot.weights, snapshot.sha256, scores, rulings, reasons, pass_ms)
-
-    def _ruling(self, event: Event, p: float, percentile: float) -> Ruling:
-        policy = self._policy
-        outcome = policy.outcome_of(event.event_type, p, percentile)
-        if policy.pass_through is None or outcome == "approve":
-            return Ruling(outcome)
-        return policy.ruling_of(outcome, identity_of(event), base_minor(self._spec, event))
-
-    def _fallbacks(self, events: Sequence[Event]) -> list[Ruling]:
-        """Rule without a score; nothing is let through, since nothing could be learned from it."""
-        return [
-            Ruling(self._policy.fallback_for(event.event_type, base_minor(self._spec, event)))
-            for event in events
-        ]
 
     def _reasons(
         self,
@@ -285,10 +279,11 @@ class Decider:
         outcomes: Sequence[Outcome],
         snapshot: Snapshot,
     ) -> list[list[Reason]]:
-        chosen = [i for i, outcome in enumerate(outcomes) if self._policy.explains(outcome)]
+        policy = self._ruler.book.policy
+        chosen = [i for i, outcome in enumerate(outcomes) if policy.explains(outcome)]
         reasons: list[list[Reason]] = [[] for _ in outcomes]
         if chosen:
-            whose, at_most = [events[i] for i in chosen], self._policy.reasons.at_most
+            whose, at_most = [events[i] for i in chosen], policy.reasons.at_most
             found = self._explaining.explain_many(snapshot, X[chosen], whose, at_most)
             for index, why in zip(chosen, found, strict=True):
                 reasons[index] = why

@@ -10,6 +10,7 @@ from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.values import MultiProcessValue
 
 from api.breaker import Reason, Stage
+from api.policy_metrics import PolicyMetrics
 from features.entity_features import EntityFeatures
 from models.decision import DecisionRecord
 
@@ -54,6 +55,7 @@ class ServeMetrics:
         self._count_weights(self.registry)
         self._count_requests(self.registry)
         self._count_reads(self.registry)
+        self.policy = PolicyMetrics(self.registry)
 
     def _count_decisions(self, r: CollectorRegistry) -> None:
         self.decisions = Counter(
@@ -223,6 +225,7 @@ class ServeMetrics:
         """Count one decided batch."""
         self.step_seconds.labels(door).observe(seconds)
         self.batch_events.labels(door).observe(len(records))
+        self.policy.observe(records)
         for observe in self.observers:
             observe(records)
         outcomes: TallyOf[tuple[str, str]] = TallyOf()

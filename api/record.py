@@ -23,7 +23,8 @@ from models.decision import (
     Timings,
     WeightsRef,
 )
-from models.policy import Policy, Ruling
+from models.policy_ruling import Rulebook
+from models.policy_values import Ruling
 from models.scorer import Scores
 from models.weights import Weights
 
@@ -78,7 +79,7 @@ class Facts:
     """What all records of a batch share."""
 
     spec_digest: str
-    policy: Policy
+    book: Rulebook
     basis: Basis
     reads: Reads | None
     degraded: list[Degraded]
@@ -139,7 +140,7 @@ class Recorder:
     def __init__(self, facts: Facts) -> None:
         """Take what the batch shares."""
         self._facts = facts
-        self._policy = PolicyRef(facts.policy.version)
+        self._policy = PolicyRef(facts.book.policy.version)
         self._timings = Timings(
             features=facts.features_ms, model=facts.model_ms, total=facts.total_ms
         )
@@ -172,7 +173,8 @@ class Recorder:
             passed_through=ruling.would_be is not None,
             would_be=ruling.would_be,
             score=self._score_of(part, place),
-            reasons=basis.reasons[place],
+            reasons=[*ruling.reasons, *basis.reasons[place]],
+            rules=list(ruling.rules),
             policy=self._policy,
             model=part.model,
             shadow=NO_SHADOW if arms is None else arms.shadows[index],
@@ -184,6 +186,7 @@ class Recorder:
             event=event,
             vector=vector,
             spec_digest=facts.spec_digest,
+            policy_digest=facts.book.digest,
             weights=part.weights,
             applied=looked.applied,
             overlay=looked.overlay,
@@ -199,7 +202,7 @@ class Recorder:
         p, percentile, logit, _ = part.rows[place]
         facts = self._facts
         level: RiskLevel = (
-            "not_assessed" if facts.reads is None else facts.policy.risk_level_of(percentile)
+            "not_assessed" if facts.reads is None else facts.book.policy.risk_level_of(percentile)
         )
         return RecordedScore(
             value=p,

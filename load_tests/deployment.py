@@ -17,7 +17,7 @@ from load_tests.processes import Processes, answers, page, wait_until
 
 ROOT = Path(__file__).parents[1]
 LOOPBACK = "127.0.0.1"
-READY_TIMEOUT_S = 120.0
+READY_TIMEOUT_S = 600.0
 SERVERS_TIMEOUT_S = 60.0
 WORKERS = ("featurize", "learn", "serve")
 KAFKA = "RISKBEAT_KAFKA_BOOTSTRAP_SERVERS"

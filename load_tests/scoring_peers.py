@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -28,6 +29,8 @@ SECONDS = 6.0
 OPEN_RATE = 2_000.0
 START_TIMEOUT_S = 90.0
 STOP_TIMEOUT_S = 10.0
+PROBE = b'{"id":"probe","keys":["blob:1","blob:2","blob:3","blob:4"]}'
+JSON_BODY = {"content-type": "application/json"}
 COMMON = (f"torch=={version('torch')}", "numpy<3", "redis==8.1.0", "hiredis==3.4.2")
 
 
@@ -161,10 +164,11 @@ def _serving(
         def answers() -> bool:
             if process.poll() is not None:
                 raise RuntimeError(f"it ended: {log.read_text(errors='replace')[-300:]}")
-            probe = Plan(port, "/score", 0.2, 1, 20.0, events=0, warm_s=0.0)
+            asked = urllib.request.Request(f"http://127.0.0.1:{port}/score", PROBE, JSON_BODY)
             try:
-                return ask(probe, process.pid, servers.cores.rest).result.ok > 0
-            except RuntimeError:
+                with urllib.request.urlopen(asked, timeout=5) as answer:
+                    return bool(answer.status == 200)
+            except OSError:
                 return False
 
         wait_until(answers, f"{name} answers", START_TIMEOUT_S)

@@ -56,8 +56,8 @@ class Run:
     verdict: Verdict
 
 
-def run_swaps(swaps: int, seed: int, rate: float = RATE) -> Run:
-    """Swap versions under load, and check every answer.
+def run_swaps(swaps: int, seed: int, rate: float = RATE, most_s: float = float("inf")) -> Run:
+    """Swap versions under load, for so long at most, and check every answer.
 
     Raises:
         RuntimeError: A process ended.
@@ -66,19 +66,19 @@ def run_swaps(swaps: int, seed: int, rate: float = RATE) -> Run:
     spec = Spec.load(SPEC_PATH)
     line = Line(seed, spec.digest, spec.n_features)
     with deployed({"RISKBEAT_DEVICE": "cpu", **PATIENT}, ("serve",)) as deployment:
-        seen, records = asyncio.run(_drive(deployment, line, swaps, rate))
+        seen, records, done = asyncio.run(_drive(deployment, line, swaps, rate, most_s))
         activated = deployment.count("serve", "riskbeat_weights_swaps_total")
         refused = deployment.count("serve", "riskbeat_weights_refused_total")
-    assert activated >= swaps, f"{activated} of {swaps} versions became active"
+    assert activated >= done, f"{activated} of {done} versions became active"
     build = f"riskbeat-{importlib.metadata.version('riskbeat')}"
     scorer = TorchScorer(spec.digest, spec.n_features, build, "cpu")
     verdict = check_answers(seen.answers, records, seen.sha256, line, scorer)
-    return Run(swaps, int(refused), deployment.servers, seen, verdict)
+    return Run(done, int(refused), deployment.servers, seen, verdict)
 
 
 async def _drive(
-    deployment: Deployment, line: Line, swaps: int, rate: float
-) -> tuple[Seen, dict[str, DecisionRecord]]:
+    deployment: Deployment, line: Line, swaps: int, rate: float, most_s: float
+) -> tuple[Seen, dict[str, DecisionRecord], int]:
     env = deployment.processes.env
     client = connect_redis(env[REDIS])
     prefix = env["RISKBEAT_REDIS_PREFIX"]
@@ -91,14 +91,13 @@ async def _drive(
     asking = asyncio.create_task(askers.ask())
     pid = deployment.processes.running["serve"].popen.pid
     watching = asyncio.create_task(watch_memory(pid, seen, done))
-    seen.swaps_s = 0.0
     gc.freeze()  # the client's pauses are not the scorer's
-    await swap_many(registry, line, key, WARM_UP + 1, swaps, seen)
+    swapped = await swap_many(registry, line, key, WARM_UP + 1, swaps, seen, most_s)
     done.set()
     await asyncio.gather(asking, watching)
     await client.aclose()
     topic = Topics(env["RISKBEAT_TOPIC_PREFIX"]).decisions
-    return seen, await _records(env[KAFKA], topic, len(seen.answers))
+    return seen, await _records(env[KAFKA], topic, len(seen.answers)), swapped
 
 
 async def _records(kafka: str, topic: str, count: int) -> dict[str, DecisionRecord]:
@@ -161,6 +160,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m load_tests.swaps")
     parser.add_argument("--quick", action="store_true", help=f"{QUICK_SWAPS} swaps")
     parser.add_argument("--swaps", type=int, default=SWAPS)
+    parser.add_argument("--seconds", type=float, default=float("inf"), help="swap no longer")
     parser.add_argument("--rate", type=float, default=RATE, help="questions a second")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--out", type=Path, required=True, help="the JSON file to write")
@@ -168,7 +168,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that all that was started ends
     swaps = QUICK_SWAPS if given.quick else given.swaps
-    run = run_swaps(swaps, given.seed, given.rate)
+    run = run_swaps(swaps, given.seed, given.rate, given.seconds)
     if given.plot:
         draw(run.seen.answers, run.seen.rss, run.swaps, given.plot)
     rows = rows_of(run, given.quick) + measure_stalls(given.quick)

@@ -21,7 +21,7 @@ CHUNK = 100
 """Versions that are signed ahead, by a process of their own."""
 ASK_S = 0.001
 """Pause between two looks at what the scorer answers with."""
-STUCK_S = 20.0
+STUCK_S = 60.0
 WATCH_S = 1.0
 CARDS = 500
 
@@ -128,8 +128,11 @@ async def swap_many(
     first: int,
     count: int,
     seen: Seen,
-) -> None:
+    most_s: float = float("inf"),
+) -> int:
     """Publish versions one by one, each when the scorers answer with the one before.
+
+    Returns how many: fewer than `count` when `most_s` are over.
 
     Raises:
         TimeoutError: A scorer did not take one up.
@@ -152,7 +155,11 @@ async def swap_many(
                 seen.sha256[number] = sha256_of(data)
                 await registry.publish(number, data)
                 await _taken_up(registry, number)
-    seen.swaps_s += time.perf_counter() - began
+                seen.swaps_s = time.perf_counter() - began
+                if seen.swaps_s > most_s:
+                    ahead.cancel()
+                    return number - first + 1
+    return count
 
 
 async def _taken_up(registry: WeightsRegistry, number: int) -> None:

@@ -41,35 +41,43 @@ class RecordedScore(Score, frozen=True, kw_only=True, gc=False):
 
 
 class Reason(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """One feature that moved the score.
+    """One feature that moved the score, or a rule or a list that the event met.
 
     Attributes:
         code: Readable and stable: the feature's name and the side of usual on which it lies, or
-            that it is missing, or a category.
+            that it is missing, or a category; of a rule its code; of a list `deny_list` and so on.
+        feature: Empty for a rule; for a list the entity that stands in it, as in `entities.card`.
         value: What was scored; None when the feature was missing.
         baseline: What is usual, in the feature's own unit.
         baseline_of: For whom: `entity`, this very one, by a longer window of its own; `population`,
             the mean that the model has seen.
-        text: All of this in a sentence, without identifiers.
+        text: All of this in a sentence, without identifiers; of a rule or a list what its author
+            says about it.
         contribution: Signed share of the log-odds (`models.scorer.Snapshot.explain_many`).
     """
 
     code: str
     source: Literal["model", "rule", "list"] = "model"
-    feature: str
-    value: float | None
-    baseline: float
-    contribution: float
+    feature: str = ""
+    value: float | None = None
+    baseline: float | None = None
+    contribution: float | None = None
     baseline_of: Literal["entity", "population"] | None = None
     text: str | None = None
 
 
 class RuleHit(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """One rule that looked at the event."""
+    """One rule that the event met, or that failed on it.
+
+    Attributes:
+        state: `hit`: it had its say. `shadow`: it is only tried. `halted`: it hit too often, and
+            waits for an operator. `error`: it has no value for this event. But for `hit`, none
+            changes the outcome.
+    """
 
     id: str
     version: int
-    state: Literal["hit", "shadow", "error"]
+    state: Literal["hit", "shadow", "halted", "error"]
 
 
 class PolicyRef(msgspec.Struct, frozen=True, gc=False):
@@ -236,6 +244,7 @@ class DecisionRecord(Decision, frozen=True, kw_only=True):
         overlay: Identities of the scorer's own recent events that were applied on top.
         late_question: The event is older than the state's memory of the windows; the far edges
             of its windows may be cut.
+        policy_digest: SHA-256 (hex) of the policy's text; empty in records older than it.
         decided_at_ms: Wall clock of the scorer.
     """
 
@@ -248,6 +257,7 @@ class DecisionRecord(Decision, frozen=True, kw_only=True):
     applied: dict[str, Applied]
     overlay: list[str]
     late_question: bool = False
+    policy_digest: str = ""
     scored_by: ScoredBy | None
     source: Source
     decided_at_ms: int

@@ -12,12 +12,9 @@ from typing import Protocol
 import torch
 
 from models.engine_cuda_torch import CudaEngine
+from models.scorer import NoDevice
 
 Work = Callable[[], None]
-
-
-class NoDevice(ValueError):
-    """The device that was asked for is not there."""
 
 
 class Engine(Protocol):

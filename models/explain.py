@@ -18,7 +18,7 @@ Interpreting random forests, 2014.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,8 +27,10 @@ from models.path_walk import NARROW_ROOMS, WIDE_ROOMS, integrate_many, scale_man
 from models.scorer import factors_of
 from models.trees import LINK_CHANCE, P_CLIP, logit_of
 from models.trees_walk import attribute_many
-from models.weights import Array, Weights
-from models.weights_kinds import arrays_of, embedded_columns
+from models.weights_kinds import Array, arrays_of, embedded_columns
+
+if TYPE_CHECKING:
+    from models.weights import Weights
 
 LANES = 32
 """Inputs of a network are padded to a multiple of this, so that loops end with whole vectors."""
@@ -52,7 +54,7 @@ class _Part(Protocol):
 class Explainer:
     """One version, ready to explain; made from arrays that nobody writes to."""
 
-    def __init__(self, weights: Weights, before: "Explainer | None" = None) -> None:
+    def __init__(self, weights: "Weights", before: "Explainer | None" = None) -> None:
         """Lay the arrays out for the kernels.
 
         Args:

@@ -1,22 +1,53 @@
-"""Score, amount → outcome: the versioned rules of `policy.yaml`."""
+"""policy.yaml → Policy: its text read and checked; an error names file, line and field.
+
+What a rule says is checked against the feature spec by `models.policy_rules`, in the same words.
+"""
 
 import hashlib
-import math
 import re
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import Any
 
 import msgspec
 import yaml
 
-from models.decision import Outcome, RiskLevel
+from models.policy_values import (
+    AttributeKind,
+    Band,
+    Fallback,
+    HitLimit,
+    Ladder,
+    PassThrough,
+    Policy,
+    ReasonRules,
+    RiskLevels,
+    Rule,
+    Ruling,
+    ScoreFloor,
+)
 
-BANDS_MAX = 16
-REASONS_MAX = 10
-STEPS_MAX = 256
-PASS_SHARE_MAX = 0.5
+__all__ = [
+    "Band",
+    "Fallback",
+    "HitLimit",
+    "Ladder",
+    "PassThrough",
+    "Policy",
+    "PolicyError",
+    "ReasonRules",
+    "RiskLevels",
+    "Rule",
+    "Ruling",
+    "ScoreFloor",
+    "digest_of",
+    "error_at",
+    "load_policy",
+    "parse_policy",
+]
 
-Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
+POLICY_MAX_BYTES = 1024 * 1024
+
 _PATH_STEP = re.compile(r"\.([^.\[\]]+)|\[(\d+)\]")
 _AT = re.compile(r" - at `(?:key in )?\$([^`]*)`$")
 _UNKNOWN = re.compile(r"Object contains unknown field `([^`]+)`")
@@ -26,158 +57,36 @@ class PolicyError(ValueError):
     """`policy.yaml` is not a policy; names file, line and field."""
 
 
-class Band(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """An outcome and the bounds that a score must reach for it; all of those that are given."""
-
-    outcome: Outcome
-    probability: Share | None = None
-    percentile: Share | None = None
-
-    def reached(self, probability: float, percentile: float) -> bool:
-        """Whether a score reaches every bound. An unknown percentile (NaN) reaches none."""
-        if self.probability is not None and not probability >= self.probability:
-            return False
-        return self.percentile is None or percentile >= self.percentile
-
-
-class Fallback(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """An outcome for amounts (minor units of the base currency) from a bound upwards."""
-
-    outcome: Outcome
-    amount_at_least: Annotated[int, msgspec.Meta(ge=0)] = 0
-
-
-class Ladder(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What is done with one event type; the first that applies wins, else approve."""
-
-    bands: Annotated[tuple[Band, ...], msgspec.Meta(max_length=BANDS_MAX)]
-    fallback: Annotated[tuple[Fallback, ...], msgspec.Meta(max_length=BANDS_MAX)] = ()
-
-
-class RiskLevels(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The percentile at which each level above `normal` begins."""
-
-    elevated: Share
-    highest: Share
-
-
-class ReasonRules(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Which decisions are explained, with how many reasons, integrated over how many points."""
-
-    approved_too: bool = False
-    at_most: Annotated[int, msgspec.Meta(ge=1, le=REASONS_MAX)] = 5
-    steps: Annotated[int, msgspec.Meta(ge=1, le=STEPS_MAX)] = 32
-
-
-class PassThrough(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A few events that a score would stop are let through: only so does their truth come back.
-
-    Attributes:
-        share: Of the events that would have one of the outcomes; the chance of each of them.
-        outcomes: Those that are let through.
-        amount_at_most: Larger amounts (minor units of the base currency) never are; None: no bound.
-        seed: Enters the draw; keep it to yourselves where payers choose the names of events.
-    """
-
-    share: Annotated[float, msgspec.Meta(gt=0, le=PASS_SHARE_MAX)]
-    outcomes: Annotated[tuple[Outcome, ...], msgspec.Meta(min_length=1)]
-    amount_at_most: Annotated[int, msgspec.Meta(ge=0)] | None = None
-    seed: Annotated[int, msgspec.Meta(ge=0)] = 0
-
-
-class Ruling(NamedTuple):
-    """What is done, and how it came to be.
-
-    Attributes:
-        outcome: What is done.
-        propensity: Chance in (0, 1] with which this outcome was drawn; 1 where nothing is drawn.
-        would_be: The outcome that it would have had, of an event that was let through; else None.
-    """
-
-    outcome: Outcome
-    propensity: float = 1.0
-    would_be: Outcome | None = None
-
-
-class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One version of the rules. A value; a change is a new version."""
-
-    version: Annotated[int, msgspec.Meta(ge=1)]
-    risk_levels: RiskLevels
-    default: Ladder
-    event_types: dict[str, Ladder] = {}
-    reasons: ReasonRules = ReasonRules()
-    pass_through: PassThrough | None = None
-
-    def ruling_of(self, outcome: Outcome, name: str, base_minor: int | None) -> Ruling:
-        """Let the event through by chance if the outcome is one of those that may be.
-
-        The draw depends on the seed, the policy's version and the event's identity alone, so each
-        door and each repeat rules alike.
-
-        Args:
-            outcome: By the score.
-            name: Identity of the event.
-            base_minor: Amount, as for `fallback_for`.
-        """
-        rule = self.pass_through
-        if rule is None or outcome not in rule.outcomes:
-            return Ruling(outcome)
-        if rule.amount_at_most is not None and abs(base_minor or 0) > rule.amount_at_most:
-            return Ruling(outcome)
-        drawn = hashlib.blake2b(f"{rule.seed}/{self.version}/{name}".encode(), digest_size=8)
-        if int.from_bytes(drawn.digest(), "little") < rule.share * 2.0**64:
-            return Ruling("approve", rule.share, outcome)
-        return Ruling(outcome, 1.0 - rule.share)
-
-    def outcome_of(self, event_type: str, probability: float, percentile: float) -> Outcome:
-        """Return the outcome of a score; `percentile` is NaN when unknown."""
-        for band in self._ladder(event_type).bands:
-            if band.reached(probability, percentile):
-                return band.outcome
-        return "approve"
-
-    def fallback_for(self, event_type: str, base_minor: int | None) -> Outcome:
-        """Return the outcome without a score.
-
-        Args:
-            event_type: Of the event.
-            base_minor: Amount in minor units of the base currency (its size counts, not its
-                sign); None for events without money, to which only bounds of 0 apply.
-        """
-        amount = abs(base_minor or 0)
-        for fallback in self._ladder(event_type).fallback:
-            if amount >= fallback.amount_at_least:
-                return fallback.outcome
-        return "approve"
-
-    def risk_level_of(self, percentile: float) -> RiskLevel:
-        """Return the level of a percentile; an unknown one (NaN) is `not_assessed`."""
-        if math.isnan(percentile):
-            return "not_assessed"
-        if percentile >= self.risk_levels.highest:
-            return "highest"
-        return "elevated" if percentile >= self.risk_levels.elevated else "normal"
-
-    def explains(self, outcome: Outcome) -> bool:
-        """Whether a decision with this outcome carries reasons."""
-        return outcome != "approve" or self.reasons.approved_too
-
-    def _ladder(self, event_type: str) -> Ladder:
-        return self.event_types.get(event_type, self.default)
-
-
 def load_policy(path: Path) -> Policy:
     """Read and check a policy file.
 
     Raises:
         PolicyError: It is absent, no YAML, or not a policy; names file, line and field.
     """
+    return parse_policy(read_text(path), path.name)
+
+
+def read_text(path: Path) -> str:
+    """Return a policy file's text.
+
+    Raises:
+        PolicyError: It is absent, too large or no text.
+    """
     try:
-        text = path.read_text()
+        data = path.read_bytes()
     except OSError as error:
         raise PolicyError(f"{path}: {error.strerror}") from error
-    return parse_policy(text, path.name)
+    if len(data) > POLICY_MAX_BYTES:
+        raise PolicyError(f"{path}: {len(data)} bytes; at most {POLICY_MAX_BYTES} are taken")
+    try:
+        return data.decode()
+    except UnicodeDecodeError as error:
+        raise PolicyError(f"{path}: not UTF-8 at byte {error.start}") from error
+
+
+def digest_of(text: str) -> str:
+    """Return the SHA-256 (hex) of a policy's text: its name whatever its number."""
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def parse_policy(text: str, name: str) -> Policy:
@@ -192,46 +101,71 @@ def parse_policy(text: str, name: str) -> Policy:
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         raise PolicyError(f"{name}:{line}: not YAML: {error.problem}") from error
+    except yaml.YAMLError as error:  # a character that YAML does not know
+        raise PolicyError(f"{name}:1: not YAML: {str(error).splitlines()[0]}") from error
     try:
         policy = msgspec.convert(content, Policy)
     except msgspec.ValidationError as error:
         raise _located(name, root, _spell_out(content, str(error))) from error
-    _check_sense(name, root, policy)
+    for path, fault in _senseless(policy):
+        raise _located(name, root, f"{fault} - at `$.{path}`")
     return policy
 
 
-def _check_sense(name: str, root: Any, policy: Policy) -> None:
-    """Refuse what has the right shape and cannot be meant."""
-    levels = policy.risk_levels
-    if levels.elevated > levels.highest:
-        raise _located(name, root, "elevated begins above highest - at `$.risk_levels.elevated`")
+def error_at(name: str, text: str, path: str, fault: str) -> PolicyError:
+    """Return (not raise) an error that names the place of a field, as in `rules[3].when`."""
+    return _located(name, yaml.compose(text, Loader=yaml.SafeLoader), f"{fault} - at `$.{path}`")
+
+
+def _senseless(policy: Policy) -> Iterator[tuple[str, str]]:
+    """Yield (path, fault) of what has the right shape and cannot be meant."""
+    if policy.risk_levels.elevated > policy.risk_levels.highest:
+        yield "risk_levels.elevated", "elevated begins above highest"
     if policy.pass_through is not None:
         outcomes = policy.pass_through.outcomes
         for index, outcome in enumerate(outcomes):
-            at = f" - at `$.pass_through.outcomes[{index}]`"
+            path = f"pass_through.outcomes[{index}]"
             if outcome == "approve":
-                raise _located(name, root, f"an approved event is let through already{at}")
+                yield path, "an approved event is let through already"
             if outcome in outcomes[:index]:
-                raise _located(name, root, f"`{outcome}` is listed twice{at}")
-    ladders = {".default": policy.default}
-    ladders |= {f".event_types.{key}": ladder for key, ladder in policy.event_types.items()}
+                yield path, f"`{outcome}` is listed twice"
+    ladders = {"default": policy.default}
+    ladders |= {f"event_types.{key}": ladder for key, ladder in policy.event_types.items()}
     for where, ladder in ladders.items():
         for index, band in enumerate(ladder.bands):
             if band.probability is None and band.percentile is None:
-                text = "expected `probability`, `percentile` or both"
-                raise _located(name, root, f"{text} - at `${where}.bands[{index}]`")
+                yield f"{where}.bands[{index}]", "expected `probability`, `percentile` or both"
+    yield from _senseless_limit("rule_limit", policy.rule_limit)
+    seen: set[str] = set()
+    for index, rule in enumerate(policy.rules):
+        path = f"rules[{index}]"
+        if rule.id in seen:
+            yield f"{path}.id", f"`{rule.id}` stands here twice"
+        seen.add(rule.id)
+        if (rule.outcome is None) == (rule.score_at_least is None):
+            yield path, "expected `outcome` or `score_at_least`, one of them"
+        if rule.score_at_least == ScoreFloor():
+            yield f"{path}.score_at_least", "expected `probability`, `percentile` or both"
+        yield from _senseless_limit(f"{path}.limit", rule.limit)
+
+
+def _senseless_limit(path: str, limit: HitLimit | None) -> Iterator[tuple[str, str]]:
+    if limit is not None and limit.share is None and limit.per_minute is None:
+        yield path, "expected `share`, `per_minute` or both"
 
 
 def _spell_out(content: Any, text: str) -> str:
-    """Put the event type into msgspec's text, which writes `[...]` for a mapping's value."""
-    if "`$.event_types[...]" not in text:
-        return text
-    for event_type, ladder in content["event_types"].items():
-        try:
-            msgspec.convert(ladder, Ladder)
-        except msgspec.ValidationError as error:
-            what, _, path = str(error).partition(" - at `$")
-            return f"{what} - at `$.event_types.{event_type}{path or '`'}"
+    """Put the key into msgspec's text, which writes `[...]` for a mapping's value."""
+    kinds: dict[str, Any] = {"event_types": Ladder, "attributes": AttributeKind}
+    for field, kind in kinds.items():
+        if f"`$.{field}[...]" not in text:
+            continue
+        for key, value in content[field].items():
+            try:
+                msgspec.convert(value, kind)
+            except msgspec.ValidationError as error:
+                what, _, path = str(error).partition(" - at `$")
+                return f"{what} - at `$.{field}.{key}{path or '`'}"
     return text
 
 

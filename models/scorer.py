@@ -41,6 +41,10 @@ class NoWeights(LookupError):
     """No version has been loaded yet; the answer is the policy's fallback."""
 
 
+class NoDevice(ValueError):
+    """The device that was asked for is not there."""
+
+
 class WeightsRefused(ValueError):
     """A gate turned a version away; the active one stays.
 

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from models.arrays import Array
 from models.trees_walk import walk_many
+from models.weights_kinds import Array
 
 Arrays = Mapping[str, Array]
 

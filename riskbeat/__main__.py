@@ -7,6 +7,7 @@ import typer
 
 from features.spec import SpecError
 from models.policy import PolicyError
+from models.scorer import NoDevice
 from riskbeat import (
     commands_audit,
     commands_data,
@@ -15,6 +16,7 @@ from riskbeat import (
     commands_model,
     commands_offline,
     commands_ops,
+    commands_policy,
     commands_recompute,
     commands_rollout,
     commands_run,
@@ -25,7 +27,7 @@ from riskbeat.embedded import EmbeddedMissing
 from riskbeat.settings_load import SettingError
 
 EXIT_USER_ERROR = 2
-USER_ERRORS = (SettingError, SpecError, PolicyError, EmbeddedMissing)
+USER_ERRORS = (SettingError, SpecError, PolicyError, NoDevice, EmbeddedMissing)
 
 app = typer.Typer(
     name="riskbeat",
@@ -42,6 +44,7 @@ HOUSES = (
     commands_rollout,
     commands_offline,
     commands_evaluate,
+    commands_policy,
     commands_ops,
     commands_store,
     commands_audit,

@@ -1,7 +1,8 @@
 """settings, decision ids → past decisions again: by the log, the weights topic and the policies."""
 
+import contextlib
 import importlib.metadata
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -14,7 +15,9 @@ from api.overlay import Overlay
 from features.spec import Spec
 from features.store import Reads
 from models.decision import DecisionRecord, decode_record
-from models.policy import Policy, load_policy
+from models.policy import read_text
+from models.policy_ruling import Rulebook, Ruler
+from models.policy_store import NoPolicy
 from models.scorer import Scores, Snapshot
 from models.scorer_torch import TorchScorer
 from models.signing import BadSignature, PublicKey, load_public_keys
@@ -25,6 +28,9 @@ from pipeline.recompute import CannotRemake, Recomputed, Remade, recompute_many
 from pipeline.records_kafka import read_topics
 from pipeline.skew_log import Placed
 from pipeline.versions_kafka import KafkaVersions
+from riskbeat.policies import compile_text
+from riskbeat.policy_acts import open_stores
+from riskbeat.policy_then import as_then
 from riskbeat.settings import Settings
 
 UNREADABLE = (BadSignature, BadWeights, SchemaMismatch)
@@ -77,16 +83,18 @@ class PastAnswers:
         self,
         spec: Spec,
         versions: PastVersions,
-        policy_of: Callable[[int], Policy | None],
+        policy_of: Callable[[int], Rulebook | None],
         device: str,
+        build: str,
+        *,
+        half: bool = False,
     ) -> None:
-        """Take where versions and policies are found, and the device to compute on."""
-        build = f"riskbeat-{importlib.metadata.version('riskbeat')}"
+        """Take where versions and policies are found, and what a scorer is made with."""
         self._spec = spec
-        self._scorer = TorchScorer(spec.digest, spec.n_features, build, device)
+        self._scorer = TorchScorer(spec.digest, spec.n_features, build, device, half=half)
         self._versions = versions
         self._policy_of = policy_of
-        self._deciders: dict[int, Decider] = {}
+        self._deciders: dict[int, tuple[Decider, Ruler]] = {}
         self._loaded = 0
         self._sha256 = ""
 
@@ -94,31 +102,34 @@ class PastAnswers:
         """Answer to a recorded vector; see the port."""
         if record.weights is None or record.scored_by is None:
             raise CannotRemake("answer: made without a model")
-        decider = self._decider(record.policy.version)
+        decider, ruler = self._decider(record.policy.version)
+        as_then(ruler, record)
         self._load(record.weights.version)
         by = record.scored_by
         complete = "features" not in record.degraded
         snapshot = _AtBucket(self._scorer.snapshot(), by.bucket)
-        basis = decider.remake(x[None], [record.event], snapshot, complete)
+        at_ms = record.decided_at_ms
+        basis = decider.remake(x[None], [record.event], snapshot, complete, at_ms)
         assert basis.scores is not None
         exact = (by.build, by.device) == (self._scorer.build, self._scorer.device)
-        return Remade(self._sha256, basis.scores, basis.rulings[0], basis.reasons[0], exact)
+        reasons = [*basis.rulings[0].reasons, *basis.reasons[0]]
+        return Remade(self._sha256, basis.scores, basis.rulings[0], reasons, exact)
 
-    def _decider(self, version: int) -> Decider:
+    def _decider(self, version: int) -> tuple[Decider, Ruler]:
         if version not in self._deciders:
-            policy = self._policy_of(version)
-            if policy is None:
+            book = self._policy_of(version)
+            if book is None:
                 raise CannotRemake(f"policy: version {version} is not at hand (--policy FILE)")
             overlay = Overlay(0.0, 0, 1, self._spec.max_fields)
-            self._deciders[version] = Decider(
-                self._spec, policy, _NoStates(), self._scorer, overlay, lambda: 0
-            )
+            ruler = Ruler(self._spec, book, limited=False)
+            decider = Decider(self._spec, ruler, _NoStates(), self._scorer, overlay, lambda: 0)
+            self._deciders[version] = (decider, ruler)
         return self._deciders[version]
 
     def _load(self, version: int) -> None:
         if version != self._loaded:
             weights, sha256 = self._versions.read(version, self._spec.digest)
-            self._scorer.load(weights, sha256)
+            self._scorer.load(weights, sha256, willed=True)  # the past passes no gate twice
             self._loaded, self._sha256 = version, sha256
 
 
@@ -178,7 +189,7 @@ async def read_decisions_topic(settings: Settings) -> list[DecisionRecord]:
 async def recompute_records(
     settings: Settings,
     records: Sequence[DecisionRecord],
-    policies: Mapping[int, Policy],
+    policies: Mapping[int, Rulebook],
     tell: Callable[[int], None],
 ) -> list[Recomputed]:
     """Make decisions again, and compare.
@@ -204,15 +215,28 @@ async def recompute_records(
         pieces = await held.everything()
     keys = [key for path in settings.public_key_paths for key in load_public_keys(path)]
     versions = PastVersions(pieces.whole(), keys)
-    answers = PastAnswers(spec, versions, policies.get, settings.device)
+    half = settings.scorer_dtype == "bfloat16"
+    build = f"riskbeat-{importlib.metadata.version('riskbeat')}"
+    answers = PastAnswers(spec, versions, policies.get, settings.device, build, half=half)
     return recompute_many(spec, settings.updates_partitions, log, records, answers, tell)
 
 
-def policies_of(settings: Settings, files: Sequence[Path]) -> dict[int, Policy]:
-    """Return the policies of these files, and of the deployment's own, by version.
+async def policies_of(
+    settings: Settings, files: Sequence[Path], wanted: Collection[int]
+) -> dict[int, Rulebook]:
+    """Return policies by version: of these files, of the store, and else the deployment's file.
 
     Raises:
-        PolicyError: A file is no policy.
+        PolicyError: One is no policy for this spec.
+        PolicyStoreUnavailable: The store did not answer.
     """
-    loaded = [load_policy(path) for path in (settings.policy_path, *files)]
-    return {policy.version: policy for policy in loaded}
+    spec = Spec.load(settings.spec_path)
+    given = [compile_text(read_text(path), path.name, spec) for path in files]
+    found = {book.policy.version: book for book in given}
+    async with open_stores(settings) as stores:
+        for version in sorted(set(wanted) - found.keys()):
+            with contextlib.suppress(NoPolicy):
+                kept = await stores.policies.read(version)
+                found[version] = compile_text(kept.text, f"policy version {version}", spec)
+    own = compile_text(read_text(settings.policy_path), settings.policy_path.name, spec)
+    return {own.policy.version: own} | found

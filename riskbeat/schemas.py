@@ -14,6 +14,7 @@ from features.event import Label
 from features.event_wire import Event
 from features.spec_schema import features_schema
 from models.decision import Decision, DecisionRecord
+from models.policy_values import Policy
 
 FOLDER = Path(__file__).parents[1] / "schemas"
 WIRE_TYPES: dict[str, type] = {
@@ -21,12 +22,13 @@ WIRE_TYPES: dict[str, type] = {
     "label": Label,
     "decision": Decision,
     "decision_record": DecisionRecord,
+    "policy": Policy,
 }
 
 
 def schema_of(wire_type: type) -> dict[str, Any]:
     """Return the JSON Schema (2020-12) of a wire type."""
-    schema = msgspec.json.schema(wire_type)
+    schema = json.loads(json.dumps(msgspec.json.schema(wire_type)))  # a tuple becomes a list
     for definition in schema["$defs"].values():
         if "description" in definition:  # Python 3.13 keeps docstrings without their indent
             definition["description"] = inspect.cleandoc(definition["description"])

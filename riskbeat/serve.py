@@ -80,10 +80,12 @@ async def _serve(settings: Settings, http: bool, stream: bool, place: Place | No
         "publisher": asyncio.create_task(parts.publisher.run(stopping)),
         "spools": asyncio.create_task(parts.adoption.run(stopping)),
         "metrics": asyncio.create_task(_measure(parts, stopping)),
+        "policy": asyncio.create_task(parts.policies.run(stopping)),
     }
     if place is None:
         tasks["http"] = asyncio.create_task(server.serve())
-    await _await_weights(parts, stopping)
+    await _await_first(parts.policies.loaded, stopping, parts.settings.policy_wait_s)
+    await _await_first(parts.watcher.loaded, stopping, parts.settings.first_weights_wait_s)
     if stream:
         tasks["stream"] = asyncio.create_task(_keep_streaming(parts, stopping, restart=http))
     calm_collector()
@@ -126,14 +128,10 @@ async def _is_refused(parts: Parts) -> bool:
     return False
 
 
-async def _await_weights(parts: Parts, stopping: asyncio.Event) -> None:
-    """Give a learner that starts beside us the time to publish; then decide without it."""
-    waits = [asyncio.create_task(each.wait()) for each in (parts.watcher.loaded, stopping)]
-    await asyncio.wait(
-        waits,
-        timeout=parts.settings.first_weights_wait_s,
-        return_when=asyncio.FIRST_COMPLETED,
-    )
+async def _await_first(loaded: asyncio.Event, stopping: asyncio.Event, longest_s: float) -> None:
+    """Give what answers rest on the time to come (a learner may start beside us); then go on."""
+    waits = [asyncio.create_task(each.wait()) for each in (loaded, stopping)]
+    await asyncio.wait(waits, timeout=longest_s, return_when=asyncio.FIRST_COMPLETED)
     for wait in waits:
         wait.cancel()
 

@@ -20,6 +20,7 @@ from api.features import FeatureDesk
 from api.intake import Intake
 from api.metrics import ServeMetrics
 from api.overlay import Overlay
+from api.policy_watch import PolicyWatcher
 from api.publish import SpoolingPublisher
 from api.publish_kafka import KafkaPublisher
 from api.rollout_keep import RolloutKeeper
@@ -32,11 +33,12 @@ from features.spec import Spec
 from features.store_redis import RedisFeatureStore
 from models.decision import DecisionRecord
 from models.gates import GateBounds
-from models.policy import load_policy
+from models.policy_ruling import Ruler
 from models.registry_redis import RedisWeightsRegistry
 from models.scorer_torch import TorchScorer
 from models.signing import PublicKey, load_public_keys
 from models.weights import Weights
+from riskbeat.policies import policy_watcher
 from riskbeat.serve_rollout import Around, RolloutParts, build_rollouts
 from riskbeat.settings import Settings
 from riskbeat.store import feature_store, redis_client
@@ -84,6 +86,7 @@ class Parts:
     stream: StreamDoor
     http: HttpDeps
     clients: Sequence[Client]
+    policies: PolicyWatcher
 
 
 class Heard:
@@ -145,6 +148,7 @@ def build_parts(settings: Settings, place: str = "") -> Parts:
     )
     link = RedisLink(fast, piped=True)
     store = feature_store(settings, spec, link)
+    policies = policy_watcher(settings, spec, slow, metrics.policy, _scorer_id(), now_ms)
     rolling = build_rollouts(
         settings,
         spec,
@@ -160,7 +164,7 @@ def build_parts(settings: Settings, place: str = "") -> Parts:
             now_ms,
         ),
     )
-    decider = _decider(settings, spec, rolling, store)
+    decider = _decider(settings, spec, rolling, store, policies.ruler)
     publisher, adoption = _publisher(settings, place)
     watcher = WeightsWatcher(
         registry, scorer, _public_keys(settings), _scorer_id(), heard, NEWS_WAIT_S
@@ -204,6 +208,7 @@ def build_parts(settings: Settings, place: str = "") -> Parts:
         stream,
         http,
         clients,
+        policies,
     )
 
 
@@ -282,7 +287,11 @@ def _http(
 
 
 def _decider(
-    settings: Settings, spec: Spec, rolling: RolloutParts, store: RedisFeatureStore
+    settings: Settings,
+    spec: Spec,
+    rolling: RolloutParts,
+    store: RedisFeatureStore,
+    ruler: Ruler,
 ) -> Decider:
     overlay = Overlay(
         settings.overlay_s,
@@ -292,7 +301,7 @@ def _decider(
     )
     return Decider(
         spec,
-        load_policy(settings.policy_path),
+        ruler,
         store,
         rolling.scorer,
         overlay,

@@ -21,6 +21,7 @@ from riskbeat.settings_files import SecretFiles
 from riskbeat.settings_gates import GateSettings
 from riskbeat.settings_judge import JudgeSettings
 from riskbeat.settings_learners import LearnersSettings
+from riskbeat.settings_policy import PolicySettings
 from riskbeat.settings_publish import PublishSettings
 from riskbeat.settings_rollout import RolloutSettings
 from riskbeat.settings_safety import SafetySettings
@@ -235,6 +236,7 @@ class Settings(
     LearnersSettings,
     SafetySettings,
     PublishSettings,
+    PolicySettings,
     GateSettings,
     JudgeSettings,
     BreakerSettings,

@@ -24,6 +24,7 @@ from riskbeat.settings_audit import AuditSettings
 from riskbeat.settings_files import SECRETS, SecretUnreadable
 from riskbeat.settings_judge import JudgeSettings
 from riskbeat.settings_learners import LearnersSettings
+from riskbeat.settings_policy import PolicySettings
 from riskbeat.settings_publish import PublishSettings
 from riskbeat.settings_rollout import RolloutSettings
 from riskbeat.settings_safety import SafetySettings
@@ -37,6 +38,7 @@ SECTIONS = (
     ("Learners", LearnersSettings),
     ("Safety", SafetySettings),
     ("Publish", PublishSettings),
+    ("Policy", PolicySettings),
     ("Judge", JudgeSettings),
     ("Audit", AuditSettings),
     ("Rollout", RolloutSettings),

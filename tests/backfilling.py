@@ -18,7 +18,8 @@ from features.spec import Spec
 from features.update import LabelTransition
 from models.decision import DecisionRecord, Source, encode_record
 from models.ensemble import Ensemble
-from models.policy import parse_policy
+from models.policy_cel import CelCompiler
+from models.policy_ruling import Ruler, compile_policy
 from models.scorer_torch import TorchScorer
 from models.space import space_of
 from pipeline.backfill import Backfill, BackfillLimits, InProcess
@@ -151,9 +152,9 @@ class OnlinePath:
         self.owned = worker_over(spec, self.store, self.log)
         self.clock_ms = NOW_MS
         overlay = Overlay(0.0, 10, 10, spec.max_fields)
-        scorer = TorchScorer(spec.digest, spec.n_features, "test", "cpu")
-        policy = parse_policy(POLICY_TEXT, "policy.yaml")
-        self.decider = Decider(spec, policy, self.store, scorer, overlay, lambda: self.clock_ms)
+        self.scorer = scorer = TorchScorer(spec.digest, spec.n_features, "test", "cpu")
+        ruler = Ruler(spec, compile_policy(POLICY_TEXT, "policy.yaml", spec, CelCompiler))
+        self.decider = Decider(spec, ruler, self.store, scorer, overlay, lambda: self.clock_ms)
         rules = LearnRules(
             n_features=spec.n_features, label_partitions=1, legit_after_ms=legit_after_ms
         )

@@ -20,7 +20,8 @@ from features.store import Reads, SourceMark, StoreUnavailable, Watermarks
 from features.topics import Topics
 from features.update import EntityUpdates
 from features.window import apply_many
-from models.policy import parse_policy
+from models.policy_cel import CelCompiler
+from models.policy_ruling import Ruler, compile_policy
 from models.scorer_torch import TorchScorer
 from models.weights import Weights
 from tests.builders_weights import NOW_MS, some_weights
@@ -209,9 +210,9 @@ def a_stand(folder: Path, policy_text: str = POLICY_TEXT, spec_text: str = SPEC_
     states = MemoryStates(spec)
     scorer = TorchScorer(spec.digest, spec.n_features, "test", "cpu")
     overlay = Overlay(2.0, 1000, 256, spec.max_fields)
-    policy = parse_policy(policy_text, "policy.yaml")
+    ruler = Ruler(spec, compile_policy(policy_text, "policy.yaml", spec, CelCompiler))
     rollouts = Rollouts(SHADOW_BUDGET_S, SHADOW_UNTIL_S)
-    decider = Decider(spec, policy, states, scorer, overlay, lambda: clock_ms[0], rollouts=rollouts)
+    decider = Decider(spec, ruler, states, scorer, overlay, lambda: clock_ms[0], rollouts=rollouts)
     claims, log, repeats = MemoryClaims(), MemoryPublisher(), list[str]()
     publisher = SpoolingPublisher(log, Spool(folder / "spool", 4_000), 1.0, 1.0, 0.001)
     topics = Topics("t.")

@@ -123,8 +123,6 @@ def log_odds_are_those_of_the_processor(engine: Engine) -> None:
         X = some_rows(rows)
         close(bank.score_many(X).logit, expected.score_many(X).logit)
         close(bank.logit_apart(X), expected.score_many(X).logit)
-    X = some_rows(30)
-    close(bank.explain_many(X, 8), expected.explain_many(X, 8), 1e-4)
 
 
 def a_rows_bits_depend_on_the_row_and_the_bucket_alone(engine: Engine) -> None:

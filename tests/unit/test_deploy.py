@@ -70,3 +70,15 @@ def test_nothing_but_sources_enters_the_build() -> None:
     for line in allowed:
         if line.startswith("!"):
             assert (ROOT / line[1:]).exists(), line
+
+
+def test_a_scorer_on_a_gpu_asks_for_one_and_starts_only_when_it_is_wanted() -> None:
+    service = SERVICES["serve-gpu"]
+    assert service["profiles"] == ["gpu"]
+    assert service["command"] == ["serve"]
+    assert service["environment"]["RISKBEAT_DEVICE"] == "cuda"
+    (device,) = service["deploy"]["resources"]["reservations"]["devices"]
+    assert device == {"driver": "nvidia", "count": 1, "capabilities": ["gpu"]}
+    assert service["image"] != SERVICES["serve"]["image"]
+    assert service["ports"] != SERVICES["serve"]["ports"]
+    assert set(volumes_of(service)) & set(volumes_of(SERVICES["serve"])) == {"keys", "cache"}

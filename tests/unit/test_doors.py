@@ -15,6 +15,7 @@ DOORS = {  # library: how the one kind of file that may import it must end
     "aiokafka": "_kafka",
     "river": "_river",
     "lightgbm": "_lightgbm",
+    "cel_expr_python": "_cel",
     "torch": "_torch",
     "fastapi": "_http",
     "matplotlib": "_matplotlib",

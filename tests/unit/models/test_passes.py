@@ -16,10 +16,10 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from models import engine_torch, forward_trees_torch, scorer_torch
-from models.engine_torch import CpuEngine, NoDevice, Work, engine_for
+from models.engine_torch import CpuEngine, Work, engine_for
 from models.forward_half_torch import HALF_TOLERANCE
 from models.renew_torch import renew
-from models.scorer import BUCKETS, BULK, WeightsRefused
+from models.scorer import BUCKETS, BULK, NoDevice, WeightsRefused
 from models.scorer_torch import TorchScorer
 from models.weights import Weights
 from tests.builders_weights import an_ensemble, probed, some_rows, some_weights, with_arrays
