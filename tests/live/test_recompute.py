@@ -48,7 +48,7 @@ def decide(stack: Deployment, number: int) -> dict[str, Any]:
         "entities": {"card": f"tok_{number % 7}", "merchant": f"m_{number % 3}"},
         "amount": {"value": 1000 + 37 * number, "currency": "EUR"},
     }
-    answer = httpx.post(f"{stack.http_url}/v1/decisions", json=body, timeout=10)
+    answer = httpx.post(f"{stack.http_url}/v1/decisions", json=body, timeout=60)
     assert answer.status_code == 200, answer.text
     found: dict[str, Any] = answer.json()
     return found
@@ -62,7 +62,7 @@ def tell(stack: Deployment, number: int) -> None:
         "source": "chargeback",
         "label_time": datetime.now(UTC).isoformat(),
     }
-    assert httpx.post(f"{stack.http_url}/v1/labels", json=label, timeout=10).status_code == 202
+    assert httpx.post(f"{stack.http_url}/v1/labels", json=label, timeout=60).status_code == 202
 
 
 def run(stack: Deployment, *words: str) -> tuple[int, str, str]:
