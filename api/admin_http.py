@@ -1,20 +1,29 @@
 """Health, metrics, model and documentation over HTTP: everything that is not hot."""
 
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
-from api.errors import problem_of, problem_of_status
+from api.errors import KNOWN, FieldError, problem_of, problem_of_status
 from api.metrics import CONTENT_TYPE, ServeMetrics
-from api.openapi import describe
+from api.model_http import add_acts
+from api.openapi import openapi
 from api.rollout_page import look, row_of
-from models.registry import RegistryUnavailable, WeightsRegistry
+from features.event import EventRules
+from models.registry import WeightsRegistry
 from models.rollout_store import RolloutStore
 from models.scorer import NoWeights, Scorer
+
+
+def wall_ms() -> int:
+    """Return the wall clock in milliseconds since 1970."""
+    return time.time_ns() // 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +34,9 @@ class AdminDeps:
         health: Part → what is wrong with it, or "ok"; what is not ok degrades, and is no reason
             to take requests elsewhere.
         ready: Whether requests are taken now.
+        rules: What the feature spec allows, for the documents.
+        topics: The AsyncAPI document (JSON).
+        now_ms: Wall clock, milliseconds since 1970.
     """
 
     version: str
@@ -34,28 +46,66 @@ class AdminDeps:
     metrics: ServeMetrics
     health: Callable[[], Mapping[str, str]]
     ready: Callable[[], bool]
+    rules: EventRules | None = None
+    topics: bytes = b"{}"
+    now_ms: Callable[[], int] = wall_ms
+
+
+class _Described(FastAPI):
+    """An application that is described by a document of our own: the hot routes are none of its.
+
+    Attributes:
+        document: The OpenAPI document.
+    """
+
+    document: dict[str, Any]
+
+    def openapi(self) -> dict[str, Any]:
+        """Return the document."""
+        return self.document
 
 
 def create_admin(deps: AdminDeps) -> FastAPI:
-    """Return the application of the cold routes."""
-    app = FastAPI(title="riskbeat", version=deps.version, redoc_url=None)
+    """Return the application of the cold routes; whatever it refuses is a problem document."""
+    app = _Described(title="riskbeat", version=deps.version, redoc_url=None)
+    app.document = openapi(deps.version, deps.rules)
     _add_health(app, deps)
     _add_model(app, deps)
-    described = app.openapi()
-    describe(described)
-    app.openapi_schema = described
-
-    @app.exception_handler(RegistryUnavailable)
-    async def _unavailable(_: Request, error: Exception) -> Response:
-        answer = problem_of(error)
-        return Response(answer.body, answer.status, answer.headers)
-
-    @app.exception_handler(HTTPException)
-    async def _refused(_: Request, error: HTTPException) -> Response:
-        answer = problem_of_status(error.status_code, error.detail)
-        return Response(answer.body, answer.status, answer.headers | dict(error.headers or {}))
-
+    add_acts(app, deps.registry, deps.now_ms)
+    _add_topics(app, deps.topics)
+    for kind in KNOWN:
+        app.add_exception_handler(kind, _answer_problem)
+    app.add_exception_handler(RequestValidationError, _answer_invalid)
+    app.add_exception_handler(HTTPException, _answer_refused)
     return app
+
+
+async def _answer_problem(_: Request, error: Exception) -> Response:
+    answer = problem_of(error)
+    return Response(answer.body, answer.status, answer.headers)
+
+
+async def _answer_invalid(_: Request, error: Exception) -> Response:
+    """Answer a parameter that FastAPI refused: where it stood, as a JSON pointer."""
+    assert isinstance(error, RequestValidationError)
+    fields = [
+        FieldError("".join(f"/{step}" for step in fault["loc"]), fault["msg"], "wrong_type")
+        for fault in error.errors()
+    ]
+    answer = problem_of_status(422, "a parameter is at fault", fields, "invalid")
+    return Response(answer.body, answer.status, answer.headers)
+
+
+async def _answer_refused(_: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    answer = problem_of_status(error.status_code, error.detail)
+    return Response(answer.body, answer.status, answer.headers | dict(error.headers or {}))
+
+
+def _add_topics(app: FastAPI, document: bytes) -> None:
+    @app.get("/asyncapi.json", include_in_schema=False)
+    async def topics() -> Response:
+        return Response(document, media_type="application/json")
 
 
 def _add_health(app: FastAPI, deps: AdminDeps) -> None:

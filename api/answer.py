@@ -37,12 +37,14 @@ class Question(NamedTuple):
         body: The event's JSON, as it goes to the log.
         claim: Its decision id and body hash.
         key_claim: The caller's `Idempotency-Key`, if one came, with the same hash.
+        trace: Headers for its records (`api/trace.py`).
     """
 
     event: Event
     body: bytes
     claim: Claim
     key_claim: Claim | None = None
+    trace: tuple[tuple[str, bytes], ...] = ()
 
 
 class Told(NamedTuple):
@@ -172,15 +174,16 @@ class Answerer:
         encoded: Sequence[bytes],
     ) -> list[Outgoing]:
         """Return what goes to the log: the events in order, then their decisions."""
-        topic, headers, outgoing = self._topics.events, (DECIDED_HEADER,), list[Outgoing]()
+        topic, plain, outgoing = self._topics.events, (DECIDED_HEADER,), list[Outgoing]()
         for question in questions:
             event = question.event
             primary = self._primary[event.event_type]
             key = entity_key(event.tenant, primary, event.entities[primary])
+            headers = (DECIDED_HEADER, *question.trace) if question.trace else plain
             outgoing.append(Outgoing(topic, key, question.body, headers))
         topic = self._topics.decisions
-        for record, data in zip(records, encoded, strict=True):
-            outgoing.append(Outgoing(topic, record.decision_id.encode(), data))
+        for question, record, data in zip(questions, records, encoded, strict=True):
+            outgoing.append(Outgoing(topic, record.decision_id.encode(), data, question.trace))
         return outgoing
 
     def _place(self, questions: Sequence[Question], positions: Sequence[Position]) -> None:

@@ -1,13 +1,16 @@
 """exception → status and problem: the one table that knows HTTP's numbers (RFC 9457)."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import msgspec
 
+from api.keys import KeyRefused, KeysUnavailable, ScopeMissing
+from api.limits import RateLimited
 from features.entity_features import QuestionRejected
 from features.event import EventRejected
 from features.store import StoreUnavailable
-from models.registry import RegistryUnavailable
+from models.registry import NoWeights, RegistryUnavailable
 
 PROBLEM_TYPE = "application/problem+json"
 RETRY_AFTER_S = 1
@@ -39,6 +42,29 @@ class NotRecorded(RuntimeError):
 
 class BodyTooLarge(ValueError):
     """The body exceeds the limit of its route; it was not read to the end."""
+
+
+class NoSuchDecision(LookupError):
+    """No decision of that id was recorded within the horizon, or not for this caller's eyes."""
+
+
+class IndexBehind(RuntimeError):
+    """Whether there is such a decision cannot be told now: the index is away or behind."""
+
+
+class TenantRefused(PermissionError):
+    """The key speaks for another tenant.
+
+    Attributes:
+        mine: The tenant that it speaks for.
+        pointer: To the tenant that was named instead.
+    """
+
+    def __init__(self, mine: str, index: int | None = None) -> None:
+        """Say whose key it is; `index` is the item's in a list, None for a body of one."""
+        super().__init__(f"the key speaks for the tenant {mine}")
+        self.mine = mine
+        self.pointer = "/tenant" if index is None else f"/{index}/tenant"
 
 
 class Malformed(ValueError):
@@ -114,6 +140,14 @@ _TABLE: dict[type[Exception], _Row] = {
     Overloaded: _Row(429, "overloaded", "Too many requests are waiting", retry=True),
     DeadlineMissed: _Row(503, "deadline", "No answer was ready in time", retry=True),
     Draining: _Row(503, "not_ready", "This process does not take requests now", retry=True),
+    KeyRefused: _Row(401, "unauthorized", "A valid API key is needed"),
+    ScopeMissing: _Row(403, "forbidden", "The API key is not for this"),
+    TenantRefused: _Row(403, "forbidden", "The API key is not for this"),
+    KeysUnavailable: _Row(503, "keys_away", "API keys cannot be checked now", retry=True),
+    RateLimited: _Row(429, "rate_limited", "This caller asks too much"),
+    NoSuchDecision: _Row(404, "no_such_decision", "There is no such decision"),
+    IndexBehind: _Row(503, "index_behind", "Decisions cannot be looked up now", retry=True),
+    NoWeights: _Row(404, "no_such_version", "There is no such version of the weights"),
     RegistryUnavailable: _Row(503, "registry_away", "The registry does not answer", retry=True),
     StoreUnavailable: _Row(503, "store_away", "The feature store does not answer", retry=True),
     FeaturesUnreadable: _Row(
@@ -121,8 +155,13 @@ _TABLE: dict[type[Exception], _Row] = {
     ),
     NotRecorded: _Row(503, "not_recorded", "The decision could not be recorded", retry=True),
 }
+KNOWN = tuple(_TABLE)
+"""What a route may raise and is answered by name."""
 _BY_CODE = {"malformed": 400, "too_large": 413, "unknown_entity": 404}
-_BY_STATUS = {404: ("no_such_route", "There is no such route")}
+_BY_STATUS = {
+    404: ("no_such_route", "There is no such route"),
+    405: ("method_not_allowed", "The route does not take this method"),
+}
 _OURS = _Row(500, "internal", "Something is wrong on our side")
 
 
@@ -148,6 +187,8 @@ def problem_of(error: Exception) -> Answer:
             FieldError(f"/{index}{rejected.pointer}", rejected.detail, rejected.code)
             for index, rejected in error.rejected
         ]
+    elif isinstance(error, TenantRefused):
+        fields = [FieldError(error.pointer, str(error), code)]
     problem = Problem(
         type=f"urn:riskbeat:problem:{code}",
         title=row.title,
@@ -155,18 +196,36 @@ def problem_of(error: Exception) -> Answer:
         detail=detail,
         errors=fields,
     )
+    return Answer(status, msgspec.json.encode(problem), _headers_of(error, row))
+
+
+def _headers_of(error: Exception, row: _Row) -> dict[str, str]:
     headers = {"content-type": PROBLEM_TYPE}
     if row.retry:
         headers["retry-after"] = str(RETRY_AFTER_S)
-    if isinstance(error, MethodNotAllowed):
+    if isinstance(error, RateLimited):
+        headers["retry-after"] = str(error.retry_after_s)
+    elif isinstance(error, MethodNotAllowed):
         headers["allow"] = error.allowed
-    return Answer(status, msgspec.json.encode(problem), headers)
+    elif isinstance(error, KeyRefused):
+        headers["www-authenticate"] = 'Bearer realm="riskbeat"'
+    elif isinstance(error, ScopeMissing):
+        headers["www-authenticate"] = (
+            f'Bearer realm="riskbeat", error="insufficient_scope", scope="{error.needed}"'
+        )
+    return headers
 
 
-def problem_of_status(status: int, detail: str) -> Answer:
+def problem_of_status(
+    status: int, detail: str, errors: Sequence[FieldError] = (), code: str = ""
+) -> Answer:
     """Return the problem document of a refusal that a framework made."""
-    code, title = _BY_STATUS.get(status, ("refused", "The request is not taken"))
+    known, title = _BY_STATUS.get(status, ("refused", "The request is not taken"))
     problem = Problem(
-        type=f"urn:riskbeat:problem:{code}", title=title, status=status, detail=detail
+        type=f"urn:riskbeat:problem:{code or known}",
+        title=title,
+        status=status,
+        detail=detail,
+        errors=list(errors),
     )
     return Answer(status, msgspec.json.encode(problem), {"content-type": PROBLEM_TYPE})

@@ -1,13 +1,14 @@
 """HTTP bodies → Questions, Events, Labels, or a rejection that names every field at fault."""
 
 from collections.abc import Callable
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import msgspec
 
 from api.answer import Question
 from api.claims import Claim, body_hash_of
-from api.errors import ManyRejected
+from api.errors import ManyRejected, TenantRefused
+from api.ndjson import lines_of
 from features.event import (
     Event,
     EventRejected,
@@ -25,73 +26,127 @@ IDEMPOTENCY_KEY_MAX_CHARS = 256
 REJECTED_SHOWN_MAX = 100
 
 T = TypeVar("T")
+Item = TypeVar("Item", bytes, msgspec.Raw)
 _raw_lists = msgspec.json.Decoder(list[msgspec.Raw])
 
 
+class Caller(NamedTuple):
+    """What a request says of all its items.
+
+    Attributes:
+        tenant: The only one that its items may be of; None: any.
+        trace: Headers for the records that are made of them.
+        lines: Whether the body is lines, and no JSON array.
+    """
+
+    tenant: str | None = None
+    trace: tuple[tuple[str, bytes], ...] = ()
+    lines: bool = False
+
+
+ANY_CALLER = Caller()
+
+
 class Intake:
-    """Reads bodies under the rules of one spec."""
+    """Reads bodies under the rules of one spec.
+
+    Whatever it reads, an item of a tenant that is not the caller's is `TenantRefused`.
+    """
 
     def __init__(self, rules: EventRules, now_ms: Callable[[], int]) -> None:
         """Take the rules, and the clock against which a time in the future is judged."""
         self._rules = rules
         self._now_ms = now_ms
 
-    def question(self, body: bytes, idempotency_key: str | None = None) -> Question:
+    def question(
+        self, body: bytes, idempotency_key: str | None = None, caller: Caller = ANY_CALLER
+    ) -> Question:
         """Read one event to decide.
 
         Raises:
             EventRejected: The body or the key is at fault.
         """
         event = parse_event(body, self._rules, self._now_ms())
+        _check_tenant(event, caller)
         body_hash = body_hash_of(event)
         claim = Claim(decision_id(identity_of(event)), body_hash)
         if idempotency_key is None:
-            return Question(event, body, claim)
+            return Question(event, body, claim, None, caller.trace)
         if not 0 < len(idempotency_key) <= IDEMPOTENCY_KEY_MAX_CHARS:
             raise EventRejected(
                 "wrong_type",
                 "",
                 f"Idempotency-Key: expected 1 to {IDEMPOTENCY_KEY_MAX_CHARS} characters",
             )
-        return Question(
-            event, body, claim, Claim(f"key:{event.tenant}:{idempotency_key}", body_hash)
-        )
+        key_claim = Claim(f"key:{event.tenant}:{idempotency_key}", body_hash)
+        return Question(event, body, claim, key_claim, caller.trace)
 
-    def questions(self, body: bytes) -> list[Question]:
+    def questions(self, body: bytes, caller: Caller = ANY_CALLER) -> list[Question]:
         """Read a JSON array of events to decide; all or none.
 
         Raises:
             EventRejected: The body is no array, or too long.
             ManyRejected: Items are at fault; names all of them.
         """
-        return _each(_items(body), self.question)
+        return _each(_items(body), lambda item: self.question(item, None, caller))
 
-    def events(self, body: bytes) -> list[tuple[Event, bytes]]:
-        """Read one event, or a JSON array of them; all or none. With each its own bytes.
+    def question_lines(
+        self, body: bytes, caller: Caller = ANY_CALLER
+    ) -> list[Question | EventRejected | TenantRefused]:
+        """Read lines of events to decide; each is a question, or what is wrong with it.
+
+        Raises:
+            EventRejected: There are none, or too many.
+        """
+        read: list[Question | EventRejected | TenantRefused] = []
+        for line in _checked(lines_of(body)):
+            try:
+                read.append(self.question(line, None, caller))
+            except (EventRejected, TenantRefused) as error:
+                read.append(error)
+        return read
+
+    def events(self, body: bytes, caller: Caller = ANY_CALLER) -> list[tuple[Event, bytes]]:
+        """Read one event, an array or lines of them; all or none. With each its own bytes.
 
         Raises:
             EventRejected: The one event, or the array itself, is at fault.
             ManyRejected: Items are at fault.
         """
-        return self._one_or_many(body, self._event)
+        return self._one_or_many(body, caller, self._event)
 
-    def labels(self, body: bytes) -> list[tuple[Label, bytes]]:
-        """Read one label, or a JSON array of them; all or none. With each its own bytes.
+    def labels(self, body: bytes, caller: Caller = ANY_CALLER) -> list[tuple[Label, bytes]]:
+        """Read one label, an array or lines of them; all or none. With each its own bytes.
 
         Raises:
             EventRejected: The one label, or the array itself, is at fault.
             ManyRejected: Items are at fault.
         """
-        return self._one_or_many(body, self._label)
+        return self._one_or_many(body, caller, self._label)
 
-    def _event(self, body: bytes) -> tuple[Event, bytes]:
-        return parse_event(body, self._rules, self._now_ms()), body
+    def _event(self, body: bytes, caller: Caller) -> tuple[Event, bytes]:
+        event = parse_event(body, self._rules, self._now_ms())
+        _check_tenant(event, caller)
+        return event, body
 
-    def _label(self, body: bytes) -> tuple[Label, bytes]:
-        return parse_label(body, self._rules, self._now_ms()), body
+    def _label(self, body: bytes, caller: Caller) -> tuple[Label, bytes]:
+        label = parse_label(body, self._rules, self._now_ms())
+        _check_tenant(label, caller)
+        return label, body
 
-    def _one_or_many(self, body: bytes, read: Callable[[bytes], T]) -> list[T]:
-        return _each(_items(body), read) if is_list(body) else [read(body)]
+    def _one_or_many(
+        self, body: bytes, caller: Caller, read: Callable[[bytes, Caller], T]
+    ) -> list[T]:
+        if caller.lines:
+            return _each(_checked(lines_of(body)), lambda line: read(line, caller))
+        if is_list(body):
+            return _each(_items(body), lambda item: read(item, caller))
+        return [read(body, caller)]
+
+
+def _check_tenant(item: Event | Label, caller: Caller) -> None:
+    if caller.tenant is not None and item.tenant != caller.tenant:
+        raise TenantRefused(caller.tenant)
 
 
 def is_list(body: bytes) -> bool:
@@ -104,9 +159,13 @@ def _items(body: bytes) -> list[bytes]:
         items = _raw_lists.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise EventRejected("malformed", "", f"expected a JSON array: {error}") from error
+    return [bytes(item) for item in _checked(items)]
+
+
+def _checked(items: list[Item]) -> list[Item]:
     if not 0 < len(items) <= BATCH_MAX_ITEMS:
         raise EventRejected("too_many", "", f"{len(items)} items; 1 to {BATCH_MAX_ITEMS} are taken")
-    return [bytes(item) for item in items]
+    return items
 
 
 def _each(items: list[bytes], read: Callable[[bytes], T]) -> list[T]:
@@ -115,6 +174,8 @@ def _each(items: list[bytes], read: Callable[[bytes], T]) -> list[T]:
     for index, item in enumerate(items):
         try:
             good.append(read(item))
+        except TenantRefused as error:
+            raise TenantRefused(error.mine, index) from error
         except EventRejected as error:
             rejected.append((index, error))
             if len(rejected) == REJECTED_SHOWN_MAX:

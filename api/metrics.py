@@ -152,6 +152,15 @@ class ServeMetrics:
         self.requests = Counter(
             "riskbeat_http_requests_total", "HTTP answers.", ["route", "status"], registry=r
         )
+        self.refused = Counter(
+            "riskbeat_refused_requests_total",
+            "HTTP requests that were not let in: by key, scope or rate, before the body was read.",
+            ["reason"],
+            registry=r,
+        )
+        self.api_keys = Gauge(
+            "riskbeat_api_keys", "API keys that are valid, as last read.", registry=r
+        )
         self.rejected = Counter(
             "riskbeat_stream_rejected_events_total",
             "Events that the stream door could not read (their dead letter is the router's).",

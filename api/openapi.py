@@ -1,99 +1,85 @@
-"""wire types → the OpenAPI 3.1 paths of the hot routes, which no framework sees."""
+"""wire types, the spec's rules → the OpenAPI 3.1 document of everything that HTTP serves."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
 
-from api.errors import PROBLEM_TYPE, Problem
-from api.openapi_features import describe_features
+from api.errors import Problem
+from api.model_acts import ActAsked, Acted, PinAsked
+from api.openapi_decisions import decision_paths
+from api.openapi_features import feature_paths
+from api.openapi_model import model_paths
+from api.openapi_parts import common_components
 from features.entity_features import EntityFeatures, FeatureQuestion
-from features.event import Label
+from features.event import EventRules, Label
 from features.event_wire import Event
 from models.decision import Decision
+from models.registry import Activation
 
-_REF = "#/components/schemas/{name}"
-
-
-def describe(document: dict[str, Any]) -> None:
-    """Add the hot routes and their schemas to an OpenAPI document, in place."""
-    types = (Event, Label, Decision, Problem, FeatureQuestion, EntityFeatures)
-    _, components = msgspec.json.schema_components(types, ref_template=_REF)
-    document.setdefault("components", {}).setdefault("schemas", {}).update(components)
-    event, label, decision = _ref("Event"), _ref("Label"), _ref("Decision")
-    accepted = {
-        "type": "object",
-        "required": ["accepted"],
-        "properties": {"accepted": {"type": "integer"}, "decision_id": {"type": "string"}},
-    }
-    batch = {
-        "type": "object",
-        "required": ["decisions"],
-        "properties": {
-            "decisions": {"type": "array", "items": {"anyOf": [decision, _ref("Problem")]}}
-        },
-    }
-    paths = document.setdefault("paths", {})
-    paths["/v1/decisions"] = _post(
-        "Score, decide and record one event", event, "200", decision, [_IDEMPOTENCY_KEY]
-    )
-    paths["/v1/decisions:batch"] = _post("Decide up to 1000 events", _list_of(event), "200", batch)
-    paths["/v1/events"] = _post(
-        "Take events; the stream door decides them", _one_or_many(event), "202", accepted
-    )
-    paths["/v1/labels"] = _post(
-        "Take what is now known about events", _one_or_many(label), "202", accepted
-    )
-    describe_features(paths)
+_TYPES = (
+    Event,
+    Label,
+    Decision,
+    Problem,
+    FeatureQuestion,
+    EntityFeatures,
+    PinAsked,
+    ActAsked,
+    Acted,
+    Activation,
+)
+_TEXT = """Scores payments for fraud. A decision is recorded before it is answered, and is answered
+once: the same event again gets the first answer. Errors are problem documents (RFC 9457) whose
+`errors` name each field by a JSON pointer. `traceparent` is handed on to the records of events and
+decisions. Health, metrics and this document need no key.""".replace("\n", " ")
 
 
-_IDEMPOTENCY_KEY = {
-    "name": "Idempotency-Key",
-    "in": "header",
-    "required": False,
-    "schema": {"type": "string", "minLength": 1, "maxLength": 256},
-}
+def openapi(version: str, rules: EventRules | None) -> dict[str, Any]:
+    """Return the document.
 
-
-def _ref(name: str) -> dict[str, str]:
-    return {"$ref": _REF.format(name=name)}
-
-
-def _list_of(item: dict[str, Any]) -> dict[str, Any]:
-    return {"type": "array", "items": item, "minItems": 1, "maxItems": 1000}
-
-
-def _one_or_many(item: dict[str, Any]) -> dict[str, Any]:
-    return {"oneOf": [item, _list_of(item)]}
-
-
-def _post(
-    summary: str,
-    body: dict[str, Any],
-    status: str,
-    answer: dict[str, Any],
-    parameters: list[dict[str, Any]] | None = None,
-) -> dict[str, Any]:
-    problem = {"content": {PROBLEM_TYPE: {"schema": _ref("Problem")}}}
-    faults = {
-        "400": "Not JSON",
-        "409": "The same event is being decided",
-        "413": "Too large",
-        "422": "A field is at fault, or the same name came with another body",
-        "429": "Too many requests wait",
-        "503": "Not ready, or nothing could record the decision",
-    }
-    responses: dict[str, Any] = {
-        status: {
-            "description": "Done",
-            "content": {"application/json": {"schema": answer}},
-        }
-    }
-    responses |= {code: {"description": text, **problem} for code, text in faults.items()}
+    Args:
+        version: Of riskbeat.
+        rules: What the feature spec allows; by it event types and currencies are enumerated.
+    """
+    _, schemas = msgspec.json.schema_components(_TYPES, ref_template="#/components/schemas/{name}")
+    if rules is not None:
+        _narrow(schemas, rules)
     return {
-        "post": {
-            "summary": summary,
-            "parameters": parameters or [],
-            "requestBody": {"required": True, "content": {"application/json": {"schema": body}}},
-            "responses": responses,
-        }
+        "openapi": "3.1.0",
+        "info": {
+            "title": "riskbeat",
+            "version": version,
+            "summary": "Streaming risk scoring for payments that learns while it answers",
+            "description": _TEXT,
+            "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
+        },
+        "tags": [
+            {"name": "decisions", "description": "Decide, try, look up."},
+            {"name": "log", "description": "Send events and labels."},
+            {"name": "features", "description": "Ask what is known."},
+            {"name": "model", "description": "See and hold what answers."},
+            {"name": "operation", "description": "Probes and metrics; open to anybody."},
+        ],
+        "paths": {**decision_paths(), **feature_paths(), **model_paths()},
+        "components": {"schemas": schemas, **common_components()},
     }
+
+
+def _narrow(schemas: Mapping[str, Any], rules: EventRules) -> None:
+    """Say in the schemas what the spec says: which event types, currencies, primary entities."""
+    types = sorted(rules.event_types)
+    for name in ("Event", "Label"):
+        schemas[name]["properties"]["event_type"] = {"enum": types}
+    schemas["Amount"]["properties"]["currency"] = {"enum": sorted(rules.currencies)}
+    event = schemas["Event"]
+    event["allOf"] = [
+        {
+            "if": {"properties": {"event_type": {"const": name}}},
+            "then": {
+                "properties": {"entities": {"required": [kind.primary]}},
+                **({"required": ["amount"]} if kind.amount_required else {}),
+            },
+        }
+        for name, kind in sorted(rules.event_types.items())
+    ]

@@ -99,6 +99,7 @@ class Overlay:
         reads: Reads | None,
         partition_of: Mapping[bytes, int],
         now_ms: int,
+        keep: bool = True,
     ) -> Lacking:
         """Accept a batch in order; say which earlier rows each question's entities lack.
 
@@ -109,9 +110,10 @@ class Overlay:
             reads: What was read; rows that its watermarks cover are left out.
             partition_of: Entity key → updates partition, of the keys that were read.
             now_ms: Wall clock.
+            keep: Whether the batch is accepted at all; if not, only the question is answered.
         """
         self._expire(now_ms)
-        slots = self._rows.put(updates)
+        slots = self._rows.put(updates) if keep else [0] * len(updates)
         ends = np.searchsorted(updates.row_event, np.arange(len(events)), side="right").tolist()
         ahead_of = _ahead(reads)
         begin, found, question = 0, list[tuple[bytes, int]](), list[int]()
@@ -128,8 +130,9 @@ class Overlay:
                     )
                 question.extend([index] * (len(found) - before))
             names.append([one.name for one in lacking])
-            rows = list(zip(keys, slots[begin:end], strict=True))
-            self._accept(identity_of(event), place, rows, now_ms)
+            if keep:
+                rows = list(zip(keys, slots[begin:end], strict=True))
+                self._accept(identity_of(event), place, rows, now_ms)
             begin = end
         if not found:
             return Lacking(None, names)

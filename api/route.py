@@ -60,6 +60,9 @@ class Gate(Protocol):
     def echo(self, head: Head) -> Mapping[str, str]:
         """Return headers for whatever the answer will be, a refusal included."""
 
+    def weigh(self, principal: Principal, head: Head, items: int) -> None:
+        """Hear that a request that was let in stands for so many."""
+
 
 class OpenGate:
     """The gate of a service that anybody may ask."""
@@ -71,6 +74,9 @@ class OpenGate:
     def echo(self, head: Head) -> Mapping[str, str]:
         """Add nothing."""
         return NO_HEADERS
+
+    def weigh(self, principal: Principal, head: Head, items: int) -> None:
+        """Let everybody ask for as much as they like."""
 
 
 class Request(NamedTuple):

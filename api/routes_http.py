@@ -6,27 +6,32 @@ gate, read the body within its limit and send what is answered here.
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
 from api.admin_http import AdminDeps
 from api.answer import Answerer, Question
+from api.asking_http import AskingRoutes
 from api.coalesce import Coalescer
 from api.deadline import deadline_of
+from api.dry_run import DryRuns
 from api.errors import Answer, Draining, InProgress, MethodNotAllowed, problem_of
 from api.features import FeatureDesk
 from api.features_http import FeatureRoutes
-from api.intake import BATCH_MAX_BYTES, Intake, is_list
+from api.intake import BATCH_MAX_BYTES, Intake
+from api.lookup import LookupDesk
 from api.metrics import ServeMetrics
-from api.publish import Outgoing, SpoolingPublisher
+from api.ndjson import answer_lines
+from api.publish import SpoolingPublisher
 from api.route import JSON, Admitted, Begun, Gate, Head, OpenGate, Reply, Request, Route
-from features.event import EVENT_MAX_BYTES, decision_id, entity_key, identity_of
+from api.taking_http import TakingRoutes, caller_of
+from features.event import EVENT_MAX_BYTES
 from features.spec import Spec
 from features.topics import Topics
 
 LOOK_AGAIN_S = 0.01
-DECISIONS_PATH = "/v1/decisions"
+DECIDING = ("/v1/decisions", "/v1/decisions:batch")
 FEATURES_PATH = "/v1/features"
 
 
@@ -53,6 +58,8 @@ class HttpDeps:
     list_deadline_s: float
     ready: Callable[[], bool]
     features: FeatureDesk
+    dry_runs: DryRuns
+    lookups: LookupDesk
     gate: Gate = field(default_factory=OpenGate)
 
 
@@ -63,7 +70,9 @@ class HotRoutes:
         """Lay the table."""
         self._deps = deps
         self._waits: set[asyncio.Task[bytes]] = set()
-        features = FeatureRoutes(deps.features)
+        features = FeatureRoutes(deps.features, deps.gate)
+        taking = TakingRoutes(deps.spec, deps.topics, deps.intake, deps.publisher, deps.gate)
+        asking = AskingRoutes(deps.intake, deps.dry_runs, deps.lookups)
         self._exact: dict[bytes, Route] = {}
         self._under: list[Route] = []
         for route in (
@@ -75,8 +84,10 @@ class HotRoutes:
                 check=deps.coalescer.check,
             ),
             Route("/v1/decisions:batch", self._decide_batch, BATCH_MAX_BYTES, patient=True),
-            Route("/v1/events", self._take_events, BATCH_MAX_BYTES, patient=True),
-            Route("/v1/labels", self._take_labels, BATCH_MAX_BYTES, patient=True),
+            taking.events,
+            taking.labels,
+            asking.dry_run,
+            asking.lookup,
             features.batch,
             features.one,
         ):
@@ -103,7 +114,7 @@ class HotRoutes:
         metrics.requests.labels(route.name, str(status)).inc()
         if status == 500:
             return
-        if route.name.startswith(DECISIONS_PATH):
+        if route.name in DECIDING:
             metrics.decision_seconds.labels("http").observe(time.perf_counter() - began)
         elif route.name.startswith(FEATURES_PATH):
             metrics.features_seconds.labels(route.name).observe(time.perf_counter() - began)
@@ -131,7 +142,7 @@ class HotRoutes:
     def _question(self, request: Request) -> Question:
         key = request.head.headers.get(b"idempotency-key")
         return self._deps.intake.question(
-            request.body, None if key is None else key.decode("latin-1")
+            request.body, None if key is None else key.decode("latin-1"), caller_of(request)
         )
 
     def _begin_decide(self, request: Request, reply: Reply) -> Begun:
@@ -166,17 +177,34 @@ class HotRoutes:
         return Answer(200, answer, JSON)
 
     async def _decide_batch(self, request: Request) -> Answer:
-        questions = self._deps.intake.questions(request.body)
-        deadline_at = request.deadline_at
-        answers = await self._deps.coalescer.ask_list(questions, deadline_at)
+        """Decide an array, all or none; of lines each by itself, and each is answered by one."""
+        caller = caller_of(request)
+        read: Sequence[Question | Exception]
+        if caller.lines:
+            read = self._deps.intake.question_lines(request.body, caller)
+        else:
+            read = self._deps.intake.questions(request.body, caller)
+        self._deps.gate.weigh(request.principal, request.head, len(read))
+        bodies = await self._answer_list(read, request.deadline_at)
+        if caller.lines:
+            return answer_lines(bodies)
+        return Answer(200, b'{"decisions":[' + b",".join(bodies) + b"]}", JSON)
+
+    async def _answer_list(
+        self, read: Sequence[Question | Exception], deadline_at: float
+    ) -> list[bytes]:
+        """Return a body for each: its answer, or what is wrong with it."""
+        questions = [one for one in read if isinstance(one, Question)]
+        answers = await self._deps.coalescer.ask_list(questions, deadline_at) if questions else []
         for index, answer in enumerate(answers):
             if isinstance(answer, InProgress):
                 try:
                     answers[index] = await self._await_other(questions[index], deadline_at)
                 except Exception as error:  # the top of this question
                     answers[index] = error
-        bodies = [a if isinstance(a, bytes) else problem_of(a).body for a in answers]
-        return Answer(200, b'{"decisions":[' + b",".join(bodies) + b"]}", JSON)
+        found = iter(answers)
+        every = [next(found) if isinstance(one, Question) else one for one in read]
+        return [one if isinstance(one, bytes) else problem_of(one).body for one in every]
 
     async def _await_other(self, question: Question, deadline_at: float) -> bytes:
         """Return the answer that another asker is getting.
@@ -191,30 +219,6 @@ class HotRoutes:
             if answer is not None:
                 return answer
         raise InProgress("the same event is being decided right now")
-
-    async def _take_events(self, request: Request) -> Answer:
-        """Send events to the log undecided; the stream door decides them."""
-        types = self._deps.spec.event_rules.event_types
-        topic = self._deps.topics.events
-        taken = self._deps.intake.events(request.body)
-        records: list[Outgoing] = []
-        for event, body in taken:
-            primary = types[event.event_type].primary
-            key = entity_key(event.tenant, primary, event.entities[primary])
-            records.append(Outgoing(topic, key, body))
-        await self._deps.publisher.publish_many(records)
-        if is_list(request.body):
-            return Answer(202, b'{"accepted":%d}' % len(taken), JSON)
-        name = decision_id(identity_of(taken[0][0])).encode()
-        return Answer(202, b'{"accepted":1,"decision_id":"%s"}' % name, JSON)
-
-    async def _take_labels(self, request: Request) -> Answer:
-        """Send labels to the log; the learner joins them with their decisions."""
-        topic = self._deps.topics.labels
-        taken = self._deps.intake.labels(request.body)
-        records = [Outgoing(topic, identity_of(label).encode(), body) for label, body in taken]
-        await self._deps.publisher.publish_many(records)
-        return Answer(202, b'{"accepted":%d}' % len(taken), JSON)
 
 
 def check_method(route: Route, head: Head) -> None:

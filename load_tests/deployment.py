@@ -104,6 +104,7 @@ def deployed(env: dict[str, str], workers: Sequence[str] = WORKERS) -> Iterator[
             "RISKBEAT_SIGNING_KEY_PATH": str(folder / "keys" / "signing.pem"),
             "RISKBEAT_PUBLIC_KEY_PATHS": json.dumps([str(folder / "keys" / "public.pem")]),
             "RISKBEAT_HTTP_PORT": str(ports["serve"]),
+            "RISKBEAT_AUTH": "off",
             "OMP_NUM_THREADS": "1",
             **env,
         }

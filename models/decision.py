@@ -169,6 +169,8 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
     """The answer to one event (design 4.7).
 
     Attributes:
+        status: `duplicate` for a repeat, which gets the first answer; `dry_run` for what was only
+            tried: nothing was recorded, nothing changed.
         shadow: What another version would have said.
         rollout: None of an event that takes part in none.
         propensity: Chance in (0, 1] with which the policy drew this outcome; 1 where it does not
@@ -179,7 +181,7 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
 
     decision_id: str
     event_id: str
-    status: Literal["new", "duplicate"] = "new"
+    status: Literal["new", "duplicate", "dry_run"] = "new"
     outcome: Outcome
     score: Score
     reasons: list[Reason]

@@ -13,6 +13,7 @@ from riskbeat import (
     commands_data,
     commands_evaluate,
     commands_features,
+    commands_keys,
     commands_model,
     commands_offline,
     commands_ops,
@@ -24,10 +25,11 @@ from riskbeat import (
     doctor,
 )
 from riskbeat.embedded import EmbeddedMissing
+from riskbeat.keyring import NoKeys
 from riskbeat.settings_load import SettingError
 
 EXIT_USER_ERROR = 2
-USER_ERRORS = (SettingError, SpecError, PolicyError, NoDevice, EmbeddedMissing)
+USER_ERRORS = (NoKeys, SettingError, SpecError, PolicyError, NoDevice, EmbeddedMissing)
 
 app = typer.Typer(
     name="riskbeat",
@@ -40,6 +42,7 @@ HOUSES = (
     commands_run,
     commands_data,
     commands_features,
+    commands_keys,
     commands_model,
     commands_rollout,
     commands_offline,

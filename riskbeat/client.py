@@ -6,10 +6,13 @@
         decision = client.decide(event)
         card = client.features("card", "tok_9")
 
-`AsyncClient` is the same with `await`. Neither loads torch, numba or faust. Nothing is sent twice
-by itself; the same event sent again gets its first answer.
+`AsyncClient` is the same with `await`. Neither loads torch, numba or faust. With `retries` a call
+that may be taken later is sent again, after the wait that was asked for: an event sent again gets
+its first answer, and of equal labels one counts.
 """
 
+import asyncio
+import time
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final, Literal, Self, TypeVar
@@ -28,14 +31,20 @@ from riskbeat.client_calls import (
     ServiceFailed,
     ServiceUnavailable,
     call_decide,
+    call_decide_many,
+    call_decision,
+    call_dry_run,
     call_features,
     call_labels,
     call_many_features,
+    headers_of,
     no_answer,
+    pause_s,
     read_answer,
 )
 
 TIMEOUT_S: Final = 5.0
+RETRIES_MAX: Final = 10
 
 __all__ = [
     "Amount",
@@ -68,6 +77,8 @@ class Client:
         url: str,
         *,
         timeout_s: float = TIMEOUT_S,
+        key: str | None = None,
+        retries: int = 0,
         headers: Mapping[str, str] | None = None,
         transport: httpx.BaseTransport | None = None,
     ) -> None:
@@ -76,12 +87,16 @@ class Client:
         Args:
             url: As in `http://127.0.0.1:8000`.
             timeout_s: Longest wait for a connection, and for each part of an answer.
+            key: An API key (`riskbeat keys create`), where the service asks for one.
+            retries: How often a call is sent again that may be taken later (429, 503, 409, no
+                answer), at most `RETRIES_MAX`.
             headers: Sent with every request, for what stands in front of riskbeat.
             transport: Of httpx, for proxies, certificates of one's own, or tests.
         """
         self._http = httpx.Client(
-            base_url=url, timeout=timeout_s, headers=headers, transport=transport
+            base_url=url, timeout=timeout_s, headers=headers_of(key, headers), transport=transport
         )
+        self._retries = min(retries, RETRIES_MAX)
 
     def __enter__(self) -> Self:
         """Return the client itself."""
@@ -127,6 +142,18 @@ class Client:
         """Score, decide and record one event. The same event again gets the same answer."""
         return self._ask(call_decide(event, idempotency_key))
 
+    def decide_many(self, events: Sequence[Event | Mapping[str, Any]]) -> list[Decision | Problem]:
+        """Decide up to 1000 events, in order; of one that is at fault returns its problem."""
+        return self._ask(call_decide_many(events))
+
+    def dry_run(self, event: Event | Mapping[str, Any]) -> Decision:
+        """Say what would be decided, and why; nothing is recorded and nothing changes."""
+        return self._ask(call_dry_run(event))
+
+    def decision(self, decision_id: str) -> Decision:
+        """Return a decision as it was recorded; unknown ones are `RequestRefused` (404)."""
+        return self._ask(call_decision(decision_id))
+
     def label(
         self,
         event_id: str,
@@ -157,6 +184,14 @@ class Client:
         return self._ask(call_labels(labels))
 
     def _ask(self, call: Call[T]) -> T:
+        for tried in range(self._retries):
+            try:
+                return self._ask_once(call)
+            except ServiceUnavailable as error:
+                time.sleep(pause_s(tried, error))
+        return self._ask_once(call)
+
+    def _ask_once(self, call: Call[T]) -> T:
         try:
             response = self._http.send(_request(self._http, call))
         except httpx.TransportError as error:
@@ -172,13 +207,16 @@ class AsyncClient:
         url: str,
         *,
         timeout_s: float = TIMEOUT_S,
+        key: str | None = None,
+        retries: int = 0,
         headers: Mapping[str, str] | None = None,
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
         """Take the address; nothing is connected before the first request."""
         self._http = httpx.AsyncClient(
-            base_url=url, timeout=timeout_s, headers=headers, transport=transport
+            base_url=url, timeout=timeout_s, headers=headers_of(key, headers), transport=transport
         )
+        self._retries = min(retries, RETRIES_MAX)
 
     async def __aenter__(self) -> Self:
         """Return the client itself."""
@@ -216,11 +254,33 @@ class AsyncClient:
         """Score, decide and record one event. The same event again gets the same answer."""
         return await self._ask(call_decide(event, idempotency_key))
 
+    async def decide_many(
+        self, events: Sequence[Event | Mapping[str, Any]]
+    ) -> list[Decision | Problem]:
+        """Decide up to 1000 events, in order; of one that is at fault returns its problem."""
+        return await self._ask(call_decide_many(events))
+
+    async def dry_run(self, event: Event | Mapping[str, Any]) -> Decision:
+        """Say what would be decided, and why; nothing is recorded and nothing changes."""
+        return await self._ask(call_dry_run(event))
+
+    async def decision(self, decision_id: str) -> Decision:
+        """Return a decision as it was recorded; unknown ones are `RequestRefused` (404)."""
+        return await self._ask(call_decision(decision_id))
+
     async def labels(self, labels: Sequence[Label]) -> int:
         """Tell what became of up to 1000 events, all or none; return how many were taken."""
         return await self._ask(call_labels(labels))
 
     async def _ask(self, call: Call[T]) -> T:
+        for tried in range(self._retries):
+            try:
+                return await self._ask_once(call)
+            except ServiceUnavailable as error:
+                await asyncio.sleep(pause_s(tried, error))
+        return await self._ask_once(call)
+
+    async def _ask_once(self, call: Call[T]) -> T:
         try:
             response = await self._http.send(_request(self._http, call))
         except httpx.TransportError as error:
@@ -231,7 +291,7 @@ class AsyncClient:
 def _request(http: httpx.Client | httpx.AsyncClient, call: Call[Any]) -> httpx.Request:
     headers = dict(call.headers or {})
     if call.body is not None:
-        headers["content-type"] = "application/json"
+        headers.setdefault("content-type", "application/json")
     return http.build_request(
         call.method, call.path, params=call.query or None, content=call.body, headers=headers
     )

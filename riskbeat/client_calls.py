@@ -15,6 +15,10 @@ from features.event import DEFAULT_TENANT, Event, Label
 from models.decision import Decision
 
 PROBLEM_TYPE: Final = "application/problem+json"
+NDJSON_TYPE: Final = "application/x-ndjson"
+PAUSE_FIRST_S: Final = 0.05
+PAUSE_LIMIT_S: Final = 10.0
+"""A longer wait that is asked for is the caller's to make."""
 DETAIL_MAX_CHARS: Final = 500
 
 T = TypeVar("T")
@@ -143,6 +147,37 @@ def call_decide(event: Event | Mapping[str, Any], idempotency_key: str | None) -
     return Call("POST", "/v1/decisions", _decisions.decode, body=body, headers=key)
 
 
+def call_dry_run(event: Event | Mapping[str, Any]) -> Call[Decision]:
+    """Return the request for what would be decided."""
+    body = msgspec.json.encode(event)
+    return Call("POST", "/v1/decisions:dry-run", _decisions.decode, body=body)
+
+
+def call_decision(decision_id: str) -> Call[Decision]:
+    """Return the request for a decision that was recorded."""
+    return Call("GET", f"/v1/decisions/{_quoted(decision_id)}", _decisions.decode)
+
+
+def call_decide_many(
+    events: Sequence[Event | Mapping[str, Any]],
+) -> Call[list[Decision | Problem]]:
+    """Return the request for decisions, in order; of one at fault its problem."""
+    return Call(
+        "POST",
+        "/v1/decisions:batch",
+        _read_lines,
+        body=b"".join(msgspec.json.encode(event) + b"\n" for event in events),
+        headers={"content-type": NDJSON_TYPE},
+    )
+
+
+def _read_lines(body: bytes) -> list[Decision | Problem]:
+    return [
+        _problems.decode(line) if b'"type":"urn:' in line[:32] else _decisions.decode(line)
+        for line in body.splitlines()
+    ]
+
+
 def call_labels(labels: Sequence[Label]) -> Call[int]:
     """Return the request that tells what became of events; the answer is how many were taken."""
     body = msgspec.json.encode(list(labels))
@@ -170,6 +205,20 @@ def read_answer(call: Call[T], response: httpx.Response) -> T:
     if response.is_client_error:
         raise RequestRefused(problem)
     raise ServiceFailed(problem)
+
+
+def headers_of(key: str | None, more: Mapping[str, str] | None) -> dict[str, str]:
+    """Return what goes with every request: the API key, and what the caller adds."""
+    return ({} if key is None else {"authorization": f"Bearer {key}"}) | dict(more or {})
+
+
+def pause_s(tried: int, error: ServiceUnavailable) -> float:
+    """Return how long to wait; raise the error if longer is asked for than a call may take."""
+    if error.retry_after_s is None:
+        return float(PAUSE_FIRST_S * 2**tried)
+    if error.retry_after_s > PAUSE_LIMIT_S:
+        raise error
+    return error.retry_after_s
 
 
 def no_answer(error: httpx.TransportError) -> ServiceUnavailable:

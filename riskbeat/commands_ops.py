@@ -13,10 +13,10 @@ from features.read import warm_up_reads
 from features.spec import Spec
 from features.window import warm_up
 from models import path_walk, trees_walk
-from models.signing import ensure_keys
 from pipeline import dedup
 from pipeline.pieces import PIECE_BYTES
 from pipeline.topics_kafka import TopicPlan, ensure_topics
+from riskbeat.commands_keys import make_signing_keys
 from riskbeat.logs import configure_logs
 from riskbeat.settings import Settings
 from riskbeat.settings_load import load_settings, settings_page, settings_rows
@@ -28,7 +28,6 @@ def register(app: typer.Typer) -> None:
     """Add the commands to the command line."""
     app.command()(prepare)
     app.command()(topics)
-    app.command()(keys)
     app.command()(warm)
     app.command("settings")(show_settings)
 
@@ -36,7 +35,7 @@ def register(app: typer.Typer) -> None:
 def prepare() -> None:
     """Make topics and keys where there are none, and compile the kernels: all that comes first."""
     topics()
-    keys()
+    make_signing_keys()
     warm()
 
 
@@ -50,14 +49,6 @@ def topics() -> None:
     )
     for plan in plans:
         typer.echo(f"{plan.name}: {plan.partitions} partitions")
-
-
-def keys() -> None:
-    """Make the learner's signing key pair where there is none."""
-    settings = load_settings()
-    ensure_keys(settings.signing_key_path, settings.public_key_paths[0])
-    typer.echo(f"private: {settings.signing_key_path} (only the learner needs it)")
-    typer.echo(f"public: {settings.public_key_paths[0]} (every scorer needs it)")
 
 
 def warm(

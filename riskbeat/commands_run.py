@@ -14,6 +14,7 @@ import typer
 from riskbeat.logs import configure_logs
 from riskbeat.settings import Settings
 from riskbeat.settings_load import load_settings
+from riskbeat.versions import now_ms
 
 DEMO_SECONDS = 90.0
 DEMO_EVENTS_PER_S = 700
@@ -21,7 +22,7 @@ DEMO_EVENTS_PER_S = 700
 
 def register(app: typer.Typer) -> None:
     """Add the process commands to the command line."""
-    for command in (demo, up, featurize, learn, rebuild, serve):
+    for command in (demo, up, featurize, index, learn, rebuild, serve):
         app.command()(command)
 
 
@@ -71,6 +72,12 @@ def serve(
     if http and settings.http_workers > 1:
         sys.exit(_house("serve_workers").run_workers(settings, stream=stream))
     sys.exit(_house("serve").run_serve(settings, http=http, stream=stream))
+
+
+def index() -> None:
+    """Index decisions for lookup; `riskbeat serve` keeps one of these running on each machine."""
+    settings = _start("index")
+    sys.exit(_house("index").run_index(settings, now_ms))
 
 
 def demo(

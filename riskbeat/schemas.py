@@ -1,8 +1,9 @@
-"""wire types, grammar → `schemas/*.json`: what may be sent and configured, in any language.
+"""wire types, grammar → `schemas/*.json`: what may be sent and configured, and the two documents.
 
 `python -m riskbeat.schemas` writes them again; a test refuses files that fell behind.
 """
 
+import importlib.metadata
 import inspect
 import json
 from pathlib import Path
@@ -10,12 +11,17 @@ from typing import Any
 
 import msgspec
 
+from api.openapi import openapi
 from features.event import Label
 from features.event_wire import Event
+from features.spec import Spec
 from features.spec_schema import features_schema
+from features.topics import Topics
 from models.decision import Decision, DecisionRecord
 from models.policy_values import Policy
+from riskbeat.asyncapi import asyncapi
 
+SHIPPED_SPEC = Path(__file__).parents[1] / "features.yaml"
 FOLDER = Path(__file__).parents[1] / "schemas"
 WIRE_TYPES: dict[str, type] = {
     "event": Event,
@@ -38,7 +44,12 @@ def schema_of(wire_type: type) -> dict[str, Any]:
 def schemas() -> dict[str, dict[str, Any]]:
     """Return every schema by the name of its file."""
     wire = {name: schema_of(wire_type) for name, wire_type in WIRE_TYPES.items()}
-    return wire | {"features": features_schema()}
+    version = importlib.metadata.version("riskbeat")
+    return wire | {
+        "features": features_schema(),
+        "openapi": openapi(version, Spec.load(SHIPPED_SPEC).event_rules),
+        "asyncapi": asyncapi(version, Topics()),
+    }
 
 
 def main() -> None:

@@ -22,6 +22,8 @@ from features.read import warm_up_reads
 from features.store import SchemaMismatch, StoreUnavailable
 from models import path_walk, trees_walk
 from models.decision import Source
+from riskbeat.index import keep_index
+from riskbeat.keyring import NoKeys
 from riskbeat.serve_http import HttpServer, http_server
 from riskbeat.serve_parts import Parts, build_parts, now_ms
 from riskbeat.serve_place import Place
@@ -55,6 +57,7 @@ def run_serve(
         SpecError: The feature spec cannot be read.
         PolicyError: The policy cannot be read.
         BadKeys: A public key file cannot be read.
+        NoKeys: Callers need API keys and there are none.
     """
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(_serve(settings, http, stream, place))
@@ -71,6 +74,11 @@ async def _serve(settings: Settings, http: bool, stream: bool, place: Place | No
     if await _is_refused(parts):
         await _close(parts)
         return EXIT_REFUSED
+    try:
+        await parts.doorkeeper.start()
+    except NoKeys:
+        await _close(parts)
+        raise
     await warm_up(parts)
     await parts.publisher.try_log()
     server = http_server(parts, http)
@@ -80,6 +88,8 @@ async def _serve(settings: Settings, http: bool, stream: bool, place: Place | No
         "publisher": asyncio.create_task(parts.publisher.run(stopping)),
         "spools": asyncio.create_task(parts.adoption.run(stopping)),
         "metrics": asyncio.create_task(_measure(parts, stopping)),
+        "keys": asyncio.create_task(parts.doorkeeper.run(stopping)),
+        "index": asyncio.create_task(keep_index(settings, stopping)),
         "policy": asyncio.create_task(parts.policies.run(stopping)),
     }
     if place is None:

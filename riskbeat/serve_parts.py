@@ -7,6 +7,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+import msgspec
 import structlog
 
 from api.admin_http import AdminDeps
@@ -15,6 +16,7 @@ from api.claims_redis import RedisClaims
 from api.coalesce import Coalescer, Limits
 from api.decide import Decider
 from api.decide_kafka import StreamDoor, StreamLimits
+from api.dry_run import DryRuns
 from api.features import FeatureDesk
 from api.intake import Intake
 from api.metrics import ServeMetrics
@@ -37,7 +39,10 @@ from models.registry_redis import RedisWeightsRegistry
 from models.scorer_torch import TorchScorer
 from models.signing import PublicKey, load_public_keys
 from models.weights import Weights
+from riskbeat.asyncapi import asyncapi
 from riskbeat.policies import policy_watcher
+from riskbeat.serve_asking import dry_runs, lookups
+from riskbeat.serve_gate import Doorkeeper, doorkeeper
 from riskbeat.serve_rollout import Around, RolloutParts, build_rollouts
 from riskbeat.settings import Settings
 from riskbeat.store import feature_store, redis_client
@@ -85,6 +90,7 @@ class Parts:
     stream: StreamDoor
     http: HttpDeps
     clients: Sequence[Client]
+    doorkeeper: Doorkeeper
     policies: PolicyWatcher
 
 
@@ -169,13 +175,19 @@ def build_parts(settings: Settings, place: str = "") -> Parts:
         registry, scorer, _public_keys(settings), _scorer_id(), heard, NEWS_WAIT_S
     )
 
+    keeper = doorkeeper(settings, slow, metrics, now_ms)
+
     def ready() -> bool:
         return state.taking and not state.leaving
 
     def health() -> dict[str, str]:
-        return _health(decider, publisher, watcher)
+        return _health(decider, publisher, watcher) | {"keys": keeper.state}
 
-    admin = AdminDeps(version, rolling.scorer, registry, rolling.store, metrics, health, ready)
+    paper = msgspec.json.encode(asyncapi(version, settings.topics))
+    rules = spec.event_rules
+    admin = AdminDeps(
+        version, rolling.scorer, registry, rolling.store, metrics, health, ready, rules, paper
+    )
     answerer = _answerer(settings, spec, decider, publisher, heard, link)
     desk = FeatureDesk(
         spec,
@@ -185,9 +197,9 @@ def build_parts(settings: Settings, place: str = "") -> Parts:
         timeout_s=settings.read_timeout_s,
         stale_after_s=settings.stale_after_s,
     )
-    http = replace(
-        _http(settings, spec, answerer, publisher, admin, desk), ready=lambda: state.taking
-    )
+    trying = dry_runs(settings, spec, policies.ruler, store, scorer, decider.overlay, now_ms)
+    http = _http(settings, spec, answerer, publisher, admin, desk, trying, keeper)
+    http = replace(http, ready=lambda: state.taking)
     stream = _stream(settings, spec, decider, metrics)
     return Parts(
         settings,
@@ -203,6 +215,7 @@ def build_parts(settings: Settings, place: str = "") -> Parts:
         stream,
         http,
         clients,
+        keeper,
         policies,
     )
 
@@ -254,6 +267,8 @@ def _http(
     publisher: SpoolingPublisher,
     admin: AdminDeps,
     desk: FeatureDesk,
+    trying: DryRuns,
+    keeper: Doorkeeper,
 ) -> HttpDeps:
     limits = Limits(
         settings.batch_max_requests,
@@ -276,6 +291,9 @@ def _http(
         settings.list_deadline_s,
         admin.ready,
         desk,
+        trying,
+        lookups(settings, now_ms),
+        keeper.gate,
     )
 
 

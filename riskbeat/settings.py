@@ -19,7 +19,9 @@ from riskbeat.settings_door import DoorSettings
 from riskbeat.settings_files import SecretFiles
 from riskbeat.settings_gates import GateSettings
 from riskbeat.settings_judge import JudgeSettings
+from riskbeat.settings_keys import KeysSettings
 from riskbeat.settings_learners import LearnersSettings
+from riskbeat.settings_lookup import LookupSettings
 from riskbeat.settings_policy import PolicySettings
 from riskbeat.settings_publish import PublishSettings
 from riskbeat.settings_rollout import RolloutSettings
@@ -233,6 +235,8 @@ class Settings(
     FeaturizeSettings,
     LearnSettings,
     LearnersSettings,
+    KeysSettings,
+    LookupSettings,
     SafetySettings,
     PublishSettings,
     PolicySettings,

@@ -7,7 +7,7 @@ from typing import Any
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource
 
-SECRETS = ("kafka_password", "redis_url")
+SECRETS = ("kafka_password", "redis_url", "keys_secret")
 SECRET_MAX_BYTES = 64 * 1024
 
 

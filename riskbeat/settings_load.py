@@ -23,7 +23,9 @@ from riskbeat.settings import (
 from riskbeat.settings_audit import AuditSettings
 from riskbeat.settings_files import SECRETS, SecretUnreadable
 from riskbeat.settings_judge import JudgeSettings
+from riskbeat.settings_keys import KeysSettings
 from riskbeat.settings_learners import LearnersSettings
+from riskbeat.settings_lookup import LookupSettings
 from riskbeat.settings_policy import PolicySettings
 from riskbeat.settings_publish import PublishSettings
 from riskbeat.settings_rollout import RolloutSettings
@@ -36,6 +38,8 @@ SECTIONS = (
     ("Featurize", FeaturizeSettings),
     ("Learn", LearnSettings),
     ("Learners", LearnersSettings),
+    ("Callers", KeysSettings),
+    ("Lookup", LookupSettings),
     ("Safety", SafetySettings),
     ("Publish", PublishSettings),
     ("Policy", PolicySettings),
@@ -47,7 +51,7 @@ SECTIONS = (
 )
 OTHER_KEYS = (  # read by docker-compose.yml and by the tests
     *("IMAGE", "LOGS", "PORT", "KAFKA_PORT", "REDIS_PORT", "PROMETHEUS_PORT"),
-    *("TEST_KAFKA", "TEST_REDIS", "HANDBOOK", "CONTAINER_SETUP"),
+    *("ASYNCAPI_SCHEMA", "TEST_KAFKA", "TEST_REDIS", "HANDBOOK", "CONTAINER_SETUP"),
 )
 
 

@@ -119,6 +119,7 @@ class LocalStack:
             "DATA_DIR": str(self._folder / name),
             "SIGNING_KEY_PATH": str(keys / "signing.pem"),
             "PUBLIC_KEY_PATHS": f'["{keys / "public.pem"}"]',
+            "AUTH": "off",
             "HTTP_HOST": LOOPBACK,
             "HTTP_PORT": str(self._http_port),
             "METRICS_PORT": str(self._metrics_ports.get(name, 0)),

@@ -9,13 +9,15 @@ import httpx
 from api.admin_http import AdminDeps
 from api.coalesce import Coalescer, Limits
 from api.decide_http import create_app
+from api.dry_run import DryRuns
 from api.errors import Overloaded
 from api.features import FeatureDesk
 from api.intake import Intake
+from api.lookup import Indexed, IndexUnavailable, LookupDesk
 from api.metrics import ServeMetrics
-from api.route import ANYBODY, Head, Principal
+from api.route import ANYBODY, Gate, Head, Principal
 from api.routes_http import HttpDeps
-from models.registry import RegistryUnavailable, Standing
+from models.registry import Activation, NoWeights, RegistryUnavailable, Standing
 from tests.fakes_rollout import MemoryRolloutStore
 from tests.fakes_serving import NOW_MS, Stand
 
@@ -41,11 +43,17 @@ class Doorman:
     def echo(self, head: Head) -> Mapping[str, str]:
         return {"x-seen": head.path.decode()}
 
+    def weigh(self, principal: Principal, head: Head, items: int) -> None:
+        pass
+
 
 class Shelf:
     """As much of a registry as the cold routes ask for."""
 
     away = False
+
+    def __init__(self) -> None:
+        self.acts: list[Activation] = []
 
     async def standing(self) -> Standing:
         if self.away:
@@ -55,13 +63,52 @@ class Shelf:
     async def active_versions(self) -> dict[str, int]:
         return {"scorer-1": 6}
 
+    async def active_version(self) -> int:
+        return self.acts[0].version if self.acts else 6
+
+    async def pin(self, version: int, by: str, why: str, at_ms: int) -> None:
+        if version > 7:
+            raise NoWeights(f"version {version} is not in the registry")
+        self._act("pin", version, by, why, at_ms)
+
+    async def unpin(self, by: str, why: str, at_ms: int) -> None:
+        self._act("unpin", 7, by, why, at_ms)
+
+    async def rollback(self, by: str, why: str, at_ms: int) -> int:
+        self._act("pin", 5, by, why, at_ms)
+        return 5
+
+    async def history(self) -> list[Activation]:
+        return self.acts
+
+    def _act(self, act: str, version: int, by: str, why: str, at_ms: int) -> None:
+        self.acts.insert(0, Activation(act=act, version=version, by=by, why=why, at_ms=at_ms))
+
+
+class MemoryIndex:
+    """Decisions by id; a test says what there is, and up to when."""
+
+    def __init__(self) -> None:
+        self.kept: dict[bytes, Indexed] = {}
+        self.upto_ms = NOW_MS
+        self.away = False
+
+    def find(self, key: bytes) -> Indexed | None:
+        if self.away:
+            raise IndexUnavailable("no such file")
+        return self.kept.get(key)
+
+    def as_of_ms(self) -> int:
+        return self.upto_ms
+
 
 class Site:
     """A door in memory, and a client at it."""
 
-    def __init__(self, stand: Stand, deadline_s: float) -> None:
+    def __init__(self, stand: Stand, deadline_s: float, gate: Gate | None = None) -> None:
         self.stand = stand
         self.open = True
+        self.index = MemoryIndex()
         self.shelf = Shelf()
         self.rollouts = MemoryRolloutStore()
         self.gate = Doorman()
@@ -96,7 +143,9 @@ class Site:
             60.0,
             lambda: self.open,
             self.desk,
-            self.gate,
+            DryRuns(stand.dry_decider(), 5.0),
+            LookupDesk(self.index, lambda: stand.clock_ms[0]),
+            gate or self.gate,
         )
         self.client = httpx.AsyncClient(
             transport=httpx.ASGITransport(create_app(self.deps)), base_url="http://test"

@@ -10,6 +10,7 @@ import numpy as np
 from api.answer import Answerer, Told
 from api.claims import Claim, Claimed, ClaimsUnavailable
 from api.decide import Decider
+from api.dry_run import dry_decider
 from api.overlay import Overlay
 from api.publish import LogUnavailable, Outgoing, Position, SpoolingPublisher
 from api.rollout import Rollouts
@@ -197,6 +198,11 @@ class Stand:
     repeats: list[str]
     clock_ms: list[int]
     rollouts: Rollouts
+    ruler: Ruler
+
+    def dry_decider(self) -> Decider:
+        now_ms = lambda: self.clock_ms[0]  # noqa: E731
+        return dry_decider(self.spec, self.ruler, self.states, self.scorer, self.overlay, now_ms)
 
     def load(self, version: int) -> Weights:
         weights = some_weights(self.spec.digest, self.spec.n_features, version=version)
@@ -232,4 +238,5 @@ def a_stand(folder: Path, policy_text: str = POLICY_TEXT, spec_text: str = SPEC_
         repeats,
         clock_ms,
         rollouts,
+        ruler,
     )

@@ -99,6 +99,7 @@ def deployment(
         "DECISIONS_PARTITIONS": str(PARTITIONS),
         "LABELS_PARTITIONS": str(PARTITIONS),
         "UPDATES_PARTITIONS": str(UPDATES_PARTITIONS),
+        "AUTH": "off",
         "HTTP_HOST": LOOPBACK,
         "HTTP_PORT": str(port),
         **PATIENT,

@@ -114,6 +114,7 @@ async def on_stage(
         "RISKBEAT_POLICY_PATH": str(folder / "policy.yaml"),
         "RISKBEAT_DATA_DIR": str(folder / "data"),
         "RISKBEAT_PUBLIC_KEY_PATHS": json.dumps([str(folder / "keys/public.pem")]),
+        "RISKBEAT_AUTH": "off",
         "RISKBEAT_DEVICE": "cpu",
         "RISKBEAT_FEATURES_TIMEOUT_S": "0.5",  # tests share a machine; none asserts a time
         "RISKBEAT_ACK_TIMEOUT_S": "2",
