@@ -124,8 +124,9 @@ async def on_stage(
     }
     topics = Topics(topic_prefix)
     names = (topics.events, topics.decisions, topics.labels)
+    plans = [TopicPlan(name, 4, 3_600_000) for name in names]
     await ensure_topics(
-        {"bootstrap_servers": kafka}, [TopicPlan(name, 4, 3_600_000) for name in names]
+        {"bootstrap_servers": kafka}, [*plans, TopicPlan(topics.audit, 1, 3_600_000)]
     )
     log = folder / "serve.log"
     with log.open("wb") as out:
