@@ -117,14 +117,16 @@ async def on_stage(
         "RISKBEAT_AUTH": "off",
         "RISKBEAT_DEVICE": "cpu",
         "RISKBEAT_FEATURES_TIMEOUT_S": "0.5",  # tests share a machine; none asserts a time
+        "RISKBEAT_MODEL_TIMEOUT_S": "5",
         "RISKBEAT_ACK_TIMEOUT_S": "2",
         "RISKBEAT_DEADLINE_S": "5",
         **more,
     }
     topics = Topics(topic_prefix)
     names = (topics.events, topics.decisions, topics.labels)
+    plans = [TopicPlan(name, 4, 3_600_000) for name in names]
     await ensure_topics(
-        {"bootstrap_servers": kafka}, [TopicPlan(name, 4, 3_600_000) for name in names]
+        {"bootstrap_servers": kafka}, [*plans, TopicPlan(topics.audit, 1, 3_600_000)]
     )
     log = folder / "serve.log"
     with log.open("wb") as out:

@@ -1,7 +1,6 @@
 """Past decisions follow from log, versions and policy, bit for bit; every change of one is told."""
 
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,19 +12,18 @@ from features.spec import Spec
 from models.decision import DecisionRecord, decode_vector, encode_vector
 from models.policy_cel import CelCompiler
 from models.policy_ruling import compile_policy
-from models.weights import Weights, encode, sha256_of
-from models.weights_delta import encode_delta
+from models.weights import encode, sha256_of
 from pipeline.featurize import Place
 from pipeline.recompute import Recomputed, recompute_many
 from pipeline.skew_log import Placed
 from riskbeat.recompute import PastAnswers, PastVersions
 from tests.backfilling import SPEC_TEXT, OnlinePath, a_log
-from tests.builders_weights import KEYS, SIGNER, an_ensemble, probed, with_arrays
+from tests.builders_versions import versions_of
+from tests.builders_weights import KEYS, SIGNER, an_ensemble
 from tests.fakes_featurize import EVENTS, LABELS, UPDATES_PARTITIONS
 from tests.fakes_serving import POLICY_TEXT
 
 VERSIONS = 6
-FULL_EVERY = 3
 
 
 class Past:
@@ -54,33 +52,12 @@ class Past:
         return recompute_many(self.spec, UPDATES_PARTITIONS, self.log, chosen, answers)
 
 
-def versions_of(spec: Spec) -> tuple[list[Weights], dict[int, bytes]]:
-    """Full versions and deltas between, each with other weights than the one before."""
-    made = [an_ensemble(spec.digest, spec.n_features, version=1)]
-    published = {1: encode(made[0], SIGNER)}
-    for version in range(2, VERSIONS + 1):
-        before = made[-1]
-        bias = before.arrays["delayed.logistic.bias"] + 1
-        weights = with_arrays(before, delayed__logistic__bias=bias)
-        weights = replace(
-            probed(weights),
-            version=version,
-            parent_sha256=sha256_of(published[version - 1]),
-        )
-        delta = version % FULL_EVERY != 1
-        published[version] = (
-            encode_delta(before, weights, SIGNER) if delta else encode(weights, SIGNER)
-        )
-        made.append(weights)
-    return made, published
-
-
 @pytest.fixture
 async def past(tmp_path: Path) -> Past:
     path = tmp_path / "features.yaml"
     path.write_text(SPEC_TEXT)
     spec = Spec.load(path)
-    made, published = versions_of(spec)
+    made, published = versions_of(spec, SIGNER, VERSIONS)
     online = OnlinePath(spec, tmp_path, 0)
     await online.start()
     found = Past(spec, published, online)
