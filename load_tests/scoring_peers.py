@@ -27,7 +27,7 @@ from riskbeat.embedded import free_ports
 CONNECTIONS = 32
 SECONDS = 6.0
 OPEN_RATE = 2_000.0
-START_TIMEOUT_S = 90.0
+START_TIMEOUT_S = 240.0
 STOP_TIMEOUT_S = 10.0
 PROBE = b'{"id":"probe","keys":["blob:1","blob:2","blob:3","blob:4"]}'
 JSON_BODY = {"content-type": "application/json"}
