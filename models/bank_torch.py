@@ -120,7 +120,7 @@ class Bank:
             if not (self._weigh(weights) and same):
                 self._passes.forget()
             self._passes.record()
-        self._quantiles = weights.arrays["quantiles"]
+        self._quantiles = weights.arrays["quantiles"].astype(np.float64)
         self._written = weights
         self._explained, self._explainer = self._explainer or self._explained, None
 

@@ -184,7 +184,7 @@ def bucket_for(rows: int) -> int:
     return next((size for size in BUCKETS if size >= rows), BUCKETS[-1])
 
 
-def percentiles_of(p: NDArray[np.float64], quantiles: NDArray[np.float32]) -> NDArray[np.float64]:
+def percentiles_of(p: NDArray[np.float64], quantiles: NDArray[np.floating]) -> NDArray[np.float64]:
     """Return the share of recent scores below each p, shape (m,), in [0, 1].
 
     Args:
@@ -194,7 +194,7 @@ def percentiles_of(p: NDArray[np.float64], quantiles: NDArray[np.float32]) -> ND
     """
     if quantiles.size < 2:
         return np.full(p.shape, np.nan)
-    below = np.searchsorted(quantiles.astype(np.float64), p, side="left")
+    below = np.searchsorted(np.asarray(quantiles, np.float64), p, side="left")
     return np.minimum(below / (quantiles.size - 1), 1.0)
 
 

@@ -1,7 +1,8 @@
 """`riskbeat policy list …`: entries of allow, deny and watch lists, put in and taken out."""
 
 import csv
-from collections.abc import Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager
 from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any
@@ -99,11 +100,10 @@ async def _add(
     except ValueError as error:
         raise BadList(f"--for: {error}") from error
     entries = [_entry(which, entity, one, tenant, why, by, at_ms, until_ms) for one in ids]
-    async with policy_acts.open_stores(load_settings()) as stores:
-        new = 0
+    act, new = _act("put", f"{which} {entity}: {len(entries)}", by, why), 0
+    async with _changing(act) as stores:
         for part in _parts(entries):
             new += await stores.lists.put_many(part)
-        await stores.policies.note(_act("put", f"{which} {entity}: {len(entries)}", by, why))
     typer.echo(f"{which}: {new} new, {len(entries) - new} changed")
 
 
@@ -111,12 +111,10 @@ async def _remove(
     which: str, entity: str, ids: Sequence[str], why: str, tenant: str, by: str
 ) -> None:
     keys = [_key(_entry(which, entity, one, tenant, "", by, 0, NEVER_MS)) for one in ids]
-    async with policy_acts.open_stores(load_settings()) as stores:
-        gone = 0
+    act, gone = _act("remove", f"{which} {entity}: {len(keys)}", by, why), 0
+    async with _changing(act) as stores:
         for part in _parts(keys):
             gone += await stores.lists.remove_many(part)
-        if gone:
-            await stores.policies.note(_act("remove", f"{which} {entity}: {gone}", by, why))
     typer.echo(f"{which}: {gone} taken out, {len(keys) - gone} did not stand there")
 
 
@@ -142,27 +140,34 @@ async def _import(which: str, entity: str, file: Path, why: str, tenant: str, by
         return _entries_of(file, which, entity, tenant, why, by)
 
     count = sum(1 for _ in read())  # raises before anything was put
-    new = 0
-    async with policy_acts.open_stores(load_settings()) as stores:
+    act, new = _act("put", f"{which} {entity}: {count} of {file.name}", by, why), 0
+    async with _changing(act) as stores:
         for part in _parts(read()):
             new += await stores.lists.put_many(part)
-        await stores.policies.note(
-            _act("put", f"{which} {entity}: {count} of {file.name}", by, why)
-        )
     typer.echo(f"{which}: {new} new, {count - new} changed")
 
 
 async def _prune(by: str) -> None:
     gone, at_ms = 0, now_ms()
+    over: list[ListKey] = []
     async with policy_acts.open_stores(load_settings()) as stores:
-        over: list[ListKey] = []
         async for entries in stores.lists.scan():
             over += [_key(e) for e in entries if NEVER_MS < e.until_ms <= at_ms]
-        for part in _parts(over):
-            gone += await stores.lists.remove_many(part)
-        if gone:
-            await stores.policies.note(_act("remove", f"{gone} entries", by, "their time is over"))
+    if over:
+        act = _act("remove", f"{len(over)} entries", by, "their time is over")
+        async with _changing(act) as stores:
+            for part in _parts(over):
+                gone += await stores.lists.remove_many(part)
     typer.echo(f"{gone} entries taken out")
+
+
+@asynccontextmanager
+async def _changing(act: PolicyAct) -> AsyncIterator[policy_acts.Stores]:
+    """Open the stores for a change of lists, which is recorded before, after and among the acts."""
+    async with policy_acts.open_stores(load_settings()) as stores:
+        async with stores.policies.changing(act):
+            yield stores
+        await stores.policies.note(act)
 
 
 def _entries_of(

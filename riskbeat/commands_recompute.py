@@ -11,6 +11,7 @@ import typer
 
 from features.event import EventRejected
 from models.decision import DecisionRecord
+from models.policy_store import PolicyStoreUnavailable
 from models.signing import BadKeys
 from pipeline.recompute import Recomputed
 from pipeline.replay_source import LogUnreadable
@@ -22,7 +23,7 @@ from riskbeat.settings_load import load_settings
 EXIT_DIFFERENT = 1
 EXIT_USER_ERROR = 2
 SHOWN = 20
-ENDINGS = (BadKeys, EventRejected, LogSilent, LogUnreadable)
+ENDINGS = (BadKeys, EventRejected, LogSilent, LogUnreadable, PolicyStoreUnavailable)
 
 
 def register(app: typer.Typer) -> None:
@@ -38,7 +39,7 @@ def recompute(
     last: Annotated[int, typer.Option(min=0, help="The newest decisions, this many.")] = 0,
     policy: Annotated[
         list[Path] | None,
-        typer.Option(help="An earlier policy file; may be given again. The present one is known."),
+        typer.Option(help="A policy file that the store does not hold; may be given again."),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="A line of JSON a decision.")] = False,
 ) -> None:
@@ -50,9 +51,10 @@ def recompute(
         _end("recompute: name a decision, or give --all-of or --last")
     house: Any = importlib.import_module("riskbeat.recompute")  # torch takes seconds
     settings = load_settings()
-    policies = house.policies_of(settings, policy or [])
     try:
         records = _records(settings, house, decision, all_of, last)
+        versions = {record.policy.version for record in records}
+        policies = asyncio.run(house.policies_of(settings, policy or [], versions))
         found = asyncio.run(house.recompute_records(settings, records, policies, _progress))
     except ENDINGS as error:
         _end(str(error))

@@ -12,6 +12,7 @@ import typer
 
 from api.rollout_page import look, row_of
 from features.spec import Spec
+from models.audit import AuditUnavailable, BadAct, BadEntry
 from models.registry import RegistryUnavailable
 from models.registry_redis import RedisWeightsRegistry
 from models.rollout import (
@@ -32,6 +33,8 @@ from models.rollout_signals import Signals
 from models.rollout_store import RolloutConflict
 from riskbeat import rollout_pages as pages
 from riskbeat import versions
+from riskbeat.audit import open_audit
+from riskbeat.recorded import RecordedRollouts
 from riskbeat.settings import Settings
 from riskbeat.settings_load import load_settings
 from riskbeat.store import redis_client
@@ -39,7 +42,15 @@ from riskbeat.store import redis_client
 EXIT_USER_ERROR = 2
 PERCENT = 100.0
 SHADOW = "shadow"
-ENDINGS = (CannotRoll, RegistryUnavailable, RolloutConflict, versions.CannotDo)
+ENDINGS = (
+    AuditUnavailable,
+    BadAct,
+    BadEntry,
+    CannotRoll,
+    RegistryUnavailable,
+    RolloutConflict,
+    versions.CannotDo,
+)
 
 rollout_app = typer.Typer(
     help="Try a candidate beside what answers, and let it take over in steps.",
@@ -253,7 +264,10 @@ async def _open(settings: Settings) -> AsyncIterator[Shelves]:
         return RedisWeightsRegistry(client, settings.redis_prefix, digest, kept, line=name)
 
     try:
-        yield Shelves(RedisRolloutStore(client, settings.redis_prefix, digest), registry_of)
+        yield Shelves(
+            RecordedRollouts(open_audit(settings), client, settings.redis_prefix, digest),
+            registry_of,
+        )
     finally:
         await client.aclose()
 

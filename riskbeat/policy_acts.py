@@ -21,9 +21,10 @@ from models.policy_store import (
     ScorerPolicy,
     Switch,
 )
-from models.policy_store_redis import RedisPolicyStore
+from riskbeat.audit import open_audit
 from riskbeat.policies import compile_text, kept_of
 from riskbeat.policy_cost import check_costs
+from riskbeat.recorded import RecordedPolicies
 from riskbeat.settings import Settings
 from riskbeat.store import redis_client
 from riskbeat.versions import CannotDo, now_ms
@@ -36,7 +37,7 @@ SCORERS_POLL_S = 0.1
 class Stores:
     """The policy store and the lists of a deployment."""
 
-    policies: RedisPolicyStore
+    policies: RecordedPolicies
     lists: RedisLists
 
 
@@ -59,7 +60,7 @@ async def open_stores(settings: Settings) -> AsyncIterator[Stores]:
     client = redis_client(settings)
     try:
         yield Stores(
-            RedisPolicyStore(client, settings.redis_prefix),
+            RecordedPolicies(open_audit(settings), client, settings.redis_prefix),
             RedisLists(client, settings.redis_prefix, settings.list_entries_max),
         )
     finally:

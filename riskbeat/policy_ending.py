@@ -7,6 +7,7 @@ from typing import Any, NoReturn
 import typer
 
 from features.spec import SpecError
+from models.audit import BadAct, BadEntry
 from models.policy import PolicyError
 from models.policy_lists import ListsFull, ListsUnavailable
 from models.policy_store import NoPolicy, PolicyConflict, PolicyStoreUnavailable
@@ -25,6 +26,8 @@ class BadLog(ValueError):
 
 
 ENDINGS = (
+    BadAct,
+    BadEntry,
     BadList,
     BadLog,
     CannotDo,

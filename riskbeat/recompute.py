@@ -1,7 +1,8 @@
 """settings, decision ids → past decisions again: by the log, the weights topic and the policies."""
 
+import contextlib
 import importlib.metadata
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -16,6 +17,7 @@ from features.store import Reads
 from models.decision import DecisionRecord, decode_record
 from models.policy import read_text
 from models.policy_ruling import Rulebook, Ruler
+from models.policy_store import NoPolicy
 from models.scorer import Scores, Snapshot
 from models.scorer_torch import TorchScorer
 from models.signing import BadSignature, PublicKey, load_public_keys
@@ -27,6 +29,7 @@ from pipeline.records_kafka import read_topics
 from pipeline.skew_log import Placed
 from pipeline.versions_kafka import KafkaVersions
 from riskbeat.policies import compile_text
+from riskbeat.policy_acts import open_stores
 from riskbeat.policy_then import as_then
 from riskbeat.settings import Settings
 
@@ -218,14 +221,22 @@ async def recompute_records(
     return recompute_many(spec, settings.updates_partitions, log, records, answers, tell)
 
 
-def policies_of(settings: Settings, files: Sequence[Path]) -> dict[int, Rulebook]:
-    """Return the policies of these files, and of the deployment's own, by version.
+async def policies_of(
+    settings: Settings, files: Sequence[Path], wanted: Collection[int]
+) -> dict[int, Rulebook]:
+    """Return policies by version: of these files, of the store, and else the deployment's file.
 
     Raises:
-        PolicyError: A file is no policy for this spec.
+        PolicyError: One is no policy for this spec.
+        PolicyStoreUnavailable: The store did not answer.
     """
     spec = Spec.load(settings.spec_path)
-    books = [
-        compile_text(read_text(path), path.name, spec) for path in (settings.policy_path, *files)
-    ]
-    return {book.policy.version: book for book in books}
+    given = [compile_text(read_text(path), path.name, spec) for path in files]
+    found = {book.policy.version: book for book in given}
+    async with open_stores(settings) as stores:
+        for version in sorted(set(wanted) - found.keys()):
+            with contextlib.suppress(NoPolicy):
+                kept = await stores.policies.read(version)
+                found[version] = compile_text(kept.text, f"policy version {version}", spec)
+    own = compile_text(read_text(settings.policy_path), settings.policy_path.name, spec)
+    return {own.policy.version: own} | found
