@@ -202,7 +202,9 @@ def build_parts(settings: Settings, place: str = "") -> Parts:
         timeout_s=settings.read_timeout_s,
         stale_after_s=settings.stale_after_s,
     )
-    trying = dry_runs(settings, spec, policies.ruler, store, scorer, decider.overlay, now_ms)
+    trying = dry_runs(
+        settings, spec, policies.ruler, store, rolling.scorer, decider.overlay, now_ms
+    )
     http = _http(settings, spec, answerer, publisher, admin, desk, trying, keeper)
     http = replace(http, ready=lambda: state.taking)
     stream = _stream(settings, spec, decider, metrics)
