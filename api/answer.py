@@ -19,13 +19,8 @@ from api.seen import Asked, Seen
 from features.event import Event, entity_key, identity_of
 from features.spec import Spec
 from features.topics import Topics
-from models.decision import (
-    DecisionRecord,
-    Source,
-    answer_in,
-    encode_record,
-    repeat_of,
-)
+from models.decision import DecisionRecord, Source
+from models.decision_codec import answer_in, encode_record, repeat_of
 
 FAILURES_MAX, PAUSE_S, MODEL_TIMEOUT_S = 5, 0.5, 0.025
 """Of the breakers, where none are given."""

@@ -26,7 +26,8 @@ from features.store import FeatureReader, Reads, StoreError
 from features.update import updates_of_events
 from features.vector import Derived, derive_many, derive_rows_many
 from features.window import SchemaMismatch, StateCorrupt
-from models.decision import DecisionRecord, Degraded, Outcome, Reason, encode_vectors
+from models.decision import DecisionRecord, Degraded, Outcome, Reason
+from models.decision_codec import encode_vectors
 from models.policy_ruling import Ruler, Scored
 from models.reasons import Explaining
 from models.scorer import NoWeights, Scorer, Snapshot

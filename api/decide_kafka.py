@@ -24,7 +24,8 @@ from api.publish import LogUnavailable
 from api.seen import Asked
 from features.event import EventRejected, EventRules, parse_event
 from features.topics import Topics
-from models.decision import DecisionRecord, Source, encode_record
+from models.decision import DecisionRecord, Source
+from models.decision_codec import encode_record
 
 POLL_S = 0.2
 PRODUCE_BATCH_BYTES = 512 * 1024

@@ -18,7 +18,8 @@ from features.event import Event
 from features.spec import Spec
 from features.store import FeatureReader, Reads
 from features.update import EntityUpdates
-from models.decision import Source, answer_of, encode_decision
+from models.decision import Source
+from models.decision_codec import answer_of, encode_decision
 from models.policy_ruling import Rulebook, Ruler, Scored
 from models.policy_values import Ruling
 from models.scorer import Scorer

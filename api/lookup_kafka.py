@@ -18,7 +18,8 @@ from aiokafka.structs import ConsumerRecord
 from api.lookup import key_of
 from api.lookup_sqlite import Row, SqliteWriter
 from api.publish import LogUnavailable
-from models.decision import Decision, encode_decision
+from models.decision import Decision
+from models.decision_codec import encode_decision
 
 FETCH_MAX_RECORDS: Final = 2_000
 POLL_S: Final = 0.5

@@ -21,7 +21,8 @@ from api.seen import Asked
 from load_tests.features_servers import Servers, serving
 from load_tests.report import Row, main
 from load_tests.step_stage import Bodies, Stage, on_stage
-from models.decision import Source, answer_in, encode_record
+from models.decision import Source
+from models.decision_codec import answer_in, encode_record
 
 BATCHES = (1, 8, 32, 256)
 QUESTIONS = 2_048

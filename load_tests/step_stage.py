@@ -40,7 +40,7 @@ from models.scorer_torch import TorchScorer
 from models.signing import Signer
 from models.weights import Weights, decode_verified, encode
 from pipeline.topics_kafka import TopicPlan, ensure_topics
-from riskbeat.serve_parts import now_ms
+from riskbeat.clock import now_ms
 
 CARDS = 1_000
 MERCHANTS = 400

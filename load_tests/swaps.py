@@ -27,7 +27,8 @@ from load_tests.swaps_load import Askers, Seen, swap_many, watch_memory
 from load_tests.swaps_plot import MIB, draw, p99_by_window, slope
 from load_tests.swaps_stalls import measure_stalls
 from load_tests.swaps_versions import Line
-from models.decision import DecisionRecord, decode_record
+from models.decision import DecisionRecord
+from models.decision_codec import decode_record
 from models.registry_redis import RedisWeightsRegistry
 from models.scorer_torch import TorchScorer
 

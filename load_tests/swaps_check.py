@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from load_tests.swaps_load import Answer
 from load_tests.swaps_versions import Line
-from models.decision import DecisionRecord, decode_vector
+from models.decision import DecisionRecord
+from models.decision_codec import decode_vector
 from models.scorer_torch import TorchScorer
 
 Group = tuple[int, int]

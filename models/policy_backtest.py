@@ -9,7 +9,8 @@ import msgspec
 import numpy as np
 
 from features.spec import Spec
-from models.decision import DecisionRecord, Outcome, decode_vector
+from models.decision import DecisionRecord, Outcome
+from models.decision_codec import decode_vector
 from models.policy_list_copy import ListCopy
 from models.policy_ruling import Rulebook, Ruler, Scored
 

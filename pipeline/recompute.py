@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from features.event import Event, EventRejected, identity_of, parse_event
 from features.spec import Spec
-from models.decision import DecisionRecord, Reason, decode_vector
+from models.decision import DecisionRecord, Reason
+from models.decision_codec import decode_vector
 from models.policy import Ruling
 from models.scorer import Scores
 from pipeline.skew import as_named, complete_from_ms, same, unfit

@@ -17,7 +17,8 @@ from features.event import identity_of, partition_of
 from features.spec import Spec
 from features.store import Source
 from features.update import updates_of_events
-from models.decision import DecisionRecord, decode_vector
+from models.decision import DecisionRecord
+from models.decision_codec import decode_vector
 from pipeline.skew_index import LogIndex
 from pipeline.skew_recompute import Marks, Question, recompute
 

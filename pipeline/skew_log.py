@@ -12,7 +12,8 @@ import msgspec
 import polars as pl
 
 from features.event import EventRejected
-from models.decision import DecisionRecord, decode_record
+from models.decision import DecisionRecord
+from models.decision_codec import decode_record
 from pipeline.replay_source import LogUnreadable
 
 Kind = Literal["events", "label_updates"]

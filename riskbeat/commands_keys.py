@@ -26,11 +26,12 @@ from api.keys import (
 )
 from features.event import DEFAULT_TENANT, from_ms
 from models.signing import ensure_keys
+from riskbeat.clock import now_ms
 from riskbeat.keyring import key_secret, key_store
 from riskbeat.settings import Settings
 from riskbeat.settings_load import load_settings
 from riskbeat.store import redis_client
-from riskbeat.versions import actor, now_ms
+from riskbeat.versions import actor
 
 EXIT_USER_ERROR = 2
 WIDE = 160

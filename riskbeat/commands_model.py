@@ -20,6 +20,7 @@ from riskbeat import model_acts as acts
 from riskbeat import model_pages as pages
 from riskbeat import versions
 from riskbeat.audit import open_audit
+from riskbeat.clock import now_ms
 from riskbeat.settings import Settings
 from riskbeat.settings_load import load_settings
 
@@ -139,7 +140,7 @@ def rollback(
 def freeze(why: Why, by: By = "") -> None:
     """Stop versions from being made; learning goes on, and nothing of it is lost."""
     who = by or versions.actor()
-    wanted = Freeze(by=who, why=why, at_ms=versions.now_ms(), cause="operator")
+    wanted = Freeze(by=who, why=why, at_ms=now_ms(), cause="operator")
 
     async def act(registry: RedisWeightsRegistry, log: AuditLog) -> Freeze:
         return await acts.freeze(registry, log, _act_of("freeze", "publishing", by, why), wanted)
@@ -206,9 +207,7 @@ def verify(
 
 def _act_of(verb: str, target: str, by: str, why: str) -> Act:
     who = by or versions.actor()
-    return Act(
-        subject="weights", verb=verb, target=target, by=who, why=why, at_ms=versions.now_ms()
-    )
+    return Act(subject="weights", verb=verb, target=target, by=who, why=why, at_ms=now_ms())
 
 
 def _act(done: str, act: Acting) -> None:

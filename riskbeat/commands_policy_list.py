@@ -15,9 +15,10 @@ from features.spec_yaml import read_duration_ms
 from models.policy_lists import CHANGE_MAX, LISTS, NEVER_MS, ListEntry, ListKey
 from models.policy_store import PolicyAct
 from riskbeat import policy_acts
+from riskbeat.clock import now_ms
 from riskbeat.policy_ending import BadList, run
 from riskbeat.settings_load import load_settings
-from riskbeat.versions import actor, now_ms
+from riskbeat.versions import actor
 
 COLUMNS = ("id", "reason", "until", "tenant")
 SHOWN = 100

@@ -34,6 +34,7 @@ from models.rollout_store import RolloutConflict
 from riskbeat import rollout_pages as pages
 from riskbeat import versions
 from riskbeat.audit import open_audit
+from riskbeat.clock import now_ms
 from riskbeat.recorded import RecordedRollouts
 from riskbeat.settings import Settings
 from riskbeat.settings_load import load_settings
@@ -119,8 +120,8 @@ def start_rollout(
         _end(error)
 
     async def act(shelves: Shelves) -> RolloutState:
-        who, now_ms = by or versions.actor(), versions.now_ms()
-        return await start(shelves.store, shelves.registry_of, target, plan, who, why, now_ms)
+        who = by or versions.actor()
+        return await start(shelves.store, shelves.registry_of, target, plan, who, why, now_ms())
 
     state = _run(_with_shelves(settings, act))
     assert state.rollout is not None
@@ -148,8 +149,8 @@ def advance(why: Why, by: By = "") -> None:
     """Go to the next step now, baked or not; after the last one: promote."""
 
     async def act(shelves: Shelves) -> RolloutState:
-        now_ms = versions.now_ms()
-        return await _change(shelves, "advance", lambda r: advanced(r, now_ms), by, why)
+        at_ms = now_ms()
+        return await _change(shelves, "advance", lambda r: advanced(r, at_ms), by, why)
 
     _say(_run(_with_shelves(load_settings(), act)))
 
@@ -159,8 +160,8 @@ def promote(why: Why, by: By = "") -> None:
     """Let the candidate be what answers from now on, whatever steps are left."""
 
     async def act(shelves: Shelves) -> RolloutState:
-        now_ms = versions.now_ms()
-        return await _change(shelves, "promote", lambda r: promoted(r, why, now_ms), by, why)
+        at_ms = now_ms()
+        return await _change(shelves, "promote", lambda r: promoted(r, why, at_ms), by, why)
 
     _say(_run(_with_shelves(load_settings(), act)))
 
@@ -170,8 +171,8 @@ def abort(why: Why, by: By = "") -> None:
     """Let the candidate answer nothing any more."""
 
     async def act(shelves: Shelves) -> RolloutState:
-        now_ms = versions.now_ms()
-        state = await _change(shelves, "abort", lambda r: aborted(r, why, now_ms), by, why)
+        at_ms = now_ms()
+        state = await _change(shelves, "abort", lambda r: aborted(r, why, at_ms), by, why)
         assert state.rollout is not None
         await release(shelves.registry_of, state.rollout)
         return state
@@ -235,10 +236,10 @@ async def _change(
     shelves: Shelves, act: ActName, rule: Callable[[Rollout], Rollout], by: str, why: str
 ) -> RolloutState:
     """Change the rollout that runs, and do at once what a promotion entails."""
-    now_ms = versions.now_ms()
-    state = await change(shelves.store, act, rule, by or versions.actor(), why, now_ms)
+    at_ms = now_ms()
+    state = await change(shelves.store, act, rule, by or versions.actor(), why, at_ms)
     try:
-        return await settle(shelves.store, shelves.registry_of, state, now_ms)
+        return await settle(shelves.store, shelves.registry_of, state, at_ms)
     except RolloutConflict:  # a scorer did it
         return await shelves.store.read()
 

@@ -11,10 +11,10 @@ from typing import Annotated, Any
 
 import typer
 
+from riskbeat.clock import now_ms
 from riskbeat.logs import configure_logs
 from riskbeat.settings import Settings
 from riskbeat.settings_load import load_settings
-from riskbeat.versions import now_ms
 
 DEMO_SECONDS = 90.0
 DEMO_EVENTS_PER_S = 700

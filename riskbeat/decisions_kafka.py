@@ -6,7 +6,8 @@ from typing import Any
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
-from models.decision import DecisionRecord, decode_record
+from models.decision import DecisionRecord
+from models.decision_codec import decode_record
 
 FETCH_MAX_RECORDS = 2_000
 POLL_TIMEOUT_MS = 100

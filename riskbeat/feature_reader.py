@@ -10,7 +10,6 @@ is asked. The spec must be the one that the store was filled by.
 """
 
 import asyncio
-import time
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -29,6 +28,7 @@ from features.spec import Spec, SpecError
 from features.store import Reads, SchemaMismatch, StoreError, StoreUnavailable
 from features.store_redis import RedisFeatureStore
 from features.window import StateCorrupt, warm_up
+from riskbeat.clock import now_ms
 
 READ_MANY_MAX: Final = 1_000
 TIMEOUT_S: Final = 1.0
@@ -44,10 +44,6 @@ __all__ = [
     "StoreError",
     "StoreUnavailable",
 ]
-
-
-def _now_ms() -> int:
-    return time.time_ns() // 1_000_000
 
 
 class LivingStore:
@@ -130,7 +126,7 @@ class FeatureReader:
         prefix: str = "riskbeat:",
         timeout_s: float = TIMEOUT_S,
         stale_after_s: float = STALE_AFTER_S,
-        now_ms: Callable[[], int] = _now_ms,
+        now_ms: Callable[[], int] = now_ms,
     ) -> Self:
         """Return a reader; nothing is connected before `async with`, or the first question.
 

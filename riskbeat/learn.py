@@ -35,6 +35,7 @@ from pipeline.publish import CheckpointLost, Publisher, PublishRules
 from pipeline.step_ports import Company
 from pipeline.tenure import LeaseHeld, LeaseLost, Tenure
 from pipeline.topics_kafka import TopicMismatch, ensure_topics
+from riskbeat.clock import now_ms
 from riskbeat.commands_ops import plan_topics, plan_weights
 from riskbeat.enter import Stopped, enter, owner_of
 from riskbeat.guarding import Guarding
@@ -136,7 +137,7 @@ async def _learn(settings: Settings, anew: bool, standby: bool) -> int:
     ttl_s = settings.learn_lease_ttl_s
     tenure = Tenure(registry, owner_of(path), ttl_s, time.monotonic)
     journal = KafkaLearnLog(
-        settings.kafka_options(), settings.topics, spec.digest, settings.model_name, _now_ms
+        settings.kafka_options(), settings.topics, spec.digest, settings.model_name, now_ms
     )
     try:
         await ensure_topics(
@@ -272,12 +273,8 @@ def _publisher(
         tenure,
         signer,
         heard,
-        _now_ms,
+        now_ms,
         time.monotonic,
         inspector,
         after_commit,
     )
-
-
-def _now_ms() -> int:
-    return time.time_ns() // 1_000_000

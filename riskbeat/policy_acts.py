@@ -22,12 +22,13 @@ from models.policy_store import (
     Switch,
 )
 from riskbeat.audit import open_audit
+from riskbeat.clock import now_ms
 from riskbeat.policies import compile_text, kept_of
 from riskbeat.policy_cost import check_costs
 from riskbeat.recorded import RecordedPolicies
 from riskbeat.settings import Settings
 from riskbeat.store import redis_client
-from riskbeat.versions import CannotDo, now_ms
+from riskbeat.versions import CannotDo
 
 SCORERS_WAIT_S = 5.0
 SCORERS_POLL_S = 0.1

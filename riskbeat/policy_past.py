@@ -5,7 +5,8 @@ from pathlib import Path
 
 from features.event import EventRejected
 from features.spec import Spec
-from models.decision import DecisionRecord, decode_record
+from models.decision import DecisionRecord
+from models.decision_codec import decode_record
 from models.policy_backtest import Backtest, Outlook
 from models.policy_ruling import Rulebook
 from riskbeat.decisions_kafka import newest_decisions

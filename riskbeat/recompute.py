@@ -14,7 +14,8 @@ from api.decide import Decider
 from api.overlay import Overlay
 from features.spec import Spec
 from features.store import Reads
-from models.decision import DecisionRecord, decode_record
+from models.decision import DecisionRecord
+from models.decision_codec import decode_record
 from models.policy import read_text
 from models.policy_ruling import Rulebook, Ruler
 from models.policy_store import NoPolicy

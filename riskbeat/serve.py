@@ -22,10 +22,11 @@ from features.read import warm_up_reads
 from features.store import SchemaMismatch, StoreUnavailable
 from models import path_walk, trees_walk
 from models.decision import Source
+from riskbeat.clock import now_ms
 from riskbeat.index import keep_index
 from riskbeat.keyring import NoKeys
 from riskbeat.serve_http import HttpServer, http_server
-from riskbeat.serve_parts import Parts, build_parts, now_ms
+from riskbeat.serve_parts import Parts, build_parts
 from riskbeat.serve_place import Place
 from riskbeat.settings import Settings
 

@@ -3,23 +3,18 @@
 import importlib.metadata
 import os
 import socket
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import msgspec
 import structlog
 
 from api.admin_http import AdminDeps
-from api.answer import Answerer, Told
-from api.breaker import Breakers, breakers_of
-from api.claims_redis import RedisClaims
-from api.coalesce import Coalescer, Limits
+from api.answer import Told
+from api.breaker import breakers_of
 from api.decide import Decider
-from api.decide_kafka import StreamDoor, StreamLimits
-from api.dry_run import DryRuns
+from api.decide_kafka import StreamDoor
 from api.features import FeatureDesk
-from api.intake import Intake
 from api.metrics import ServeMetrics
 from api.overlay import Overlay
 from api.policy_watch import PolicyWatcher
@@ -33,32 +28,27 @@ from api.watch import WeightsWatcher
 from features.client_redis import Client, RedisLink
 from features.spec import Spec
 from features.store_redis import RedisFeatureStore
-from models.decision import DecisionRecord
 from models.gates import GateBounds
 from models.policy_ruling import Ruler
 from models.registry_redis import RedisWeightsRegistry
 from models.scorer_torch import TorchScorer
 from models.signing import PublicKey, load_public_keys
-from models.weights import Weights
 from riskbeat.asyncapi import asyncapi
+from riskbeat.clock import now_ms
 from riskbeat.policies import policy_watcher
-from riskbeat.serve_asking import dry_runs, lookups
+from riskbeat.serve_asking import dry_runs
+from riskbeat.serve_doors import a_stream_door, an_answerer, an_http_door
 from riskbeat.serve_gate import Doorkeeper, doorkeeper
+from riskbeat.serve_heard import Heard
 from riskbeat.serve_rollout import Around, RolloutParts, build_rollouts
 from riskbeat.settings import Settings
 from riskbeat.store import feature_store, redis_client
 
-IN_FLIGHT_BATCHES = 4
 DRAIN_TIMEOUT_S = 5.0
 PROBE_S = 0.5
 NEWS_WAIT_S = 1.0
 
 log = structlog.get_logger("serve")
-
-
-def now_ms() -> int:
-    """Return the wall clock in milliseconds since 1970."""
-    return time.time_ns() // 1_000_000
 
 
 @dataclass(slots=True)
@@ -93,46 +83,6 @@ class Parts:
     clients: Sequence[Client]
     doorkeeper: Doorkeeper
     policies: PolicyWatcher
-
-
-class Heard:
-    """Writes down what happens to versions, in the log and in the metrics."""
-
-    def __init__(self, metrics: ServeMetrics) -> None:
-        """Take the metrics."""
-        self._metrics = metrics
-
-    def weights_activated(self, weights: Weights, label_appends_ms: Sequence[int]) -> None:
-        """A version became active in this process, with what these labels taught."""
-        now_ms = time.time_ns() // 1_000_000
-        for at_ms in label_appends_ms:
-            self._metrics.label_serving_seconds.observe((now_ms - at_ms) / 1000)
-        self._metrics.weights_version.set(weights.version)
-        self._metrics.weights_created.set(weights.created_at_ms / 1000)
-        self._metrics.weights_swaps.inc()
-        log.debug("weights.activated", weights_version=weights.version)
-
-    def weights_refused(self, version: int, gate: str, detail: str) -> None:
-        """A gate refused a version; the active one stays."""
-        self._metrics.weights_refused.labels(gate).inc()
-        log.warning("weights.refused", weights_version=version, gate=gate, detail=detail)
-
-    def fleet_seen(self, versions: Mapping[str, int]) -> None:
-        """Which scorer answers with which version."""
-        self._metrics.weights_spread.set(max(versions.values()) - min(versions.values()))
-        self._metrics.weights_scorers.set(len(versions))
-
-    def registry_failed(self, detail: str) -> None:
-        """The registry did not answer; the active version stays."""
-        log.warning("registry.unavailable", detail=detail)
-
-    def decided(self, records: Sequence[DecisionRecord], seconds: float) -> None:
-        """HTTP decided a batch."""
-        self._metrics.observe_batch(records, "http", seconds)
-
-    def repeated(self, kind: str) -> None:
-        """A request had an answer already, or contradicted one."""
-        self._metrics.repeats.labels(kind).inc()
 
 
 def build_parts(settings: Settings, place: str = "") -> Parts:
@@ -193,7 +143,7 @@ def build_parts(settings: Settings, place: str = "") -> Parts:
         settings.breaker_failures, settings.breaker_pause_s, settings.model_timeout_s, metrics
     )
     told = Told(heard.decided, heard.repeated)
-    answerer = _answerer(settings, spec, decider, publisher, link, told, breakers)
+    answerer = an_answerer(settings, spec, decider, publisher, link, told, breakers)
     desk = FeatureDesk(
         spec,
         feature_store(settings, spec, slow),
@@ -205,9 +155,9 @@ def build_parts(settings: Settings, place: str = "") -> Parts:
     trying = dry_runs(
         settings, spec, policies.ruler, store, rolling.scorer, decider.overlay, now_ms
     )
-    http = _http(settings, spec, answerer, publisher, admin, desk, trying, keeper)
+    http = an_http_door(settings, spec, answerer, publisher, admin, desk, trying, keeper)
     http = replace(http, ready=lambda: state.taking)
-    stream = _stream(settings, spec, decider, metrics)
+    stream = a_stream_door(settings, spec, decider, metrics)
     return Parts(
         settings,
         state,
@@ -239,71 +189,6 @@ def _scorer(settings: Settings, spec: Spec) -> TorchScorer:
     )
     half = settings.scorer_dtype == "bfloat16"
     return TorchScorer(spec.digest, spec.n_features, build, settings.device, bounds, half=half)
-
-
-def _answerer(
-    settings: Settings,
-    spec: Spec,
-    decider: Decider,
-    publisher: SpoolingPublisher,
-    link: RedisLink,
-    told: Told,
-    breakers: Breakers,
-) -> Answerer:
-    claims = RedisClaims(
-        link,
-        settings.redis_prefix,
-        settings.claim_ttl_s,
-        settings.idempotency_window_s,
-        settings.features_timeout_s,
-    )
-    return Answerer(
-        spec,
-        settings.topics,
-        decider,
-        claims,
-        publisher,
-        settings.features_timeout_s,
-        told,
-        breakers,
-    )
-
-
-def _http(
-    settings: Settings,
-    spec: Spec,
-    answerer: Answerer,
-    publisher: SpoolingPublisher,
-    admin: AdminDeps,
-    desk: FeatureDesk,
-    trying: DryRuns,
-    keeper: Doorkeeper,
-) -> HttpDeps:
-    limits = Limits(
-        settings.batch_max_requests,
-        settings.queue_max_requests,
-        settings.list_queue_max_events,
-        IN_FLIGHT_BATCHES,
-        settings.queue_target_s,
-    )
-    coalescer = Coalescer(answerer.answer_many, limits)
-    return HttpDeps(
-        spec,
-        settings.topics,
-        Intake(spec.event_rules, now_ms),
-        answerer,
-        coalescer,
-        publisher,
-        admin.metrics,
-        admin,
-        settings.deadline_s,
-        settings.list_deadline_s,
-        admin.ready,
-        desk,
-        trying,
-        lookups(settings, now_ms),
-        keeper.gate,
-    )
 
 
 def _decider(
@@ -338,25 +223,6 @@ def _publisher(settings: Settings, place: str) -> tuple[SpoolingPublisher, Spool
     kafka = KafkaPublisher(settings.kafka_options(), _scorer_id())
     publisher = SpoolingPublisher(kafka, spool, settings.ack_timeout_s, DRAIN_TIMEOUT_S, PROBE_S)
     return publisher, SpoolAdoption(folder, f"{port}*.spool", claim, publisher)
-
-
-def _stream(settings: Settings, spec: Spec, decider: Decider, metrics: ServeMetrics) -> StreamDoor:
-    limits = StreamLimits(
-        settings.stream_batch_events,
-        settings.stream_features_timeout_s,
-        settings.stream_ack_timeout_s,
-        settings.kafka_session_timeout_s,
-    )
-    return StreamDoor(
-        settings.kafka_options(),
-        settings.topics,
-        f"{settings.topic_prefix}decide",
-        spec.event_rules,
-        decider,
-        metrics,
-        limits,
-        now_ms,
-    )
 
 
 def _public_keys(settings: Settings) -> tuple[PublicKey, ...]:

@@ -13,7 +13,8 @@ from rich.console import Console
 from rich.table import Table
 
 from features.spec import Spec
-from models.decision import DecisionRecord, decode_record
+from models.decision import DecisionRecord
+from models.decision_codec import decode_record
 from pipeline.records_kafka import read_topics
 from pipeline.replay_source import LogUnreadable
 from pipeline.skew import FeatureSkew, SkewReport, compare

@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from models.decision import DecisionRecord, decode_vector
+from models.decision import DecisionRecord
+from models.decision_codec import decode_vector
 from models.evaluation import average_precision
 
 ALERTS_SHOWN = 6

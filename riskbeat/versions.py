@@ -156,11 +156,6 @@ def actor() -> str:
     return f"{getpass.getuser()}@{socket.gethostname()}"
 
 
-def now_ms() -> int:
-    """Return the wall clock."""
-    return time.time_ns() // 1_000_000
-
-
 async def _manifest(registry: RedisWeightsRegistry, version: int) -> Manifest:
     head = await registry.read_head(version, HEAD_BYTES)
     needed = LENGTH_BYTES + int.from_bytes(head[:LENGTH_BYTES], "little")

@@ -16,7 +16,8 @@ from api.seen import Asked
 from features.event import from_ms, parse_event
 from features.spec import Spec
 from features.update import LabelTransition
-from models.decision import DecisionRecord, Source, encode_record
+from models.decision import DecisionRecord, Source
+from models.decision_codec import encode_record
 from models.ensemble import Ensemble
 from models.policy_cel import CelCompiler
 from models.policy_ruling import Ruler, compile_policy

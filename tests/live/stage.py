@@ -18,7 +18,8 @@ from aiokafka import AIOKafkaConsumer
 from features.client_redis import connect_redis
 from features.spec import Spec
 from features.topics import Topics
-from models.decision import DecisionRecord, decode_record, decode_vector
+from models.decision import DecisionRecord
+from models.decision_codec import decode_record, decode_vector
 from models.registry_redis import RedisWeightsRegistry
 from models.signing import Signer, ensure_keys
 from models.weights import encode

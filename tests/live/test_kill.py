@@ -18,7 +18,8 @@ from features.event import parse_event, partition_of
 from features.spec import Spec
 from features.topics import Topics
 from features.update import LabelTransition
-from models.decision import DecisionRecord, decode_record, decode_vector
+from models.decision import DecisionRecord
+from models.decision_codec import decode_record, decode_vector
 from tests.live.running import (
     READY_TIMEOUT_S,
     UPDATES_PARTITIONS,

@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 
 from features.spec import Spec
-from models.decision import DecisionRecord, decode_record, decode_vector
+from models.decision import DecisionRecord
+from models.decision_codec import decode_record, decode_vector
 from pipeline.dead import DEAD_BODY_MAX_BYTES
 from tests.live.running import READY_TIMEOUT_S, Deployment, deployment, wait_until
 

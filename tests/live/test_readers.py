@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from features.spec import Spec
-from models.decision import decode_record, decode_vector
+from models.decision_codec import decode_record, decode_vector
 from riskbeat.client import Client, EntityFeatures, FeatureQuestion, ServiceUnavailable
 from riskbeat.feature_reader import FeatureReader, SchemaMismatch, StoreUnavailable
 from tests.live.running import READY_TIMEOUT_S, Deployment, deployment, wait_until

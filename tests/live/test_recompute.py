@@ -18,7 +18,8 @@ from features.client_redis import connect_redis
 from features.event import Amount
 from features.spec import Spec
 from features.topics import Topics
-from models.decision import DecisionRecord, decode_record, encode_record
+from models.decision import DecisionRecord
+from models.decision_codec import decode_record, encode_record
 from models.registry_redis import RedisWeightsRegistry
 from models.signing import load_signer
 from models.weights_delta import is_delta

@@ -11,7 +11,7 @@ import pytest
 from aiokafka import AIOKafkaProducer
 
 from features.event import entity_key
-from models.decision import decode_vector
+from models.decision_codec import decode_vector
 from tests.builders_weights import some_weights
 from tests.live.servers import Server
 from tests.live.stage import DEADLINE_S, body_of, column, ends_well, on_stage, until

@@ -10,7 +10,8 @@ from api.answer import Question
 from api.claims import Claim, body_hash_of
 from api.errors import IdempotencyConflict, InProgress, NotRecorded
 from features.event import Event, decision_id, identity_of
-from models.decision import Decision, decode_record
+from models.decision import Decision
+from models.decision_codec import decode_record
 from tests.fakes_serving import Stand, a_stand, an_event
 
 

@@ -11,7 +11,8 @@ from features.event import Event, entity_key, identity_of
 from features.update import concat_updates, updates_of_events
 from features.vector import derive_many
 from features.window import apply_many
-from models.decision import DecisionRecord, Source, decode_record, decode_vector, encode_record
+from models.decision import DecisionRecord, Source
+from models.decision_codec import decode_record, decode_vector, encode_record
 from tests.fakes_serving import NOW_MS, POLICY_TEXT, Stand, a_stand, an_event
 from tests.oracle_forward import logit_of
 

@@ -6,7 +6,8 @@ import pytest
 
 from api.metrics import ServeMetrics
 from api.seen import Asked
-from models.decision import DecisionRecord, Source, answer_of, decode_record, encode_record
+from models.decision import DecisionRecord, Source
+from models.decision_codec import answer_of, decode_record, encode_record
 from tests.fakes_serving import POLICY_TEXT, Stand, a_stand, an_event
 
 STOPPING = POLICY_TEXT.replace("probability: 0.8", "probability: 0.0")

@@ -14,15 +14,8 @@ from api.rollout import Rollouts, Running
 from api.rollout_counts import ArmTally
 from api.seen import Asked
 from features.event import Event
-from models.decision import (
-    DecisionRecord,
-    RolloutRef,
-    Source,
-    answer_of,
-    decode_record,
-    decode_vector,
-    encode_record,
-)
+from models.decision import DecisionRecord, RolloutRef, Source
+from models.decision_codec import answer_of, decode_record, decode_vector, encode_record
 from models.rollout import Selector
 from models.rollout_arms import ArmPicker
 from models.scorer import ACTIVE, Scorer, Scores

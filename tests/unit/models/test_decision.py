@@ -16,6 +16,8 @@ from models.decision import (
     RecordedScore,
     Source,
     Timings,
+)
+from models.decision_codec import (
     answer_in,
     answer_of,
     decode_record,

@@ -15,7 +15,7 @@ from features.spec import Spec
 from features.update import updates_of_events
 from features.vector import derive_many
 from features.window import apply_many
-from models.decision import decode_vector
+from models.decision_codec import decode_vector
 from pipeline.backfill_write import LATE_QUESTION
 from tests.backfilling import (
     MINUTE_MS,

@@ -9,7 +9,8 @@ import pytest
 
 from features.event import Amount
 from features.spec import Spec
-from models.decision import DecisionRecord, decode_vector, encode_vector
+from models.decision import DecisionRecord
+from models.decision_codec import decode_vector, encode_vector
 from models.policy_cel import CelCompiler
 from models.policy_ruling import compile_policy
 from models.weights import encode, sha256_of

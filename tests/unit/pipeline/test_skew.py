@@ -12,7 +12,8 @@ import pytest
 from features.event import parse_event
 from features.spec import Spec
 from features.update import LabelTransition
-from models.decision import DecisionRecord, decode_vector, encode_record, encode_vector
+from models.decision import DecisionRecord
+from models.decision_codec import decode_vector, encode_record, encode_vector
 from pipeline.featurize import Place
 from pipeline.replay_source import LogUnreadable
 from pipeline.skew import LOG_BEGINS_LATER, LOG_ENDS_BEFORE, OTHER_SPEC, SkewReport, compare

@@ -14,7 +14,7 @@ from features.event import Label
 from features.event_wire import Event
 from features.topics import Topics
 from features.update import LabelTransition
-from models.decision import decode_record
+from models.decision_codec import decode_record
 from pipeline.dead import DeadLetter
 from riskbeat.asyncapi import asyncapi
 from riskbeat.schemas import FOLDER

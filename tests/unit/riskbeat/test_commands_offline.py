@@ -9,7 +9,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from models.decision import decode_vector, encode_record, encode_vector
+from models.decision_codec import decode_vector, encode_record, encode_vector
 from pipeline.skew_log import write_log
 from riskbeat import commands_data, commands_offline
 from tests.unit.pipeline.test_skew import Past, a_past
