@@ -15,8 +15,16 @@ from redis.asyncio import Redis, RedisCluster
 from redis.asyncio.connection import AbstractConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
+from redis.exceptions import (
+    ClusterDownError,
+    NoScriptError,
+    OutOfMemoryError,
+    ReadOnlyError,
+    RedisError,
+    ResponseError,
+    TryAgainError,
+)
 from redis.exceptions import ConnectionError as ConnectionLost
-from redis.exceptions import NoScriptError, RedisError, ResponseError
 
 from features.lane_redis import Lane
 from features.pipe_redis import Pipe
@@ -27,6 +35,9 @@ REDIS_MAX_CONNECTIONS = 64
 LOAD_MAX_KEYS = 2_000
 SCAN_COUNT = 1_000
 UNSENT_MAX_BYTES = 64 * 1024  # of one connection, before a writer waits
+
+AWAY = (ReadOnlyError, OutOfMemoryError, ClusterDownError, TryAgainError)
+"""What a server answers that stepped down, is full, or waits for the rest of its cluster."""
 
 T = TypeVar("T")
 Client = Redis | RedisCluster
@@ -129,6 +140,11 @@ def _asks_once(client: Redis) -> bool:
     """Return whether a command is sent once and never again, as writers must."""
     retry = client.connection_pool.connection_kwargs.get("retry")
     return isinstance(retry, Retry) and retry.get_retries() == 0
+
+
+def is_our_fault(error: Exception) -> bool:
+    """Return whether a server answered that a script or a type of ours is wrong."""
+    return isinstance(error, ResponseError) and not isinstance(error, AWAY)
 
 
 class RedisLink:

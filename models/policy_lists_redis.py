@@ -8,8 +8,9 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import RedisError
 
+from features.client_redis import is_our_fault
 from features.event import SEPARATOR
 from models import policy_scripts as scripts
 from models.policy_lists import (
@@ -120,9 +121,9 @@ class RedisLists:
     async def _ask(self, *command: Any) -> Any:
         try:
             return await self._client.execute_command(*command)
-        except ResponseError:
-            raise  # a script or a type of ours is wrong
         except (RedisError, OSError) as error:
+            if is_our_fault(error):
+                raise
             raise ListsUnavailable(f"{command[0]}: {error}") from error
 
 

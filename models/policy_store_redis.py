@@ -8,10 +8,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
-from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import RedisError, ResponseError
-from redis.exceptions import TimeoutError as RedisTimeoutError
+from redis.exceptions import RedisError
 
+from features.client_redis import is_our_fault
 from models import policy_scripts as scripts
 from models.policy_store import (
     HISTORY_MAX,
@@ -141,11 +140,9 @@ class RedisPolicyStore:
     async def _ask(self, *command: Any) -> Any:
         try:
             return await self._client.execute_command(*command)
-        except (RedisConnectionError, RedisTimeoutError, OSError) as error:
-            raise PolicyStoreUnavailable(f"{command[0]}: {error}") from error
-        except ResponseError:
-            raise  # a script or a type of ours is wrong
-        except RedisError as error:
+        except (RedisError, OSError) as error:
+            if is_our_fault(error):
+                raise
             raise PolicyStoreUnavailable(f"{command[0]}: {error}") from error
 
     def _key(self, name: str) -> str:

@@ -10,10 +10,9 @@ from typing import Any
 import msgspec
 from redis.asyncio import Redis
 from redis.asyncio.cluster import RedisCluster
-from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import RedisError, ResponseError
-from redis.exceptions import TimeoutError as RedisTimeoutError
+from redis.exceptions import RedisError
 
+from features.client_redis import is_our_fault
 from models.registry import RegistryUnavailable
 from models.registry_redis import base_of
 from models.registry_scripts import LEASE, REPORT
@@ -121,11 +120,9 @@ class RedisRolloutStore:
     async def _ask(self, *command: Any) -> Any:
         try:
             return await self._client.execute_command(*command)
-        except (RedisConnectionError, RedisTimeoutError, OSError) as error:
-            raise RegistryUnavailable(f"{command[0]}: {error}") from error
-        except ResponseError:
-            raise  # a script or a type of ours is wrong
-        except RedisError as error:
+        except (RedisError, OSError) as error:
+            if is_our_fault(error):
+                raise
             raise RegistryUnavailable(f"{command[0]}: {error}") from error
 
     def _key(self, name: str) -> str:
