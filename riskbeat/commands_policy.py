@@ -41,7 +41,7 @@ def register(app: typer.Typer) -> None:
 @policy.command()
 def check(file: File = Path("policy.yaml")) -> None:
     """Check a file against the feature spec, and measure its rules. Needs no running part."""
-    settings = load_settings()
+    settings = load_settings(servers=False)
     try:
         book = compile_text(read_text(file), file.name, Spec.load(settings.spec_path))
         costs = check_costs(book, file.name)
