@@ -9,6 +9,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+from api.breaker import Breakers, breakers_of
 from api.claims import Claim, Claimed, Claims, ClaimsUnavailable
 from api.decide import Decider
 from api.errors import IdempotencyConflict, InProgress, NotRecorded
@@ -25,6 +26,9 @@ from models.decision import (
     encode_record,
     repeat_of,
 )
+
+FAILURES_MAX, PAUSE_S, MODEL_TIMEOUT_S = 5, 0.5, 0.025
+"""Of the breakers, where none are given."""
 
 DECIDED_HEADER = ("riskbeat-decided", b"http")
 """On an event: its decision is recorded already; the stream door leaves it alone."""
@@ -66,8 +70,9 @@ class Answerer:
         publisher: SpoolingPublisher,
         features_timeout_s: float,
         told: Told,
+        breakers: Breakers | None = None,
     ) -> None:
-        """Take the ports, and the longest wait for the features (seconds)."""
+        """Take the ports, the longest wait for the features (seconds), and who may be asked."""
         self._primary = {name: kind.primary for name, kind in spec.event_rules.event_types.items()}
         self._topics = topics
         self._decider = decider
@@ -75,6 +80,8 @@ class Answerer:
         self._publisher = publisher
         self._features_timeout_s = features_timeout_s
         self._told = told
+        self._breakers = breakers or breakers_of(FAILURES_MAX, PAUSE_S, MODEL_TIMEOUT_S)
+        self._keeping: set[asyncio.Task[None]] = set()
 
     async def answer_many(self, questions: Sequence[Question]) -> list[bytes | Exception]:
         """Answer a batch, in order: the body of an answer, or what is wrong with the question.
@@ -124,7 +131,9 @@ class Answerer:
     async def _answer_distinct(self, questions: Sequence[Question]) -> list[bytes | Exception]:
         claimed, seen = await asyncio.gather(
             self._claim(questions),
-            self._decider.look([q.event for q in questions], self._features_timeout_s),
+            self._decider.look(
+                [q.event for q in questions], self._features_timeout_s, self._breakers.features
+            ),
         )
         answers: dict[int, bytes | Exception] = {}
         fresh: list[int] = []
@@ -149,7 +158,8 @@ class Answerer:
     ) -> list[bytes | Exception]:
         """Decide, record, keep and return the answers to questions that are ours."""
         source = Source(door="http", topic=self._topics.events)
-        records = self._decider.decide([Asked(q.event, source) for q in questions], seen, claimed)
+        asked = [Asked(q.event, source) for q in questions]
+        records = self._decider.decide(asked, seen, claimed, self._breakers)
         encoded = [encode_record(record) for record in records]
         try:
             positions = await self._publisher.publish_many(
@@ -163,7 +173,7 @@ class Answerer:
         self._place(questions, positions)
         bodies = [answer_in(data) for data in encoded]
         if claimed:
-            await self._finish([q.claim for q in questions], bodies)
+            self._keep([q.claim for q in questions], bodies)
         self._told.decided(records, records[0].timings_ms.total / 1000)
         return list(bodies)
 
@@ -194,13 +204,18 @@ class Answerer:
                 )
 
     async def _claim(self, questions: Sequence[Question]) -> list[Claimed] | None:
-        """Take the claims; None when their store does not answer."""
+        """Take the claims; None when their store does not answer, or is left alone."""
+        breaker = self._breakers.claims
+        if not breaker.allows():
+            return None
         keyed = [(i, q.key_claim) for i, q in enumerate(questions) if q.key_claim is not None]
         wanted = [q.claim for q in questions] + [claim for _, claim in keyed]
         try:
             taken = await self._claims.take_many(wanted)
         except ClaimsUnavailable:
+            breaker.failed("unavailable")
             return None
+        breaker.succeeded()
         claimed = taken[: len(questions)]
         fresh_keys = [
             claim
@@ -233,6 +248,21 @@ class Answerer:
             return self._judge(Claimed("other_body")) or answer
         self._told.repeated("duplicate")
         return repeat_of(answer)
+
+    def _keep(self, claims: Sequence[Claim], answers: Sequence[bytes]) -> None:
+        """Keep the answers without letting their askers wait for it.
+
+        It is sent before any repeat that the answer could cause: a repeat sees the claim taken
+        until the answer is there, and waits for it.
+        """
+        task = asyncio.ensure_future(self._finish(claims, answers))
+        self._keeping.add(task)
+        task.add_done_callback(self._keeping.discard)
+
+    async def close(self) -> None:
+        """Return when every answer is kept, or was given up."""
+        if self._keeping:
+            await asyncio.wait(self._keeping)
 
     async def _finish(self, claims: Sequence[Claim], answers: Sequence[bytes]) -> None:
         try:

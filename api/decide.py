@@ -6,22 +6,24 @@ Nothing here waits but the read, and nothing after the read can be interleaved w
 """
 
 import asyncio
+import contextlib
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from api.overlay import Overlay, Place, is_in, marks_of
+from api.breaker import Breaker, Breakers, ask_model
+from api.overlay import Overlay
 from api.record import Basis, Facts, Looked, Recorder
 from api.rollout import Batch, Rollouts
-from api.seen import Asked, Seen, applied_by_event, place_of
+from api.seen import Asked, Seen, applied_by_event, own_rows_of, place_of
 from features.event import Event, identity_of
 from features.spec import Spec
 from features.store import FeatureReader, Reads, StoreError
-from features.update import EntityUpdates, updates_of_events
+from features.update import updates_of_events
 from features.vector import Derived, derive_many, derive_rows_many
 from features.window import SchemaMismatch, StateCorrupt
 from models.decision import DecisionRecord, Degraded, Outcome, Reason, encode_vectors
@@ -90,18 +92,32 @@ class Decider:
         seen = await self.look([one.event for one in asked], features_timeout_s)
         return self.decide(asked, seen)
 
-    async def look(self, events: Sequence[Event], features_timeout_s: float) -> Seen:
-        """Read the states of all entities of the events in one round trip."""
+    async def look(
+        self, events: Sequence[Event], features_timeout_s: float, breaker: Breaker | None = None
+    ) -> Seen:
+        """Read the states of all entities of the events in one round trip.
+
+        Args:
+            events: What will be decided.
+            features_timeout_s: Longest wait for the store.
+            breaker: Says whether the store is asked at all; always without one.
+        """
         began = self._clock()
         updates = updates_of_events(self._spec, events)
+        if breaker is not None and not breaker.allows():
+            return Seen(updates, None, {}, {}, began, self._clock() - began)
         keys = list(dict.fromkeys(updates.keys))
         try:
             async with asyncio.timeout(features_timeout_s):
                 reads = await self._reader.read_many(keys)
         except (TimeoutError, StoreError) as error:
             self.read_failure = str(error) or f"no answer within {features_timeout_s:g} s"
+            if breaker is not None:
+                breaker.failed("timeout" if isinstance(error, TimeoutError) else "unavailable")
             return Seen(updates, None, {}, {}, began, self._clock() - began)
         self.read_failure = ""
+        if breaker is not None:
+            breaker.succeeded()
         owner = dict(zip(keys, reads.partition, strict=True))
         blob = dict(zip(keys, reads.blobs, strict=True))
         return Seen(updates, reads, owner, blob, began, self._clock() - began)
@@ -127,7 +143,11 @@ class Decider:
         return self._basis_of(X, events, snapshot, complete, now_ms)
 
     def decide(
-        self, asked: Sequence[Asked], seen: Seen, claimed: bool = True
+        self,
+        asked: Sequence[Asked],
+        seen: Seen,
+        claimed: bool = True,
+        breakers: Breakers | None = None,
     ) -> list[DecisionRecord]:
         """Decide a batch on what was seen for exactly these events.
 
@@ -135,6 +155,7 @@ class Decider:
             asked: The events, in order.
             seen: What `look` returned for them.
             claimed: Whether repeats could be told; if not, the answers say so.
+            breakers: Whether the model is asked; always without them.
         """
         now_ms = self._now_ms()
         events = [one.event for one in asked]
@@ -143,14 +164,19 @@ class Decider:
         X, complete = vectors.derived.X, vectors.complete
         model_began = self._clock()
         degraded: list[Degraded] = [] if complete else ["features"]
-        try:
-            snapshot: Snapshot | None = self._scorer.snapshot()
-        except NoWeights:
-            snapshot = None
+
+        def believe(version: Snapshot | None) -> Basis:
+            return self._basis(X, events, version, complete, now_ms, seen.began)
+
+        basis: Basis | None = None
+        with contextlib.suppress(NoWeights):
+            snapshot = self._scorer.snapshot()
+            basis = ask_model(breakers, lambda: believe(snapshot))
+        if basis is None:
             degraded.append("model")
+            basis = believe(None)
         if not claimed:
             degraded.append("idempotency")
-        basis = self._basis(X, events, snapshot, complete, now_ms, seen.began)
         done = self._clock()
         facts = Facts(
             spec_digest=self._spec.digest,
@@ -188,7 +214,7 @@ class Decider:
         lacking = self.overlay.accept_many(events, places, updates, reads, seen.owner, now_ms)
         if reads is not None:
             blobs = [seen.blob[key] for key in updates.keys]
-            mine = self._own_of(updates, places, reads, seen.owner)
+            mine = own_rows_of(seen, places)
             try:
                 derived = derive_rows_many(
                     self._spec, events, updates, blobs, lacking.updates, mine
@@ -200,24 +226,6 @@ class Decider:
         hollow = [msgspec.structs.replace(event, entities={}) for event in events]
         derived = derive_many(self._spec, hollow, [{} for _ in events], None, updates.take([]))
         return _Vectors(derived, [[] for _ in events], False)
-
-    @staticmethod
-    def _own_of(
-        updates: EntityUpdates,
-        places: Sequence[Place | None],
-        reads: Reads,
-        owner: Mapping[bytes, int],
-    ) -> EntityUpdates:
-        """Return the rows that the states read do not hold already."""
-        if not any(places):  # over HTTP, the log has none of them yet
-            return updates
-        rows = zip(updates.keys, updates.row_event.tolist(), strict=True)
-        own = [
-            row
-            for row, (key, index) in enumerate(rows)
-            if not is_in(places[index], marks_of(reads, owner[key]))
-        ]
-        return updates if len(own) == len(updates) else updates.take(own)
 
     def _basis(
         self,

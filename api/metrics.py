@@ -9,6 +9,7 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.values import MultiProcessValue
 
+from api.breaker import Reason, Stage
 from api.policy_metrics import PolicyMetrics
 from features.entity_features import EntityFeatures
 from models.decision import DecisionRecord
@@ -50,6 +51,7 @@ class ServeMetrics:
         self.registry = CollectorRegistry()
         self.observers: list[Callable[[Sequence[DecisionRecord]], None]] = []
         self._count_decisions(self.registry)
+        self._count_stages(self.registry)
         self._count_weights(self.registry)
         self._count_requests(self.registry)
         self._count_reads(self.registry)
@@ -109,6 +111,28 @@ class ServeMetrics:
             buckets=_AGE_EDGES,
             registry=r,
         )
+
+    def _count_stages(self, r: CollectorRegistry) -> None:
+        self.stage_failures = Counter(
+            "riskbeat_stage_failures_total",
+            "Batches that a stage failed, or that left it out because its breaker was open.",
+            ["stage", "reason"],
+            registry=r,
+        )
+        self.breakers_open = Gauge(
+            "riskbeat_breaker_open",
+            "1 while a stage is left alone because it failed, else 0.",
+            ["stage"],
+            registry=r,
+        )
+
+    def stage_failed(self, stage: Stage, reason: Reason) -> None:
+        """A stage failed, or was not asked; see `api.breaker`."""
+        self.stage_failures.labels(stage, reason).inc()
+
+    def stage_opened(self, stage: Stage, is_open: bool) -> None:
+        """A breaker opened, or closed again."""
+        self.breakers_open.labels(stage).set(float(is_open))
 
     def _count_weights(self, r: CollectorRegistry) -> None:
         self.weights_version = Gauge(

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from api.overlay import Place
+from api.overlay import Place, is_in, marks_of
 from features.event import Event
 from features.store import Reads, Watermarks
 from features.update import EntityUpdates
@@ -54,6 +54,25 @@ def place_of(source: Source) -> Place | None:
     if source.partition is None or source.offset is None:
         return None
     return Place(source.partition, source.offset)
+
+
+def own_rows_of(seen: Seen, places: Sequence[Place | None]) -> EntityUpdates:
+    """Return the events' rows less those that the states read hold already.
+
+    Args:
+        seen: With what was read.
+        places: Where the log has each event, None if it does not yet.
+    """
+    updates, reads = seen.updates, seen.reads
+    if reads is None or not any(places):  # over HTTP, the log has none of them yet
+        return updates
+    rows = zip(updates.keys, updates.row_event.tolist(), strict=True)
+    own = [
+        row
+        for row, (key, index) in enumerate(rows)
+        if not is_in(places[index], marks_of(reads, seen.owner[key]))
+    ]
+    return updates if len(own) == len(updates) else updates.take(own)
 
 
 class AppliedTo(NamedTuple):

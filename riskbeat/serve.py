@@ -171,6 +171,7 @@ async def _stop(
             log.error("serve.failed", part=name, error=repr(result))
             failed.append(name)
     await parts.http.coalescer.close()
+    await parts.http.answerer.close()
     await parts.publisher.stop()
     await _close(parts)
     return sorted(set(failed))

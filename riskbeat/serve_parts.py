@@ -12,6 +12,7 @@ import structlog
 
 from api.admin_http import AdminDeps
 from api.answer import Answerer, Told
+from api.breaker import Breakers, breakers_of
 from api.claims_redis import RedisClaims
 from api.coalesce import Coalescer, Limits
 from api.decide import Decider
@@ -188,7 +189,11 @@ def build_parts(settings: Settings, place: str = "") -> Parts:
     admin = AdminDeps(
         version, rolling.scorer, registry, rolling.store, metrics, health, ready, rules, paper
     )
-    answerer = _answerer(settings, spec, decider, publisher, heard, link)
+    breakers = breakers_of(
+        settings.breaker_failures, settings.breaker_pause_s, settings.model_timeout_s, metrics
+    )
+    told = Told(heard.decided, heard.repeated)
+    answerer = _answerer(settings, spec, decider, publisher, link, told, breakers)
     desk = FeatureDesk(
         spec,
         feature_store(settings, spec, slow),
@@ -239,8 +244,9 @@ def _answerer(
     spec: Spec,
     decider: Decider,
     publisher: SpoolingPublisher,
-    heard: Heard,
     link: RedisLink,
+    told: Told,
+    breakers: Breakers,
 ) -> Answerer:
     claims = RedisClaims(
         link,
@@ -256,7 +262,8 @@ def _answerer(
         claims,
         publisher,
         settings.features_timeout_s,
-        Told(heard.decided, heard.repeated),
+        told,
+        breakers,
     )
 
 

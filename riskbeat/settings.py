@@ -15,6 +15,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from features.topics import Topics
 from riskbeat.settings_audit import AuditSettings
+from riskbeat.settings_breaker import BreakerSettings
 from riskbeat.settings_door import DoorSettings
 from riskbeat.settings_files import SecretFiles
 from riskbeat.settings_gates import GateSettings
@@ -242,6 +243,7 @@ class Settings(
     PolicySettings,
     GateSettings,
     JudgeSettings,
+    BreakerSettings,
     AuditSettings,
     RolloutSettings,
     ServeSettings,

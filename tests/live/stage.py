@@ -117,6 +117,7 @@ async def on_stage(
         "RISKBEAT_AUTH": "off",
         "RISKBEAT_DEVICE": "cpu",
         "RISKBEAT_FEATURES_TIMEOUT_S": "0.5",  # tests share a machine; none asserts a time
+        "RISKBEAT_MODEL_TIMEOUT_S": "5",
         "RISKBEAT_ACK_TIMEOUT_S": "2",
         "RISKBEAT_DEADLINE_S": "5",
         **more,

@@ -1,7 +1,10 @@
 """What is recorded reads back equal, to the bit."""
 
+import msgspec
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from features.event import EventRejected
 from models.decision import (
@@ -13,12 +16,14 @@ from models.decision import (
     RecordedScore,
     Source,
     Timings,
+    answer_in,
     answer_of,
     decode_record,
     decode_vector,
     encode_decision,
     encode_record,
     encode_vector,
+    encode_vectors,
     repeat_of,
 )
 from tests.fakes_serving import NOW_MS, an_event
@@ -82,3 +87,19 @@ def test_an_answer_tells_the_caller_nothing_of_the_record_alone() -> None:
     body = encode_decision(answer)
     assert b"logit" not in body and b"vector" not in body
     assert repeat_of(body) == body.replace(b'"status":"new"', b'"status":"duplicate"')
+
+
+@given(st.text(), st.floats(allow_nan=False), st.sampled_from(["normal", "not_assessed"]))
+def test_the_answer_in_a_records_bytes_is_the_answer(name: str, p: float, level: str) -> None:
+    tricky = f'{name},"tenant":"}}","logit":1,"risk_level":'
+    score = RecordedScore(value=p, percentile=None, risk_level=level, logit=None)
+    for logit in (None, -p):
+        record = msgspec.structs.replace(
+            a_record(0.5), event_id=tricky, score=msgspec.structs.replace(score, logit=logit)
+        )
+        assert answer_in(encode_record(record)) == encode_decision(answer_of(record))
+
+
+def test_vectors_are_encoded_alike_one_by_one_and_together() -> None:
+    X = np.random.default_rng(3).normal(size=(5, 50)).astype(np.float32)
+    assert encode_vectors(X) == [encode_vector(x) for x in X]
