@@ -5,6 +5,7 @@ import json
 import re
 import sys
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime
 from typing import Annotated, Any, NoReturn, TypeVar
 
@@ -25,7 +26,9 @@ from api.keys import (
     rotate_key,
 )
 from features.event import DEFAULT_TENANT, from_ms
+from models.audit import Act, AuditUnavailable, BadAct, BadEntry, recorded
 from models.signing import ensure_keys
+from riskbeat.audit import open_audit
 from riskbeat.clock import now_ms
 from riskbeat.keyring import key_secret, key_store
 from riskbeat.settings import Settings
@@ -34,6 +37,8 @@ from riskbeat.store import redis_client
 from riskbeat.versions import actor
 
 EXIT_USER_ERROR = 2
+ENDINGS = (AuditUnavailable, BadAct, BadEntry, BadKeyRequest, KeysUnavailable)
+UNSAID = "not said"
 WIDE = 160
 UNITS_MS = {"s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 
@@ -42,6 +47,7 @@ keys = typer.Typer(help="Keys of callers: make, list, rotate and revoke them.")
 T = TypeVar("T")
 Json = Annotated[bool, typer.Option("--json", help="Print one line of JSON.")]
 By = Annotated[str, typer.Option("--by", help="Who acts; this user on this machine if left out.")]
+Why = Annotated[str, typer.Option("--why", help="Kept in the audit log.")]
 
 
 def register(app: typer.Typer) -> None:
@@ -78,6 +84,7 @@ def create(
         float | None, typer.Option(min=0.01, help="A rate limit of its own.")
     ] = None,
     by: By = "",
+    why: Why = UNSAID,
     as_json: Json = False,
 ) -> None:
     """Make a key, and show its token: now, and never again."""
@@ -98,7 +105,8 @@ def create(
             expires_at_ms=at_ms + _span_ms(expires) if expires else None,
             requests_per_s=requests_per_s,
         )
-        await store.put_many([made.record])
+        async with _recorded(settings, "create", _told(made.record), by, why):
+            await store.put_many([made.record])
         return made
 
     _show_made(settings, _run(settings, act), as_json)
@@ -125,13 +133,21 @@ def list_keys(
 @keys.command()
 def revoke(
     which: Annotated[str, typer.Argument(help="A key's id, or a name: then all keys of it.")],
+    by: By = "",
+    why: Why = UNSAID,
 ) -> None:
     """End keys now. Scorers know within RISKBEAT_KEYS_REFRESH_S."""
     settings = load_settings()
 
     async def act(store: KeyStore) -> list[KeyRecord]:
         ended = revoke_keys(await store.read_all(), which, now_ms())
-        await store.put_many(ended)
+        told = ", ".join(_told(record) for record in ended)
+        try:
+            async with _recorded(settings, "revoke", told, by, why):
+                await store.put_many(ended)
+        except AuditUnavailable as error:  # a key that leaked does not wait for the log
+            await store.put_many(ended)
+            typer.echo(f"riskbeat: revoked, and not in the audit log: {error}", err=True)
         return ended
 
     for record in _run(settings, act):
@@ -146,6 +162,7 @@ def rotate(
     name: Annotated[str, typer.Argument(help="Whose key.")],
     overlap: Annotated[str, typer.Option(help="The old key ends after this: 7d, 12h.")] = "7d",
     by: By = "",
+    why: Why = UNSAID,
     as_json: Json = False,
 ) -> None:
     """Make a successor with the same rights; the old key stays valid for a while beside it."""
@@ -160,10 +177,24 @@ def rotate(
             made_by=by or actor(),
             now_ms=at_ms,
         )
-        await store.put_many([made.record, old])
+        async with _recorded(settings, "rotate", f"{_told(old)} to {made.record.id}", by, why):
+            await store.put_many([made.record, old])
         return made
 
     _show_made(settings, _run(settings, act), as_json)
+
+
+def _recorded(
+    settings: Settings, verb: str, target: str, by: str, why: str
+) -> AbstractAsyncContextManager[object]:
+    """Write an act down before it happens in the `async with` block, and after; never a token."""
+    act = Act(subject="key", verb=verb, target=target, by=by or actor(), why=why, at_ms=now_ms())
+    return recorded(open_audit(settings), act)
+
+
+def _told(record: KeyRecord) -> str:
+    scopes = " ".join(record.scopes)
+    return f"{record.id} of {record.name} ({record.tenant}: {scopes})"
 
 
 def _run(settings: Settings, act: Callable[[KeyStore], Awaitable[T]]) -> T:
@@ -176,7 +207,7 @@ def _run(settings: Settings, act: Callable[[KeyStore], Awaitable[T]]) -> T:
 
     try:
         return asyncio.run(with_store())
-    except (BadKeyRequest, KeysUnavailable) as error:
+    except ENDINGS as error:
         _end(error)
 
 

@@ -12,7 +12,9 @@ import httpx
 import psutil
 import pytest
 
+from features.topics import Topics
 from models.signing import ensure_keys
+from pipeline.topics_kafka import TopicPlan, ensure_topics
 from tests.live.servers import Server, answering
 from tests.live.stage import Stage, body_of, ends_well, on_stage, until
 
@@ -120,6 +122,8 @@ async def test_keys_open_while_they_are_valid_and_while_redis_is_away(
 ) -> None:
     assert redis_server.host is not None
     env = settings(kafka_bootstrap, redis_server.address, topic_prefix, "t:")
+    audit = TopicPlan(Topics(topic_prefix).audit, 1, 3_600_000)  # no key without its record
+    await ensure_topics({"bootstrap_servers": kafka_bootstrap}, [audit])
     made = riskbeat(env, "keys", "create", "shop", "--scope", "decide", "--json")
     more = {"RISKBEAT_KEYS_SECRET": SECRET, "RISKBEAT_AUTH": "on", "RISKBEAT_KEYS_REFRESH_S": "0.2"}
     places = (tmp_path, kafka_bootstrap, redis_server.address, topic_prefix, "t:")
