@@ -67,6 +67,11 @@ class ListCopy:
         added = sum(slot is not None for slots in self._changed.values() for slot in slots.values())
         return len(self._hashes) + added
 
+    @property
+    def bytes(self) -> int:
+        """Memory of the sorted entries."""
+        return self._hashes.nbytes + self._until_ms.nbytes + self._about.nbytes
+
     def load(self, entries: Sequence[ListEntry]) -> None:
         """Take further entries; they count once `settle` has sorted them in."""
         hashes = np.fromiter((_hash_of(entry) for entry in entries), np.uint64, len(entries))
