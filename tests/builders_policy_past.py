@@ -14,8 +14,8 @@ from models.decision import (
     RecordedScore,
     Source,
     Timings,
-    encode_vector,
 )
+from models.decision_codec import encode_vector
 from tests.builders_policy import NOW_MS, a_payment
 
 

@@ -7,7 +7,7 @@ import pytest
 from click.testing import Result
 from typer.testing import CliRunner
 
-from models.decision import encode_record
+from models.decision_codec import encode_record
 from riskbeat.__main__ import app
 from tests.builders_policy import POLICY_TEXT, SPEC_TEXT, demand, rules_text, small_spec
 from tests.builders_policy_past import a_record

@@ -42,7 +42,8 @@ def test_differences_are_told_thing_by_thing(spec: Any) -> None:
         more=PASSING,
     )
     assert differences(old, new) == [
-        '~ pass_through: null → {"share":0.5,"outcomes":["decline"],"amount_at_most":null,"seed":0}',
+        '~ pass_through: null → {"share":0.5,"outcomes":["decline"],'
+        '"amount_at_most":null,"seed":0}',
         "+ rules.new: version 1: review when amount.value == 1000 (shadow)",
         "+ rules.f: version 1: score_at_least when true",
         "- rules.gone: version 1: decline when amount.value == 1000 (disabled)",
