@@ -16,6 +16,7 @@ from api.model_http import add_acts
 from api.openapi import openapi
 from api.rollout_page import look, row_of
 from features.event import EventRules
+from models.audit import AuditLog
 from models.registry import WeightsRegistry
 from models.rollout_store import RolloutStore
 from models.scorer import NoWeights, Scorer
@@ -43,6 +44,7 @@ class AdminDeps:
     scorer: Scorer
     registry: WeightsRegistry
     rollouts: RolloutStore
+    audit: AuditLog
     metrics: ServeMetrics
     health: Callable[[], Mapping[str, str]]
     ready: Callable[[], bool]
@@ -71,7 +73,7 @@ def create_admin(deps: AdminDeps) -> FastAPI:
     app.document = openapi(deps.version, deps.rules)
     _add_health(app, deps)
     _add_model(app, deps)
-    add_acts(app, deps.registry, deps.now_ms)
+    add_acts(app, deps.registry, deps.audit, deps.now_ms)
     _add_topics(app, deps.topics)
     for kind in KNOWN:
         app.add_exception_handler(kind, _answer_problem)

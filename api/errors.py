@@ -10,6 +10,7 @@ from api.limits import RateLimited
 from features.entity_features import QuestionRejected
 from features.event import EventRejected
 from features.store import StoreUnavailable
+from models.audit import AuditUnavailable
 from models.registry import NoWeights, RegistryUnavailable
 
 PROBLEM_TYPE = "application/problem+json"
@@ -147,6 +148,7 @@ _TABLE: dict[type[Exception], _Row] = {
     RateLimited: _Row(429, "rate_limited", "This caller asks too much"),
     NoSuchDecision: _Row(404, "no_such_decision", "There is no such decision"),
     IndexBehind: _Row(503, "index_behind", "Decisions cannot be looked up now", retry=True),
+    AuditUnavailable: _Row(503, "audit_away", "The audit log does not answer", retry=True),
     NoWeights: _Row(404, "no_such_version", "There is no such version of the weights"),
     RegistryUnavailable: _Row(503, "registry_away", "The registry does not answer", retry=True),
     StoreUnavailable: _Row(503, "store_away", "The feature store does not answer", retry=True),

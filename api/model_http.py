@@ -11,6 +11,8 @@ from api.keys import ScopeMissing
 from api.model_acts import ActAsked, Acted, PinAsked
 from api.route import Principal
 from features.event_wire import decode_strictly
+from models import registry_acts
+from models.audit import Act, AuditLog
 from models.registry import HISTORY_MAX, WeightsRegistry
 
 ACT_MAX_BYTES = 4_096
@@ -23,29 +25,35 @@ _pins = msgspec.json.Decoder(PinAsked)
 _acts = msgspec.json.Decoder(ActAsked)
 
 
-def add_acts(app: FastAPI, registry: WeightsRegistry, now_ms: Callable[[], int]) -> None:
-    """Add the routes to an application that knows what its errors mean (`api/admin_http.py`)."""
+def add_acts(
+    app: FastAPI, registry: WeightsRegistry, log: AuditLog, now_ms: Callable[[], int]
+) -> None:
+    """Add the routes to an application that knows what its errors mean (`api/admin_http.py`).
+
+    Each act is written down in the audit log before it happens, as those of the command line.
+    """
 
     @app.post("/v1/model/pin")
     async def pin(request: Request) -> dict[str, Any]:
         who, asked = _who(request), await _read(request, _pins)
-        at_ms = now_ms()
-        await registry.pin(asked.version, who, asked.why, at_ms)
-        return _acted("pin", asked.version, who, asked.why, at_ms)
+        act = _act_of("pin", asked.version, who, asked.why, now_ms())
+        await registry_acts.pin(registry, log, asked.version, act)
+        return _acted("pin", asked.version, act)
 
     @app.post("/v1/model/unpin")
     async def unpin(request: Request) -> dict[str, Any]:
         who, asked = _who(request), await _read(request, _acts)
-        at_ms = now_ms()
-        await registry.unpin(who, asked.why, at_ms)
-        return _acted("unpin", await registry.active_version(), who, asked.why, at_ms)
+        pinned = (await registry.standing()).active
+        act = _act_of("unpin", pinned, who, asked.why, now_ms())
+        return _acted("unpin", await registry_acts.unpin(registry, log, act), act)
 
     @app.post("/v1/model/rollback")
     async def rollback(request: Request) -> dict[str, Any]:
         who, asked = _who(request), await _read(request, _acts)
-        at_ms = now_ms()
-        version = await registry.rollback(who, asked.why, at_ms)
-        return _acted("pin", version, who, asked.why, at_ms)
+        version = (await registry.standing()).active - 1
+        act = _act_of("rollback", version, who, asked.why, now_ms())
+        await registry_acts.pin(registry, log, version, act)
+        return _acted("pin", version, act)
 
     @app.get("/v1/model/acts")
     async def acts(
@@ -74,6 +82,12 @@ async def _read(request: Request, decoder: msgspec.json.Decoder[T]) -> T:
     return decode_strictly(decoder, b"".join(parts))
 
 
-def _acted(act: str, version: int, by: str, why: str, at_ms: int) -> dict[str, Any]:
-    done: dict[str, Any] = msgspec.to_builtins(Acted(act, version, by, why, at_ms))
-    return done
+def _act_of(verb: str, version: int, by: str, why: str, at_ms: int) -> Act:
+    target = f"version {version}"
+    return Act(subject="weights", verb=verb, target=target, by=by, why=why, at_ms=at_ms)
+
+
+def _acted(verb: str, version: int, act: Act) -> dict[str, Any]:
+    done = Acted(verb, version, act.by, act.why, act.at_ms)
+    wire: dict[str, Any] = msgspec.to_builtins(done)
+    return wire

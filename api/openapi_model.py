@@ -111,7 +111,7 @@ def _act(name: str, summary: str) -> dict[str, Any]:
         scope="admin",
         body=Body(ref("PinAsked" if name == "pin" else "ActAsked"), asked),
         answer=("200", Body(ref("Acted"), done)),
-        problems=("malformed", "field", "too_large", "registry_away", *missing),
+        problems=("malformed", "field", "too_large", "audit_away", "registry_away", *missing),
         tag="model",
     )
 

@@ -34,6 +34,7 @@ from api.limits import RateLimited
 from features.entity_features import QuestionRejected
 from features.event import EventRejected
 from features.store import StoreUnavailable
+from models.audit import AuditUnavailable
 from models.registry import NoWeights, RegistryUnavailable
 
 JSON_TYPE: Final = "application/json"
@@ -69,6 +70,7 @@ PROBLEMS: Final[Mapping[str, Exception]] = {
     "no_decision": NoSuchDecision("none of this id is known; decisions leave with the horizon"),
     "behind": IndexBehind("the index of decisions is 14 s behind the log"),
     "no_version": NoWeights("version 41 is not in the registry"),
+    "audit_away": AuditUnavailable("no broker took the act within 15 s"),
     "registry_away": RegistryUnavailable("EVAL: no answer"),
     "method": MethodNotAllowed("PUT", "POST"),
 }

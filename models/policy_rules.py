@@ -270,13 +270,9 @@ class RuleSet:
         return _Selection(
             tuple(chunks),
             tuple((name, place[name]) for name in sorted(needed) if name in place),
-            tuple((n, getters.get(n, _nothing)) for n in sorted(needed) if n not in place),
+            tuple((n, getters.get(n, lambda _: None)) for n in sorted(needed) if n not in place),
             tuple(known),
         )
-
-
-def _nothing(_: Event) -> None:
-    """Read a score, which is not of the event."""
 
 
 def _set(names: tuple[str, ...] | None) -> frozenset[str] | None:

@@ -9,6 +9,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
+from models import registry_acts as acts
 from models.audit import Act, AuditLog, AuditUnavailable, BadAct, BadEntry
 from models.registry import Freeze, NoWeights, RegistryUnavailable
 from models.registry_redis import RedisWeightsRegistry
@@ -16,7 +17,6 @@ from models.signing import BadKeys, BadSignature
 from models.weights import BadWeights, SchemaMismatch
 from pipeline.relearn import CannotRelearn
 from pipeline.versions_kafka import LogSilent
-from riskbeat import model_acts as acts
 from riskbeat import model_pages as pages
 from riskbeat import versions
 from riskbeat.audit import open_audit

@@ -34,6 +34,7 @@ from models.registry_redis import RedisWeightsRegistry
 from models.scorer_torch import TorchScorer
 from models.signing import PublicKey, load_public_keys
 from riskbeat.asyncapi import asyncapi
+from riskbeat.audit import open_audit
 from riskbeat.clock import now_ms
 from riskbeat.policies import policy_watcher
 from riskbeat.serve_asking import dry_runs
@@ -137,7 +138,16 @@ def build_parts(settings: Settings, place: str = "") -> Parts:
     paper = msgspec.json.encode(asyncapi(version, settings.topics))
     rules = spec.event_rules
     admin = AdminDeps(
-        version, rolling.scorer, registry, rolling.store, metrics, health, ready, rules, paper
+        version,
+        rolling.scorer,
+        registry,
+        rolling.store,
+        open_audit(settings),
+        metrics,
+        health,
+        ready,
+        rules,
+        paper,
     )
     breakers = breakers_of(
         settings.breaker_failures, settings.breaker_pause_s, settings.model_timeout_s, metrics

@@ -17,7 +17,6 @@ from riskbeat.settings import (
     KafkaSettings,
     LearnSettings,
     RedisSettings,
-    ServeSettings,
     Settings,
 )
 from riskbeat.settings_audit import AuditSettings
@@ -30,6 +29,7 @@ from riskbeat.settings_policy import PolicySettings
 from riskbeat.settings_publish import PublishSettings
 from riskbeat.settings_rollout import RolloutSettings
 from riskbeat.settings_safety import SafetySettings
+from riskbeat.settings_serve import ServeSettings
 
 EXIT_CODE = 2
 SECTIONS = (

@@ -18,6 +18,7 @@ from api.metrics import ServeMetrics
 from api.route import ANYBODY, Gate, Head, Principal
 from api.routes_http import HttpDeps
 from models.registry import Activation, NoWeights, RegistryUnavailable, Standing
+from tests.fakes_audit import MemoryAuditLog
 from tests.fakes_rollout import MemoryRolloutStore
 from tests.fakes_serving import NOW_MS, Stand
 
@@ -60,6 +61,11 @@ class Shelf:
             raise RegistryUnavailable("nobody listens")
         return Standing(latest=7, active=6, pinned=True)
 
+    async def read(self, version: int) -> bytes:
+        if version > 7:
+            raise NoWeights(f"version {version} is not in the registry")
+        return b"bytes of version %d" % version
+
     async def active_versions(self) -> dict[str, int]:
         return {"scorer-1": 6}
 
@@ -73,10 +79,6 @@ class Shelf:
 
     async def unpin(self, by: str, why: str, at_ms: int) -> None:
         self._act("unpin", 7, by, why, at_ms)
-
-    async def rollback(self, by: str, why: str, at_ms: int) -> int:
-        self._act("pin", 5, by, why, at_ms)
-        return 5
 
     async def history(self) -> list[Activation]:
         return self.acts
@@ -121,11 +123,13 @@ class Site:
             timeout_s=0.05,
             stale_after_s=5.0,
         )
+        self.audit = MemoryAuditLog()
         admin = AdminDeps(
             "0.1.0",
             stand.scorer,
             self.shelf,  # type: ignore[arg-type]
             self.rollouts,
+            self.audit,
             self.metrics,
             lambda: {"log": "ok"},
             lambda: self.open,

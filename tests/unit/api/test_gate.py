@@ -204,6 +204,25 @@ async def test_cached_keys_work_while_their_store_is_away_and_then_it_is_503(des
     assert (await desk.ask("GET", "/healthz")).status_code == 200
 
 
+async def test_an_act_on_the_model_is_recorded_under_the_keys_name_or_does_not_happen(
+    desk: Desk,
+) -> None:
+    token = await desk.key("admin", tenant="*", name="night.shift")
+    asked = {"version": 5, "why": "it drifts"}
+    assert (await desk.ask("POST", "/v1/model/pin", asked, token)).status_code == 200
+    meant, done = [kept.entry for kept in await desk.site.audit.read()]
+    assert (meant.state, done.state, done.act.by) == ("meant", "done", "night.shift")
+    assert (done.act.verb, done.act.target, done.act.why) == ("pin", "version 5", "it drifts")
+    assert (done.act.before.what, done.act.after.what) == ("version 6", "version 5")
+
+    desk.site.audit.away_after = 0
+    for path, body in (("pin", asked), ("unpin", {"why": "x"}), ("rollback", {"why": "x"})):
+        refused = await desk.ask("POST", f"/v1/model/{path}", body, token)
+        assert refused.json()["type"] == "urn:riskbeat:problem:audit_away"
+        assert refused.status_code == 503
+    assert [act.act for act in desk.site.shelf.acts] == ["pin"]
+
+
 async def test_a_key_that_asks_too_much_is_told_when_to_come_again(tmp_path: Path) -> None:
     desk = Desk(tmp_path, key_per_s=2.0)
     token, other = await desk.key("read"), await desk.key("read", name="other")

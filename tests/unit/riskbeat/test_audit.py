@@ -6,10 +6,10 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
+from models import registry_acts as model_acts
 from models.audit import Act, AuditUnavailable, Entry
 from models.registry import Freeze, NoWeights
 from models.weights import sha256_of
-from riskbeat import model_acts
 from riskbeat.audit import checked, fold, wanted
 from riskbeat.commands_audit import _since, register
 from tests.fakes_audit import MemoryAuditLog
