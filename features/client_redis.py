@@ -36,8 +36,9 @@ LOAD_MAX_KEYS = 2_000
 SCAN_COUNT = 1_000
 UNSENT_MAX_BYTES = 64 * 1024  # of one connection, before a writer waits
 
-AWAY = (ReadOnlyError, OutOfMemoryError, ClusterDownError, TryAgainError)
-"""What a server answers that stepped down, is full, or waits for the rest of its cluster."""
+AWAY = ("CLUSTERDOWN", "MASTERDOWN", "MISCONF", "NOREPLICAS", "OOM", "READONLY", "TRYAGAIN")
+"""First words of a server that stepped down, is full, cannot write, or waits for others."""
+CUT_SHORT = "UNBLOCKED"  # a wait ended since the server became a replica
 
 T = TypeVar("T")
 Client = Redis | RedisCluster
@@ -143,8 +144,14 @@ def _asks_once(client: Redis) -> bool:
 
 
 def is_our_fault(error: Exception) -> bool:
-    """Return whether a server answered that a script or a type of ours is wrong."""
-    return isinstance(error, ResponseError) and not isinstance(error, AWAY)
+    """Return whether a server answered that a script or a type of ours is wrong.
+
+    redis-py has classes for some of these answers and takes their first word away.
+    """
+    if not isinstance(error, ResponseError):
+        return False
+    known = (ClusterDownError, OutOfMemoryError, ReadOnlyError, TryAgainError)
+    return not (isinstance(error, known) or str(error).startswith((*AWAY, CUT_SHORT)))
 
 
 class RedisLink:

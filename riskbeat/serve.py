@@ -156,6 +156,9 @@ async def _stop(
     """Wind down in order; return the names of parts that had failed."""
     asked = stopping.is_set()
     failed = [] if asked else [name for name, task in tasks.items() if task.done()]
+    for name in failed:  # at once: winding down may be cut short
+        error = tasks[name].exception()
+        log.error("serve.failing", part=name, error=f"{type(error).__name__}: {error}")
     parts.state.leaving = True  # not ready for a balancer, but what comes meanwhile is answered
     stopping.set()
     server.should_exit = True
