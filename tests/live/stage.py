@@ -117,6 +117,7 @@ async def on_stage(
         "RISKBEAT_PUBLIC_KEY_PATHS": json.dumps([str(folder / "keys/public.pem")]),
         "RISKBEAT_AUTH": "off",
         "RISKBEAT_DEVICE": "cpu",
+        "RISKBEAT_FIRST_WEIGHTS_WAIT_S": "0",  # tests publish what they need
         "RISKBEAT_FEATURES_TIMEOUT_S": "0.5",  # tests share a machine; none asserts a time
         "RISKBEAT_MODEL_TIMEOUT_S": "5",
         "RISKBEAT_ACK_TIMEOUT_S": "2",
