@@ -11,7 +11,7 @@ EMBEDDED_TESTS := $(addprefix tests/live/test_,servers.py stack.py path.py)
 SECONDS_OF_DEMO ?= 90
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check live load up down format
+.PHONY: help install demo test check live long load up down format
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -33,7 +33,10 @@ check: $(STAMP) ## what must be clean before a commit: format, lint, types, laye
 	$(PYTEST) tests/unit tests/contract -m "not live"
 
 live: $(STAMP) ## live tests on the best broker and Redis to be had (it says which)
-	$(PYTEST) tests/contract tests/live -m "live and not compose"
+	$(PYTEST) tests/contract tests/live -m "live and not compose and not long"
+
+long: $(STAMP) ## live tests that take minutes each: rollouts, workers, policies, swaps
+	$(PYTEST) tests/live -m long
 
 load: $(STAMP) ## run every measurement; fails when a promised number is missed
 	@mkdir -p dist/load

@@ -12,7 +12,7 @@ import pytest
 from tests.fakes_serving import POLICY_TEXT
 from tests.live.stage import DEADLINE_S, Stage, ends_well, on_stage, until
 
-pytestmark = pytest.mark.live
+pytestmark = [pytest.mark.live, pytest.mark.long]
 RULES = """
 rules:
   - {id: large, version: 1, when: amount.value > 10000, outcome: challenge, reason: large}

@@ -12,7 +12,7 @@ from riskbeat.__main__ import app
 from tests.builders_policy import POLICY_TEXT, SPEC_TEXT, demand, rules_text, small_spec
 from tests.builders_policy_past import a_record
 
-pytestmark = pytest.mark.live
+pytestmark = [pytest.mark.live, pytest.mark.long]
 
 
 class Desk:

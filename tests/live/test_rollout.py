@@ -18,7 +18,7 @@ from models.weights import Weights, encode
 from tests.builders_weights import probed, some_weights
 from tests.live.stage import DEADLINE_S, ROOT, Stage, body_of, ends_well, on_stage, until
 
-pytestmark = pytest.mark.live
+pytestmark = [pytest.mark.live, pytest.mark.long]
 
 SETTINGS = {
     "RISKBEAT_ROLLOUT_POLL_S": "0.1",

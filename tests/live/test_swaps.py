@@ -5,7 +5,7 @@ import pytest
 from load_tests.deployment import KAFKA, REDIS
 from load_tests.swaps import BOUND_LOGIT, run_swaps
 
-pytestmark = [pytest.mark.live, pytest.mark.timeout(1200)]
+pytestmark = [pytest.mark.live, pytest.mark.long, pytest.mark.timeout(1200)]
 
 SWAPS = 150
 

@@ -12,7 +12,7 @@ import pytest
 
 from tests.live.stage import START_DEADLINE_S, Stage, ends_well, on_stage, until
 
-pytestmark = pytest.mark.live
+pytestmark = [pytest.mark.live, pytest.mark.long]
 
 
 def workers_of(stage: Stage) -> set[int]:
