@@ -4,7 +4,7 @@ import asyncio
 import json
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -195,6 +195,9 @@ class Ear:
 
     def weights_refused(self, version: int, gate: str, detail: str) -> None:
         raise AssertionError(f"{gate} refused {version}: {detail}")
+
+    def fleet_seen(self, versions: Mapping[str, int]) -> None:
+        assert versions
 
     def registry_failed(self, detail: str) -> None:
         raise AssertionError(detail)
