@@ -15,16 +15,12 @@ from redis.asyncio import Redis, RedisCluster
 from redis.asyncio.connection import AbstractConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
+from redis.exceptions import ConnectionError as ConnectionLost
 from redis.exceptions import (
-    ClusterDownError,
     NoScriptError,
-    OutOfMemoryError,
-    ReadOnlyError,
     RedisError,
     ResponseError,
-    TryAgainError,
 )
-from redis.exceptions import ConnectionError as ConnectionLost
 
 from features.lane_redis import Lane
 from features.pipe_redis import Pipe
@@ -35,10 +31,6 @@ REDIS_MAX_CONNECTIONS = 64
 LOAD_MAX_KEYS = 2_000
 SCAN_COUNT = 1_000
 UNSENT_MAX_BYTES = 64 * 1024  # of one connection, before a writer waits
-
-AWAY = ("CLUSTERDOWN", "MASTERDOWN", "MISCONF", "NOREPLICAS", "OOM", "READONLY", "TRYAGAIN")
-"""First words of a server that stepped down, is full, cannot write, or waits for others."""
-CUT_SHORT = "UNBLOCKED"  # a wait ended since the server became a replica
 
 T = TypeVar("T")
 Client = Redis | RedisCluster
@@ -141,17 +133,6 @@ def _asks_once(client: Redis) -> bool:
     """Return whether a command is sent once and never again, as writers must."""
     retry = client.connection_pool.connection_kwargs.get("retry")
     return isinstance(retry, Retry) and retry.get_retries() == 0
-
-
-def is_our_fault(error: Exception) -> bool:
-    """Return whether a server answered that a script or a type of ours is wrong.
-
-    redis-py has classes for some of these answers and takes their first word away.
-    """
-    if not isinstance(error, ResponseError):
-        return False
-    known = (ClusterDownError, OutOfMemoryError, ReadOnlyError, TryAgainError)
-    return not (isinstance(error, known) or str(error).startswith((*AWAY, CUT_SHORT)))
 
 
 class RedisLink:

@@ -8,10 +8,9 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
-from redis.exceptions import RedisError
 
-from features.client_redis import is_our_fault
 from features.event import SEPARATOR
+from features.faults_redis import ask
 from models import policy_scripts as scripts
 from models.policy_lists import (
     CHANGE_MAX,
@@ -119,12 +118,7 @@ class RedisLists:
         return await self._ask("EVAL", script, len(keys), *keys, *args)
 
     async def _ask(self, *command: Any) -> Any:
-        try:
-            return await self._client.execute_command(*command)
-        except (RedisError, OSError) as error:
-            if is_our_fault(error):
-                raise
-            raise ListsUnavailable(f"{command[0]}: {error}") from error
+        return await ask(self._client, ListsUnavailable, *command)
 
 
 def _field(key: ListKey) -> str:

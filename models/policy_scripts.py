@@ -65,21 +65,6 @@ return 1
 )
 # KEYS: acts. ARGV: act, acts cap
 NOTE = _NOTE + "note(KEYS[1], ARGV[1], ARGV[2])\nreturn 1\n"
-# KEYS: seen, scorers. ARGV: ttl ms, then scorer id and report, or nothing to only read
-REPORT = """
-local now = redis.call('TIME')
-local now_ms = tonumber(now[1]) * 1000 + math.floor(tonumber(now[2]) / 1000)
-for _, id in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now_ms)) do
-  redis.call('ZREM', KEYS[1], id)
-  redis.call('HDEL', KEYS[2], id)
-end
-if ARGV[2] then
-  redis.call('ZADD', KEYS[1], now_ms + tonumber(ARGV[1]), ARGV[2])
-  redis.call('HSET', KEYS[2], ARGV[2], ARGV[3])
-  return {}
-end
-return redis.call('HGETALL', KEYS[2])
-"""
 # KEYS: entries, counts, log. ARGV: entries max, log cap, change, then key, value, list of each.
 # Returns how many are new; -1 when they would be too many
 LIST_PUT = """

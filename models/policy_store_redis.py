@@ -8,9 +8,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
-from redis.exceptions import RedisError
 
-from features.client_redis import is_our_fault
+from features.faults_redis import ask
 from models import policy_scripts as scripts
 from models.policy_store import (
     HISTORY_MAX,
@@ -24,6 +23,7 @@ from models.policy_store import (
     ScorerPolicy,
     Switch,
 )
+from models.registry_scripts import REPORT
 
 REPORT_TTL_S = 15.0
 
@@ -125,11 +125,11 @@ class RedisPolicyStore:
     async def report(self, scorer_id: str, scorer: ScorerPolicy) -> None:
         """Say what a scorer rules by; see the port."""
         args = [self._report_ttl_ms, scorer_id, msgspec.json.encode(scorer)]
-        await self._run(scripts.REPORT, ("seen", "scorers"), args)
+        await self._run(REPORT, ("seen", "scorers"), args)
 
     async def scorers(self) -> Mapping[str, ScorerPolicy]:
         """Return scorer id → what it rules by; see the port."""
-        flat = await self._run(scripts.REPORT, ("seen", "scorers"), [self._report_ttl_ms])
+        flat = await self._run(REPORT, ("seen", "scorers"), [self._report_ttl_ms])
         pairs = zip(flat[::2], flat[1::2], strict=True)
         return {i.decode(): msgspec.json.decode(data, type=ScorerPolicy) for i, data in pairs}
 
@@ -138,12 +138,7 @@ class RedisPolicyStore:
         return await self._ask("EVAL", script, len(keys), *keys, *args)
 
     async def _ask(self, *command: Any) -> Any:
-        try:
-            return await self._client.execute_command(*command)
-        except (RedisError, OSError) as error:
-            if is_our_fault(error):
-                raise
-            raise PolicyStoreUnavailable(f"{command[0]}: {error}") from error
+        return await ask(self._client, PolicyStoreUnavailable, *command)
 
     def _key(self, name: str) -> str:
         return f"{self._base}{name}"

@@ -17,9 +17,8 @@ from typing import Any
 import msgspec
 from redis.asyncio import Redis
 from redis.asyncio.cluster import RedisCluster
-from redis.exceptions import RedisError
 
-from features.client_redis import is_our_fault
+from features.faults_redis import ask
 from models import registry_scripts as scripts
 from models.registry import (
     HISTORY_MAX,
@@ -277,12 +276,7 @@ class RedisWeightsRegistry:
         return await self._ask("EVAL", script, len(keys), *keys, *args)
 
     async def _ask(self, *command: Any) -> Any:
-        try:
-            return await self._client.execute_command(*command)
-        except (RedisError, OSError) as error:
-            if is_our_fault(error):
-                raise
-            raise RegistryUnavailable(f"{command[0]}: {error}") from error
+        return await ask(self._client, RegistryUnavailable, *command)
 
     def _keys(self, *names: str) -> list[str]:
         return [self._key(name) for name in names]

@@ -10,9 +10,8 @@ from typing import Any
 import msgspec
 from redis.asyncio import Redis
 from redis.asyncio.cluster import RedisCluster
-from redis.exceptions import RedisError
 
-from features.client_redis import is_our_fault
+from features.faults_redis import ask
 from models.registry import RegistryUnavailable
 from models.registry_redis import base_of
 from models.registry_scripts import LEASE, REPORT
@@ -118,12 +117,7 @@ class RedisRolloutStore:
         return await self._ask("EVAL", script, len(keys), *keys, *args)
 
     async def _ask(self, *command: Any) -> Any:
-        try:
-            return await self._client.execute_command(*command)
-        except (RedisError, OSError) as error:
-            if is_our_fault(error):
-                raise
-            raise RegistryUnavailable(f"{command[0]}: {error}") from error
+        return await ask(self._client, RegistryUnavailable, *command)
 
     def _key(self, name: str) -> str:
         return f"{self._base}{name}"
