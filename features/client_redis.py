@@ -62,11 +62,25 @@ def connect_redis(
         "retry": Retry(NoBackoff(), retries),
     }
     if cluster:
-        return _telling(RedisCluster.from_url(url, **options))
+        return _telling(_Cluster.from_url(url, **options))
     client = Redis.from_url(url, **options)
     pool = client.connection_pool
     pool.connection_class = _packing(pool.connection_class)
     return client
+
+
+class _Cluster(RedisCluster):
+    """Knows its nodes before it sends anything.
+
+    The library looks for a command's node before it has asked for the slots, and so sends what
+    comes first to nodes at random; five who are told `MOVED` then close the connections of all,
+    and of many first commands at once most fail (seen with redis-py 8.1.0).
+    """
+
+    async def execute_command(self, *args: Any, **kwargs: Any) -> Any:
+        """Send one command to the node of its key."""
+        await self.initialize()
+        return await super().execute_command(*args, **kwargs)
 
 
 class _Packing(AbstractConnection):
