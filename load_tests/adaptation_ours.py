@@ -29,7 +29,8 @@ class Ours:
         self._X, self._y = X, y
         self._ids = np.arange(len(y), dtype=np.uint64)
         self._at_ms = np.round(day * DAY_MS).astype(np.int64)
-        self._ensemble = Ensemble(space, LearnersSettings().plan("champion"), seed, make)
+        plan = LearnersSettings.model_validate({}).plan("champion")
+        self._ensemble = Ensemble(space, plan, seed, make)
         self._beliefs = np.zeros((len(y), len(self._ensemble.predictors)), np.float32)
 
     def predict(self, rows: slice) -> NDArray[np.float64]:

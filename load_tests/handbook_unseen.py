@@ -25,7 +25,8 @@ def unseen_rows(handbook: Path, log: Log) -> NDArray[np.bool_]:
     columns = ["TX_DATETIME", "TX_FRAUD_SCENARIO"]
     table = pl.read_parquet(handbook, columns=columns).sort("TX_DATETIME", maintain_order=True)
     known = np.nan_to_num(log.X[:, log.names.index(KNOWN)])
-    return (table["TX_FRAUD_SCENARIO"].to_numpy() == TERMINAL_SCENARIO) & (known == 0)
+    at_terminals = np.asarray(table["TX_FRAUD_SCENARIO"] == TERMINAL_SCENARIO, np.bool_)
+    return at_terminals & np.asarray(known == 0, np.bool_)
 
 
 def auc_apart(

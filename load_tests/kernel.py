@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -168,9 +169,7 @@ def measure_burst(spec: Spec, rounds: int) -> list[Row]:
     for number in (1_000, 20_000):
         rows = rows_of(spec, payments_of(1, number), 0)
         slot = np.zeros(number, dtype=np.int64)
-        costs[number] = cpu_us(
-            lambda rows=rows, slot=slot: apply_many(spec, [b""], slot, rows), number, rounds
-        )
+        costs[number] = cpu_us(partial(apply_many, spec, [b""], slot, rows), number, rounds)
     note = ", ".join(f"{cost:.3f} µs each of {number}" for number, cost in costs.items())
     ratio = costs[20_000] / costs[1_000]
     return [

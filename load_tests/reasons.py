@@ -5,7 +5,8 @@ plan learns: two stacks of three networks and a forest. CPU time of one thread, 
 reference is the definition of integrated gradients with 4096 points, in double precision.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -124,20 +125,18 @@ def measure_cost(spec: Spec, rng: np.random.Generator, rounds: int) -> list[Row]
             X = np.expm1(np.abs(rng.normal(0, 1, (size, spec.n_features)))).astype(np.float32)
             X[rng.uniform(size=X.shape) < 0.1] = np.nan
             events, repeats = [event] * size, max(1, 64 // size)
-            calls = {
-                "score": lambda X=X: snapshot.score_many(X),
-                "contributions": lambda X=X: snapshot.explain_many(X),
-                "reasons in words": lambda X=X, events=events: explaining.explain_many(
-                    snapshot, X, events, AT_MOST
-                ),
+            calls: dict[str, Callable[[], object]] = {
+                "score": partial(snapshot.score_many, X),
+                "contributions": partial(snapshot.explain_many, X),
+                "reasons in words": partial(explaining.explain_many, snapshot, X, events, AT_MOST),
             }
             for what, call in calls.items():
                 cost = cpu_us(call, rounds, repeats) / size
                 last = what == "reasons in words"
-                bounds = (50.0, 25.0) if last else (None, None)
+                must, aim = (50.0, 25.0) if last else (None, None)
                 note = f"two stacks of {STACK} networks of {HIDDEN}, 200 trees; {AT_MOST} reasons"
                 rows.append(
-                    Row(f"{what}, batch of {size}, a row", cost, "µs", *bounds, "lower", note)
+                    Row(f"{what}, batch of {size}, a row", cost, "µs", must, aim, "lower", note)
                 )
     laid = cpu_us(lambda: Explainer(weights), rounds)
     rows.append(Row("lay a new version out", laid, "µs", None, None, "lower"))

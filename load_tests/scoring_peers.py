@@ -72,9 +72,9 @@ def measure_bare(servers: Servers, folder: Path) -> tuple[list[Row], float]:
         with _serving(servers, folder, face, command, (servers.store.address, face)) as place:
             load, more = _loads(servers, *place)
         rates[face] = load.per_cpu_s
-        bounds = (15_000, 30_000) if face == "socket" else (None, None)
+        must, aim = (15_000, 30_000) if face == "socket" else (None, None)
         what = f"bare workload, our door ({face})"
-        rows.append(Row(what, load.per_cpu_s, "requests/CPU-s", *bounds, note=_note(load)))
+        rows.append(Row(what, load.per_cpu_s, "requests/CPU-s", must, aim, note=_note(load)))
         rows += _open_rows(what, more)
     return rows, rates["socket"]
 

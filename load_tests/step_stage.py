@@ -35,7 +35,8 @@ from load_tests.kernel import DAYS, START
 from load_tests.report import ROOT
 from load_tests.weights import a_network, a_version, balanced_trees
 from models.decision import Source
-from models.policy import load_policy
+from models.policy_cel import CelCompiler
+from models.policy_ruling import Ruler, compile_policy
 from models.scorer_torch import TorchScorer
 from models.signing import Signer
 from models.weights import Weights, decode_verified, encode
@@ -77,6 +78,7 @@ class Stage:
 async def on_stage(servers: Servers) -> AsyncIterator[Stage]:
     """Fill the store, make the topics, load a version of a network and a forest; connect all."""
     spec = Spec.load(ROOT / "features.yaml")
+    shipped = (ROOT / "policy.yaml").read_text()
     topics = Topics("step.")
     names = (topics.events, topics.decisions)
     plans = [TopicPlan(name, TOPIC_PARTITIONS, HOUR_MS) for name in names]
@@ -103,10 +105,10 @@ async def on_stage(servers: Servers) -> AsyncIterator[Stage]:
         assert await publisher.try_log()
         claims = RedisClaims(link, "step:", HOUR_S, HOUR_S, FEATURES_TIMEOUT_S)
         overlay = Overlay(OVERLAY_S, 20_000, 64, spec.max_fields)
-        policy = load_policy(ROOT / "policy.yaml")
+        ruler = Ruler(spec, compile_policy(shipped, "policy.yaml", spec, CelCompiler))
         scorer = TorchScorer(spec.digest, spec.n_features, "step", "cpu")
         scorer.load(a_version_of(spec, np.linspace(0, 1, 1001, dtype=np.float32)), "0" * 64)
-        decider = Decider(spec, policy, store, scorer, overlay, now_ms)
+        decider = Decider(spec, ruler, store, scorer, overlay, now_ms)
         metrics = ServeMetrics()
         told = Told(
             lambda records, seconds: metrics.observe_batch(records, "http", seconds),
@@ -222,8 +224,3 @@ class Bodies:
         at = START + timedelta(days=DAYS, milliseconds=n)
         event = msgspec.structs.replace(like, event_id=f"{self._prefix}_{n}", event_time=at)
         return msgspec.json.encode(event)
-
-
-def lists(bodies: Sequence[bytes]) -> bytes:
-    """Return the body of a request to the batch route."""
-    return b"[" + b",".join(bodies) + b"]"

@@ -9,6 +9,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -120,12 +121,12 @@ def measure_forward(rounds: int) -> list[Row]:
             for size in BATCHES:
                 X = rng.standard_normal((size, FEATURES), np.float32)
                 X[rng.uniform(size=X.shape) < 0.1] = np.nan
-                cost = cpu_us(lambda X=X: snapshot.score_many(X), rounds, max(1, 64 // size))
+                cost = cpu_us(partial(snapshot.score_many, X), rounds, max(1, 64 // size))
                 note = f"{cost / size:.2f} µs/row; {scorer.device}"
                 rows.append(Row(f"score a batch of {size}, {what}", cost, "µs", None, None,
                                 "lower", note))  # fmt: skip
             X = rng.standard_normal((1, FEATURES), np.float32)
-            cost = cpu_us(lambda X=X: snapshot.explain_many(X), rounds, 8)
+            cost = cpu_us(partial(snapshot.explain_many, X), rounds, 8)
             rows.append(Row(f"explain one row, {what}", cost, "µs", None, None, "lower",
                             "exact path integral"))  # fmt: skip
     return rows
