@@ -77,6 +77,7 @@ def create_admin(deps: AdminDeps) -> FastAPI:
     _add_topics(app, deps.topics)
     for kind in KNOWN:
         app.add_exception_handler(kind, _answer_problem)
+    app.add_exception_handler(Exception, _answer_problem)  # and raise it again, for the log
     app.add_exception_handler(RequestValidationError, _answer_invalid)
     app.add_exception_handler(HTTPException, _answer_refused)
     return app

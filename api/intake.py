@@ -19,6 +19,7 @@ from features.event import (
     parse_event,
     parse_label,
 )
+from features.event_wire import UNREADABLE
 
 BATCH_MAX_ITEMS = 1_000
 BATCH_MAX_BYTES = 1_048_576
@@ -157,7 +158,7 @@ def is_list(body: bytes) -> bool:
 def _items(body: bytes) -> list[bytes]:
     try:
         items = _raw_lists.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except UNREADABLE as error:
         raise EventRejected("malformed", "", f"expected a JSON array: {error}") from error
     return [bytes(item) for item in _checked(items)]
 

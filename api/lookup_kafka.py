@@ -18,6 +18,7 @@ from aiokafka.structs import ConsumerRecord
 from api.lookup import key_of
 from api.lookup_sqlite import Row, SqliteWriter
 from api.publish import LogUnavailable
+from features.event_wire import UNREADABLE
 from models.decision import Decision
 from models.decision_codec import encode_decision
 
@@ -159,7 +160,7 @@ def row_of(value: bytes, partition: int, offset: int) -> Row | None:
     """Return a record of `decisions.v1` as a row; None if it is none of ours."""
     try:
         record = _records.decode(value)
-    except (msgspec.MsgspecError, UnicodeDecodeError):
+    except UNREADABLE:
         return None
     key = key_of(record.decision_id)
     if key is None:

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import msgspec
 
-Why = Annotated[str, msgspec.Meta(min_length=1, max_length=500)]
+Why = Annotated[str, msgspec.Meta(pattern=r"\S", max_length=500)]
 
 
 class PinAsked(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -17,6 +17,7 @@ from features.entity_features import (
     read_question,
     rejection_of,
 )
+from features.event_wire import UNREADABLE
 
 FEATURES_PREFIX = b"/v1/features/"
 FEATURES_BATCH_MAX_ITEMS = 100
@@ -88,7 +89,7 @@ def read_questions(body: bytes) -> list[FeatureQuestion | QuestionRejected]:
     """
     try:
         items = _questions.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except UNREADABLE as error:
         raise QuestionRejected("malformed", "", f"expected a JSON array: {error}") from error
     if not 0 < len(items) <= FEATURES_BATCH_MAX_ITEMS:
         raise QuestionRejected(
@@ -102,7 +103,7 @@ def _read_item(item: msgspec.Raw) -> FeatureQuestion | QuestionRejected:
         return _question.decode(item)
     except msgspec.ValidationError as error:
         return rejection_of(error)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except UNREADABLE as error:
         return QuestionRejected("malformed", "", str(error))
 
 

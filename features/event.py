@@ -18,6 +18,7 @@ from features.event_wire import (
     DEFAULT_TENANT,
     ENTITIES_MAX,
     EVENT_MAX_BYTES,
+    UNREADABLE,
     AttributeValue,
     EventRejected,
     Id,
@@ -214,7 +215,7 @@ def _read_event(body: bytes, rules: EventRules) -> Event:
     if len(body) <= EVENT_MAX_BYTES and b"\\" not in body and b"\x7f" not in body:
         try:
             event = _events.decode(body)
-        except (msgspec.MsgspecError, UnicodeDecodeError):
+        except UNREADABLE:
             pass  # the strict decoder says what is wrong, and where
         else:
             amount = event.amount

@@ -14,6 +14,10 @@ from typing import Annotated, Any, NoReturn, TypeVar
 
 import msgspec
 
+UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+"""What msgspec raises of bytes that somebody sent: no JSON or of another shape, no UTF-8, or nested
+deeper than it follows."""
+
 EVENT_MAX_BYTES = 64 * 1024
 ID_MAX_CHARS = 256
 ENTITIES_MAX = 16
@@ -93,7 +97,7 @@ def decode_strictly(decoder: msgspec.json.Decoder[T], body: bytes) -> T:
         return decoder.decode(body)
     except msgspec.ValidationError as error:
         _reject_invalid(body, error)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except UNREADABLE as error:
         _reject_malformed(body, error)
 
 

@@ -12,6 +12,7 @@ from typing import Literal, NamedTuple, Protocol
 
 import msgspec
 
+from features.event_wire import UNREADABLE
 from models.audit_chain import Claim
 
 Subject = Literal["weights", "policy", "list", "rollout", "key"]
@@ -198,7 +199,7 @@ def decode_entry(data: bytes, offset: int) -> Entry:
     """
     try:
         return msgspec.json.decode(data, type=Entry)
-    except (msgspec.DecodeError, BadAct) as error:
+    except (*UNREADABLE, BadAct) as error:
         raise BadEntry(f"offset {offset} of the audit log: {error}") from error
 
 

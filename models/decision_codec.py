@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from features.event import EventRejected
+from features.event_wire import UNREADABLE
 from models.decision import Decision, DecisionRecord, Score
 
 _encoder = msgspec.json.Encoder()
@@ -31,7 +32,7 @@ def decode_record(data: bytes) -> DecisionRecord:
     """
     try:
         return _records.decode(data)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except UNREADABLE as error:
         raise EventRejected("malformed_decision", "", str(error)) from error
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 
+from features.event_wire import UNREADABLE
 from models.weights_kinds import KINDS, BadWeights
 
 FORMAT = 2
@@ -128,7 +129,7 @@ def manifest_of(data: bytes) -> Manifest:
     try:
         header = msgspec.json.decode(data[8 : 8 + size], type=Header)
         manifest = msgspec.json.decode(header.metadata["manifest"], type=Manifest)
-    except (msgspec.DecodeError, UnicodeDecodeError, KeyError) as error:
+    except (*UNREADABLE, KeyError) as error:
         # another format has other fields: say so rather than name one of them
         raise BadWeights(_of_another_format(data, size) or f"manifest: {error}") from error
     fault = next(_faults_of_manifest(manifest), "")
@@ -145,7 +146,7 @@ def _of_another_format(data: bytes, size: int) -> str:
     try:
         header = msgspec.json.decode(data[8 : 8 + size], type=Header)
         found = msgspec.json.decode(header.metadata["manifest"], type=_Format).format
-    except (msgspec.DecodeError, UnicodeDecodeError, KeyError):
+    except (*UNREADABLE, KeyError):
         return ""
     return "" if found == FORMAT else f"format: {found}, this code reads {FORMAT}"
 

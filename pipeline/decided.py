@@ -20,6 +20,7 @@ from features.event import (
     parse_label,
     to_ms,
 )
+from features.event_wire import UNREADABLE
 from features.spec_values import Currency
 from features.update import base_value
 from pipeline.join import JoinRow, Statement, Subject, signed, statement_of
@@ -99,7 +100,7 @@ def parse_decided(
     """
     try:
         record = _records.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except UNREADABLE as error:
         raise EventRejected("malformed_decision", "", str(error)) from error
     if not 0.0 < record.propensity <= 1.0:
         raise EventRejected(

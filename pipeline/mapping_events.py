@@ -16,6 +16,7 @@ from features.event import (
     parse_event,
     parse_label,
 )
+from features.event_wire import UNREADABLE
 from pipeline.replay_rows import EVENT, ITEMS, LABEL, NO_TIME, BadRow, Chunk, Mapped
 
 
@@ -75,6 +76,6 @@ class EventMapping:
 def _time_of(body: bytes) -> str | None:
     try:
         found = _peek.decode(body)
-    except (msgspec.MsgspecError, UnicodeDecodeError):
+    except UNREADABLE:
         return None
     return found.label_time or found.event_time

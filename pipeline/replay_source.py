@@ -15,6 +15,7 @@ import msgspec
 import numpy as np
 import polars as pl
 
+from features.event_wire import UNREADABLE
 from pipeline.replay_rows import BadRow, Chunk
 
 CHUNK_ROWS: Final = 8_192
@@ -216,7 +217,7 @@ class JsonLines(_Text):
         for line, body in zip(lines, bodies, strict=True):
             try:
                 row = _decode(body)
-            except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            except UNREADABLE as error:
                 bad.append(BadRow(line, "", f"is no JSON: {error}"))
                 continue
             if not isinstance(row, dict):

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from features.event import Event, EventRejected, parse_event, partition_of
+from features.event_wire import UNREADABLE
 from features.spec import Spec
 from features.store import Source
 from features.update import (
@@ -257,7 +258,7 @@ class _Origins:
 def _parse_transition(body: bytes) -> LabelTransition:
     try:
         return _transitions.decode(body)
-    except msgspec.MsgspecError as error:
+    except UNREADABLE as error:
         raise EventRejected("malformed", "", str(error)) from error
 
 

@@ -12,6 +12,7 @@ import msgspec
 import polars as pl
 
 from features.event import EventRejected
+from features.event_wire import UNREADABLE
 from models.decision import DecisionRecord
 from models.decision_codec import decode_record
 from pipeline.replay_source import LogUnreadable
@@ -67,7 +68,7 @@ def read_log(path: Path) -> list[Placed]:
     for number, line in _text_lines(path):
         try:
             record = _lines.decode(line)
-        except msgspec.MsgspecError as error:
+        except UNREADABLE as error:
             raise LogUnreadable(f"{path}:{number}: {error}") from error
         placed = (record.topic, record.partition, record.offset, record.timestamp_ms)
         found.append(Placed(*placed, bytes(record.value)))

@@ -282,3 +282,12 @@ async def test_every_answer_bears_the_requests_id(desk: Desk) -> None:
             assert given.headers["x-request-id"] == "mine-1"
     drawn = [(await desk.ask("GET", "/healthz")).headers["x-request-id"] for _ in range(2)]
     assert len(set(drawn)) == 2
+
+
+@pytest.mark.parametrize("path", ["pin", "unpin", "rollback"])
+async def test_an_act_without_a_reason_is_refused_by_the_field(desk: Desk, path: str) -> None:
+    token = await desk.key("admin", tenant="*")
+    asked = {"why": " \n"} | ({"version": 5} if path == "pin" else {})
+    refused = await desk.ask("POST", f"/v1/model/{path}", asked, token)
+    assert (refused.status_code, refused.json()["errors"][0]["pointer"]) == (422, "/why")
+    assert not await desk.site.audit.read()

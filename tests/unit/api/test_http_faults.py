@@ -24,6 +24,7 @@ ZONELESS = BODY | {"event_time": "2026-03-01T12:00:00"}
 BAD_EVENTS: list[tuple[str, Any, int, str, str]] = [
     ("no JSON", b"{not json", 400, "", "malformed"),
     ("no body", b"", 400, "", "malformed"),
+    ("deep in a field unknown to us", b'{"a":' * 5_000, 400, "", "malformed"),
     ("a missing field", without("event_id"), 422, "/event_id", "missing_field"),
     ("a missing entity", BODY | {"entities": {"ip": "i"}}, 422, "/entities/card", "missing_field"),
     ("a missing amount", without("amount"), 422, "/amount", "missing_field"),
@@ -77,3 +78,14 @@ async def test_a_large_body_of_unknown_length_is_not_read_to_its_end(site: Site)
     response = await site.client.post("/v1/decisions", content=endless())
     assert response.status_code == 413
     assert sent <= 2 * BATCH_MAX_BYTES
+
+
+@pytest.mark.parametrize("opening", ["[", '{"a":'])
+@pytest.mark.parametrize(
+    "path", ["/v1/decisions:batch", "/v1/decisions:dry-run", "/v1/labels", "/v1/features:batch"]
+)
+async def test_what_is_nested_without_end_is_refused(site: Site, path: str, opening: str) -> None:
+    for body in (opening * 5_000, "[" + opening * 5_000):
+        response = await site.post(path, body.encode())
+        assert response.status_code in {400, 422}
+        assert response.headers["content-type"] == "application/problem+json"

@@ -82,6 +82,7 @@ BAD_EVENTS: list[tuple[str, bytes, str, str]] = [
     ("bad utf-8 in a value", body().replace(b"5732", b"\xff\xff"), "malformed", ""),
     ("a list", b"[]", "wrong_type", ""),
     ("deep", b"[" * 50_000, "wrong_type", ""),
+    ("deep in a field unknown to us", b'{"a":' * 5_000, "malformed", ""),
     ("2 MB", body(attributes={"a": "x" * 2_000_000}), "too_large", ""),
     ("no id", body(event_id=...), "missing_field", "/event_id"),
     ("no time", body(event_time=...), "missing_field", "/event_time"),
@@ -139,6 +140,7 @@ def test_a_bad_event_is_refused_by_code_and_pointer(data: bytes, code: str, poin
 
 BAD_LABELS: list[tuple[str, bytes, str, str]] = [
     ("cut off", body(LABEL)[:-1], "malformed", ""),
+    ("deep in a field unknown to us", b'{"a":' * 5_000, "malformed", ""),
     ("no event", body(LABEL, event_id=...), "missing_field", "/event_id"),
     ("another word", body(LABEL, label="maybe"), "wrong_type", "/label"),
     ("another source", body(LABEL, source="rumour"), "wrong_type", "/source"),
