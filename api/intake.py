@@ -1,5 +1,6 @@
 """HTTP bodies → Questions, Events, Labels, or a rejection that names every field at fault."""
 
+import re
 from collections.abc import Callable
 from typing import NamedTuple, TypeVar
 
@@ -24,6 +25,7 @@ from features.event_wire import UNREADABLE
 BATCH_MAX_ITEMS = 1_000
 BATCH_MAX_BYTES = 1_048_576
 IDEMPOTENCY_KEY_MAX_CHARS = 256
+_keys = re.compile(rf"[!-~]{{1,{IDEMPOTENCY_KEY_MAX_CHARS}}}")
 REJECTED_SHOWN_MAX = 100
 
 T = TypeVar("T")
@@ -73,11 +75,12 @@ class Intake:
         claim = Claim(decision_id(identity_of(event)), body_hash)
         if idempotency_key is None:
             return Question(event, body, claim, None, caller.trace)
-        if not 0 < len(idempotency_key) <= IDEMPOTENCY_KEY_MAX_CHARS:
+        if not _keys.fullmatch(idempotency_key):
             raise EventRejected(
                 "wrong_type",
                 "",
-                f"Idempotency-Key: expected 1 to {IDEMPOTENCY_KEY_MAX_CHARS} characters",
+                f"Idempotency-Key: expected 1 to {IDEMPOTENCY_KEY_MAX_CHARS} visible characters of "
+                "ASCII, without a space",
             )
         key_claim = Claim(f"key:{event.tenant}:{idempotency_key}", body_hash)
         return Question(event, body, claim, key_claim, caller.trace)

@@ -277,3 +277,13 @@ def test_metric_names_follow_the_convention() -> None:
         assert family.name.startswith("riskbeat_")
         assert family.documentation.endswith(".")
         assert {name for sample in family.samples for name in sample.labels} <= LABELS
+
+
+@pytest.mark.parametrize("key", ["", " ", "two words", "naïve", "x" * 257])
+async def test_an_idempotency_key_that_others_would_read_otherwise_is_refused(
+    site: Site, key: str
+) -> None:
+    headers = {"Idempotency-Key": key.encode("latin-1")}
+    refused = await site.client.post("/v1/decisions", json=BODY, headers=headers)
+    assert refused.status_code == 422
+    assert "Idempotency-Key" in refused.json()["detail"]
