@@ -23,6 +23,7 @@ from redis.exceptions import (
 )
 
 from features.lane_redis import Lane
+from features.login_redis import AskedLogin, Login, without_login
 from features.pipe_redis import Pipe
 from features.store import StoreUnavailable
 
@@ -43,6 +44,7 @@ def connect_redis(
     timeout_s: float = REDIS_TIMEOUT_S,
     max_connections: int = REDIS_MAX_CONNECTIONS,
     retries: int = 0,
+    login: Login | None = None,
 ) -> Client:
     """Return a client; nothing is connected before its first command.
 
@@ -53,6 +55,7 @@ def connect_redis(
         max_connections: Bound of the pool (per node on a cluster).
         retries: How often a command is sent again after a broken connection: 0 for writers,
             whose compare-and-set must be judged by its first answer.
+        login: Asked for user and password by every new connection, in place of those in `url`.
     """
     options: dict[str, Any] = {
         "socket_timeout": timeout_s,
@@ -61,6 +64,8 @@ def connect_redis(
         "decode_responses": False,
         "retry": Retry(NoBackoff(), retries),
     }
+    if login is not None:
+        url, options["credential_provider"] = without_login(url), AskedLogin(login)
     if cluster:
         return _telling(_Cluster.from_url(url, **options))
     client = Redis.from_url(url, **options)
@@ -81,6 +86,12 @@ class _Cluster(RedisCluster):
         """Send one command to the node of its key."""
         await self.initialize()
         return await super().execute_command(*args, **kwargs)
+
+    async def _determine_slot(self, command: str, *args: Any) -> int:
+        """Find the keys of a read-only script where `EVAL` has them; the library would ask."""
+        known = "EVAL" if command == "EVAL_RO" else command
+        slot: int = await super()._determine_slot(known, *args)
+        return slot
 
 
 class _Packing(AbstractConnection):

@@ -109,7 +109,7 @@ class RedisLists:
 
     async def _read(self, position: str, count: int) -> tuple[str, str, list[Any]]:
         first, last, records = await self._ask(
-            "EVAL", scripts.LIST_CHANGES, 1, self._log, position, count
+            "EVAL_RO", scripts.LIST_CHANGES, 1, self._log, position, count
         )
         return first.decode(), last.decode(), records
 

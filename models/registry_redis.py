@@ -134,7 +134,7 @@ class RedisWeightsRegistry:
 
     async def shelf(self) -> list[Shelved]:
         """Return what stands on the shelf; see the port."""
-        flat = await self._run(scripts.SHELF, self._keys("state", "fulls"), [])
+        flat = await self._look(scripts.SHELF, self._keys("state", "fulls"))
         found = [
             Shelved(version=flat[i], full=flat[i + 1], size_bytes=flat[i + 2])
             for i in range(0, len(flat), 3)
@@ -268,12 +268,16 @@ class RedisWeightsRegistry:
         return msgspec.json.encode(Activation(act=act, version=latest, by=by, why=why, at_ms=at_ms))
 
     async def _standing(self) -> tuple[Standing, bytes]:
-        found = await self._run(scripts.STANDING, self._keys("state", "news"), [])
+        found = await self._look(scripts.STANDING, self._keys("state", "news"))
         latest, active, pinned = (int(value) for value in found[:3])
         return Standing(latest=latest, active=active, pinned=pinned > 0), found[3]
 
     async def _run(self, script: str, keys: list[str], args: list[Any]) -> Any:
         return await self._ask("EVAL", script, len(keys), *keys, *args)
+
+    async def _look(self, script: str, keys: list[str]) -> Any:
+        """Run a script that only reads, so that a user who may not write can."""
+        return await self._ask("EVAL_RO", script, len(keys), *keys)
 
     async def _ask(self, *command: Any) -> Any:
         return await ask(self._client, RegistryUnavailable, *command)

@@ -10,6 +10,7 @@ from features.spec import Spec
 from features.store import FeatureWriter, Pointer
 from features.topics import Topics
 from pipeline.featurize import FeaturizeLimits
+from pipeline.tls_files import TlsFiles
 
 DAY_MS = 24 * 3600 * 1000
 
@@ -43,6 +44,7 @@ class FeaturizeConfig:
         store_wait_s: How long an unavailable store is waited for before the worker stops.
         stall_s: How long there may be something to read without progress.
         metrics_port: Where to answer scrapes; `None` for nowhere.
+        metrics_tls: Files of the certificate that scrapes are answered with; `None` without TLS.
         data_dir: Where Faust may keep files; a temporary folder if `None`.
     """
 
@@ -66,6 +68,7 @@ class FeaturizeConfig:
     stall_s: float = 60.0
     metrics_port: int | None = None
     metrics_address: str = "127.0.0.1"
+    metrics_tls: TlsFiles | None = None
     data_dir: Path | None = None
 
 

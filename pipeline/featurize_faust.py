@@ -197,8 +197,9 @@ class FeaturizeWorker:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stopping.set)
         if self._config.metrics_port is not None:
-            port = self._metrics.serve(self._config.metrics_port, self._config.metrics_address)
-            log.info("metrics.served", address=self._config.metrics_address, port=port)
+            address, tls = self._config.metrics_address, self._config.metrics_tls
+            port = self._metrics.serve(self._config.metrics_port, address, tls)
+            log.info("metrics.served", address=address, port=port)
         await self._producer.start()
         chores = [asyncio.create_task(chore) for chore in self._chores()]
         try:

@@ -2,12 +2,13 @@
 
 from collections.abc import Callable
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from models.registry import Freeze
 from pipeline.learn_ports import Published
-from pipeline.metrics import STEP_BUCKETS_S, BulkHistogram
+from pipeline.metrics import STEP_BUCKETS_S, BulkHistogram, serve_page
 from pipeline.position import StepCounts
+from pipeline.tls_files import TlsFiles
 
 # 10 ms … 30 s; 1.5 s is the promised p99 from a label's append to a version that serves it.
 PUBLISH_BUCKETS_S = (
@@ -124,7 +125,6 @@ class LearnMetrics:
         for cause in CAUSES:
             self.frozen.labels(cause).set(freeze is not None and freeze.cause == cause)
 
-    def serve(self, port: int, address: str = "127.0.0.1") -> int:
+    def serve(self, port: int, address: str = "127.0.0.1", tls: TlsFiles | None = None) -> int:
         """Answer scrapes from a thread of its own; return the port (a free one for 0)."""
-        server, _ = start_http_server(port, address, self.registry)
-        return int(server.server_port)
+        return serve_page(self.registry, port, address, tls)

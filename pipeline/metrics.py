@@ -4,7 +4,9 @@ Those of the featurize workers; `learn_metrics` has the learner's. Help is a sen
 closed sets.
 """
 
+import ssl
 from collections.abc import Iterator, Sequence
+from typing import cast
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -14,6 +16,7 @@ from prometheus_client.core import HistogramMetricFamily
 from features.store import Source
 from pipeline.chunk import Applied
 from pipeline.hot import HotStates
+from pipeline.tls_files import TlsFiles
 
 # 1 ms … 10 s; 60 ms is the promised p99 of freshness, 15 ms its promised mean.
 FRESHNESS_BUCKETS_S = (
@@ -196,7 +199,27 @@ class FeaturizeMetrics:
         if appended_ms:
             self.freshness.observe_many((now_ms - np.concatenate(appended_ms)) / 1000)
 
-    def serve(self, port: int, address: str = "127.0.0.1") -> int:
+    def serve(self, port: int, address: str = "127.0.0.1", tls: TlsFiles | None = None) -> int:
         """Answer scrapes from a thread of its own; return the port (a free one for 0)."""
-        server, _ = start_http_server(port, address, self.registry)
-        return int(server.server_port)
+        return serve_page(self.registry, port, address, tls)
+
+
+def serve_page(
+    registry: CollectorRegistry, port: int, address: str, tls: TlsFiles | None = None
+) -> int:
+    """Answer scrapes from a thread of its own, over TLS if there are files for it.
+
+    Returns:
+        The port, a free one for 0.
+
+    Raises:
+        OSError: The port is taken, or the files are no certificate and its key.
+    """
+    if tls is None:
+        return int(start_http_server(port, address, registry)[0].server_port)
+    pair = str(tls.certfile), str(tls.keyfile or tls.certfile)
+    server, _ = start_http_server(port, address, registry, *pair)
+    listening = cast(ssl.SSLSocket, server.socket)
+    listening.do_handshake_on_connect = False  # who is silent keeps its own thread, and not all
+    tls.follow(listening.context)
+    return int(server.server_port)

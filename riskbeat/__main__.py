@@ -21,6 +21,7 @@ from riskbeat import (
     commands_recompute,
     commands_rollout,
     commands_run,
+    commands_secure,
     commands_store,
     doctor,
 )
@@ -49,6 +50,7 @@ HOUSES = (
     commands_evaluate,
     commands_policy,
     commands_ops,
+    commands_secure,
     commands_store,
     commands_audit,
     commands_recompute,

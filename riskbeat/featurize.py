@@ -55,5 +55,6 @@ def featurize_config(settings: Settings, spec: Spec) -> FeaturizeConfig:
         stall_s=settings.stall_s,
         metrics_port=settings.metrics_port,
         metrics_address=settings.metrics_host,
+        metrics_tls=settings.metrics_tls,
         data_dir=settings.data_dir / "featurize",
     )

@@ -121,7 +121,7 @@ async def _learn(settings: Settings, anew: bool, standby: bool) -> int:
     spec = Spec.load(settings.spec_path)
     signer = ensure_keys(settings.signing_key_path, settings.public_key_paths[0])
     metrics = LearnMetrics(time.time)
-    metrics.serve(settings.metrics_port, settings.metrics_host)
+    metrics.serve(settings.metrics_port, settings.metrics_host, settings.metrics_tls)
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)

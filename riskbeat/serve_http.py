@@ -47,14 +47,15 @@ def http_server(parts: Parts, http: bool) -> HttpServer:
     door: Any = Door(
         HotRoutes(parts.http), _door_limits(settings)
     )  # uvicorn's type asks for a class
+    tls = settings.http_tls if http else settings.metrics_tls
     config = uvicorn.Config(
         create_app(parts.http) if http else create_admin(parts.http.admin),
         host=settings.http_host if http else settings.metrics_host,
         port=settings.http_port if http else settings.metrics_port,
         loop="none",
         http=door if http and settings.http_face == "socket" else "httptools",
-        ssl_certfile=settings.http_tls_certfile if http else None,
-        ssl_keyfile=settings.http_tls_keyfile if http else None,
+        ssl_certfile=tls.certfile if tls else None,
+        ssl_keyfile=tls.keyfile if tls else None,
         timeout_keep_alive=round(settings.http_keep_alive_s),
         ws="none",
         lifespan="off",
@@ -65,6 +66,9 @@ def http_server(parts: Parts, http: bool) -> HttpServer:
         backlog=BACKLOG,
         timeout_graceful_shutdown=int(settings.stop_timeout_s) or 1,
     )
+    config.load()
+    if tls is not None and config.ssl is not None:
+        tls.follow(config.ssl)
     return HttpServer(config)
 
 

@@ -5,6 +5,7 @@ Every key is `RISKBEAT_` and the field's name in capitals. The page
 """
 
 import ssl
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import quote
@@ -14,6 +15,8 @@ from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from features.topics import Topics
+from pipeline.tls_files import TlsFiles
+from riskbeat.settings_again import AgainPassword, login_in, secret_again
 from riskbeat.settings_audit import AuditSettings
 from riskbeat.settings_breaker import BreakerSettings
 from riskbeat.settings_door import DoorSettings
@@ -106,7 +109,10 @@ class KafkaSettings(BaseSettings):
             assert self.kafka_password is not None
             options["sasl_mechanism"] = self.kafka_sasl_mechanism
             options["sasl_plain_username"] = self.kafka_username
-            options["sasl_plain_password"] = self.kafka_password.get_secret_value()
+            password = self.kafka_password.get_secret_value()
+            options["sasl_plain_password"] = AgainPassword(
+                password, secret_again(PREFIX, "kafka_password", password)
+            )
         if self.kafka_security_protocol.endswith("SSL"):
             context = ssl.create_default_context(cafile=self.kafka_ssl_cafile)
             if self.kafka_ssl_certfile is not None:
@@ -139,6 +145,11 @@ class RedisSettings(BaseSettings):
         if self.redis_ca is None:
             return url
         return f"{url}{'&' if '?' in url else '?'}ssl_ca_certs={quote(str(self.redis_ca), safe='')}"
+
+    def redis_login(self) -> Callable[[], tuple[str, str]] | None:
+        """Return what reads user and password from the URL's file again; None without either."""
+        url = secret_again(PREFIX, "redis_url", self.redis_url.get_secret_value())
+        return (lambda: login_in(url())) if login_in(url())[1] else None
 
 
 class LearnSettings(BaseSettings):
@@ -211,6 +222,12 @@ class Settings(
     metrics_port: int = Field(
         0, ge=0, le=65_535, description="Port of a worker's metrics page; 0 takes a free one"
     )
+    metrics_tls_certfile: Path | None = Field(
+        None, description="PEM of the certificate that it answers with; absent: no TLS"
+    )
+    metrics_tls_keyfile: Path | None = Field(
+        None, description="PEM of its private key; absent: it stands in the certificate's file"
+    )
     log_format: Literal["logfmt", "json"] = Field(
         "logfmt", description="`logfmt` for people, `json` for log stores"
     )
@@ -226,6 +243,18 @@ class Settings(
         """The names of the topics, and of those of this learner's line."""
         return Topics(self.topic_prefix, self.line)
 
+    @property
+    def http_tls(self) -> TlsFiles | None:
+        """What HTTP shows its callers; None without TLS."""
+        files = self.http_tls_certfile, self.http_tls_keyfile
+        return TlsFiles(*files) if files[0] is not None else None
+
+    @property
+    def metrics_tls(self) -> TlsFiles | None:
+        """What a worker's metrics page shows; None without TLS."""
+        files = self.metrics_tls_certfile, self.metrics_tls_keyfile
+        return TlsFiles(*files) if files[0] is not None else None
+
     @model_validator(mode="after")
     def _complete(self) -> "Settings":
         """Ask for what the other choices make necessary."""
@@ -238,6 +267,8 @@ class Settings(
             _require("model_name", None)
         if self.http_tls_keyfile is not None:
             _require("http_tls_certfile", self.http_tls_certfile)
+        if self.metrics_tls_keyfile is not None:
+            _require("metrics_tls_certfile", self.metrics_tls_certfile)
         return self
 
     @classmethod

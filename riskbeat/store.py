@@ -12,6 +12,7 @@ def redis_client(settings: Settings) -> Client:
         settings.redis_address,
         cluster=settings.redis_cluster,
         timeout_s=settings.redis_timeout_s,
+        login=settings.redis_login(),
     )
 
 

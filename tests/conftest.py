@@ -20,7 +20,9 @@ from hypothesis import settings
 from pytest import TempPathFactory, TerminalReporter
 
 from features.client_redis import Client, connect_redis
+from riskbeat.access import ROLES
 from riskbeat.probe_kafka import KafkaSilent, probe_kafka
+from tests.live.guarded import PREFIX, Guarded
 from tests.live.kafka_maven import kafka_from_maven
 from tests.live.redis_cluster import Cluster, a_cluster
 from tests.live.servers import (
@@ -47,6 +49,7 @@ CONTRACT_PARAMS = [
     pytest.param("redis", marks=pytest.mark.live),
     pytest.param("cluster", marks=pytest.mark.live),
 ]
+UNDER_RIGHTS_OF = {role: pytest.param(role, marks=pytest.mark.live) for role in ROLES}
 KAFKAS: dict[str, Launcher] = {
     "docker": kafka_in_docker,
     "maven": kafka_from_maven,
@@ -135,17 +138,36 @@ def redis_cluster(tmp_path_factory: TempPathFactory) -> Iterator[Cluster]:
         yield cluster
 
 
+@pytest.fixture(scope="session")
+def guarded(tmp_path_factory: TempPathFactory) -> Iterator[Guarded]:
+    """A store with a user for every process; shared, and emptied by who asks for `redis_of`."""
+    server = Guarded(tmp_path_factory.mktemp("guarded"))
+    try:
+        yield server
+    finally:
+        server.host.remove()
+
+
 @pytest.fixture
 def redis_of(request: pytest.FixtureRequest) -> RedisOf:
-    """Names a kind of Redis, `redis` or `cluster` → (makes clients of it, a prefix of the test's).
+    """Names a kind of Redis → (makes clients of it, a prefix of the test's).
 
-    What a contract suite is run on; nothing is started before it is asked for.
+    What a contract suite is run on; nothing is started before it is asked for. Kinds are `redis`,
+    `cluster`, and the roles of `riskbeat.access`: one store, with the rights of that process.
     """
+
+    guests = set[str]()
 
     def choose(kind: str) -> tuple[Callable[[], Client], str]:
         if kind == "cluster":
             cluster: Cluster = request.getfixturevalue("redis_cluster")
             return partial(connect_redis, cluster.url, cluster=True), f"t{uuid.uuid4().hex[:12]}:"
+        if kind in ROLES:
+            server: Guarded = request.getfixturevalue("guarded")
+            if not guests:
+                request.addfinalizer(lambda: _empty(server))
+            guests.add(kind)
+            return partial(connect_redis, server.url(kind)), PREFIX
         url = request.getfixturevalue("redis_url")
         return partial(connect_redis, url), request.getfixturevalue("redis_prefix")
 
@@ -165,6 +187,12 @@ def redis_server(tmp_path: Path) -> Iterator[Server]:
         yield answering(server)
     finally:
         _remove(server)
+
+
+def _empty(server: Guarded) -> None:
+    with redis.Redis.from_url(server.url("operate")) as client:
+        for key in client.scan_iter(f"{PREFIX}*"):
+            client.unlink(key)
 
 
 def _choose(variable: str, launchers: dict[str, Launcher], folder: Path) -> Server:

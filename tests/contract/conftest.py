@@ -7,14 +7,15 @@ import pytest
 
 from features.store_redis import RedisFeatureStore
 from models.registry_redis import RedisWeightsRegistry
+from riskbeat.access import ROLES
 from tests.builders_registry import KEEP, SPEC, Shelf
 from tests.builders_store import DIGEST, PARTITIONS, Stores
-from tests.conftest import CONTRACT_PARAMS, RedisOf
+from tests.conftest import CONTRACT_PARAMS, UNDER_RIGHTS_OF, RedisOf
 from tests.fakes import MemoryFeatureStore, MemoryShelf
 from tests.fakes_registry import MemoryWeightsRegistry
 
 
-@pytest.fixture(params=CONTRACT_PARAMS)
+@pytest.fixture(params=[*CONTRACT_PARAMS, UNDER_RIGHTS_OF["featurize"]])
 async def stores(request: pytest.FixtureRequest, redis_of: RedisOf) -> AsyncIterator[Stores]:
     """Makes stores over one shelf: two of them are two processes over one Redis."""
     if request.param == "memory":
@@ -32,6 +33,7 @@ async def stores(request: pytest.FixtureRequest, redis_of: RedisOf) -> AsyncIter
         return
     connect, prefix = redis_of(request.param)
     client = connect()
+    owner = redis_of("operate")[0]() if request.param in ROLES else client
 
     def make_redis(**changes: Any) -> RedisFeatureStore:
         values = {
@@ -44,14 +46,15 @@ async def stores(request: pytest.FixtureRequest, redis_of: RedisOf) -> AsyncIter
         return RedisFeatureStore(client, **{**values, **changes})
 
     async def empty_redis() -> None:
-        async for key in client.scan_iter(f"{prefix}*"):
-            await client.unlink(key)
+        async for key in owner.scan_iter(f"{prefix}*"):
+            await owner.unlink(key)
 
     yield Stores(make_redis, empty_redis)
-    await client.aclose()
+    for each in {client, owner}:
+        await each.aclose()
 
 
-@pytest.fixture(params=CONTRACT_PARAMS)
+@pytest.fixture(params=[*CONTRACT_PARAMS, UNDER_RIGHTS_OF["learn"]])
 async def shelf(request: pytest.FixtureRequest, redis_of: RedisOf) -> AsyncIterator[Shelf]:
     if request.param == "memory":
         registry = MemoryWeightsRegistry(KEEP)

@@ -8,13 +8,13 @@ import pytest
 from api.claims import Claim, Claims, ClaimsUnavailable
 from api.claims_redis import RedisClaims
 from features.client_redis import RedisLink, connect_redis
-from tests.conftest import CONTRACT_PARAMS, RedisOf
+from tests.conftest import CONTRACT_PARAMS, UNDER_RIGHTS_OF, RedisOf
 from tests.fakes_serving import MemoryClaims
 
 A, B = b"a" * 16, b"b" * 16
 
 
-@pytest.fixture(params=CONTRACT_PARAMS)
+@pytest.fixture(params=[*CONTRACT_PARAMS, UNDER_RIGHTS_OF["serve"]])
 async def claims(request: pytest.FixtureRequest, redis_of: RedisOf) -> AsyncIterator[Claims]:
     if request.param == "memory":
         yield MemoryClaims()

@@ -7,7 +7,11 @@ import pytest
 from features.epochs import in_use
 from features.store import Pointer, SchemaMismatch, StoreConflict, StoreEpochMismatch
 from tests.builders_store import DIGEST, OTHER, PARTITIONS, Stores, a_commit, keys_of, opened
+from tests.conftest import CONTRACT_PARAMS, UNDER_RIGHTS_OF
 
+pytestmark = pytest.mark.parametrize(
+    "stores", [*CONTRACT_PARAMS, UNDER_RIGHTS_OF["operate"]], indirect=True
+)  # people make epochs and drop them; a worker does not
 TOPIC = "updates.v1"
 (KEY,) = keys_of(1, 1)
 

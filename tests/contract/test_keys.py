@@ -11,11 +11,11 @@ from api.keys import KeyRecord, KeyStore, KeysUnavailable
 from api.keys_file import FileKeyStore
 from api.keys_redis import RedisKeyStore
 from features.client_redis import connect_redis
-from tests.conftest import CONTRACT_PARAMS, RedisOf
+from tests.conftest import CONTRACT_PARAMS, UNDER_RIGHTS_OF, RedisOf
 from tests.fakes_keys import MemoryKeyStore
 
 
-@pytest.fixture(params=["file", *CONTRACT_PARAMS])
+@pytest.fixture(params=["file", *CONTRACT_PARAMS, UNDER_RIGHTS_OF["operate"]])
 async def keys(
     request: pytest.FixtureRequest, redis_of: RedisOf, tmp_path: Path
 ) -> AsyncIterator[KeyStore]:

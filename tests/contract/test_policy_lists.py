@@ -6,13 +6,13 @@ import pytest
 
 from models.policy_lists import ListEntry, ListKey, ListsFull, ListStore
 from models.policy_lists_redis import RedisLists
-from tests.conftest import CONTRACT_PARAMS, RedisOf
+from tests.conftest import CONTRACT_PARAMS, UNDER_RIGHTS_OF, RedisOf
 from tests.fakes_policy import MemoryLists
 
 MAX = 10
 
 
-@pytest.fixture(params=CONTRACT_PARAMS)
+@pytest.fixture(params=[*CONTRACT_PARAMS, UNDER_RIGHTS_OF["operate"]])
 async def lists(request: pytest.FixtureRequest, redis_of: RedisOf) -> AsyncIterator[ListStore]:
     if request.param == "memory":
         yield MemoryLists(MAX)

@@ -18,11 +18,11 @@ from models.policy_store import (
     Switch,
 )
 from models.policy_store_redis import RedisPolicyStore
-from tests.conftest import CONTRACT_PARAMS, RedisOf
+from tests.conftest import CONTRACT_PARAMS, UNDER_RIGHTS_OF, RedisOf
 from tests.fakes_policy import MemoryPolicyStore
 
 
-@pytest.fixture(params=CONTRACT_PARAMS)
+@pytest.fixture(params=[*CONTRACT_PARAMS, UNDER_RIGHTS_OF["serve"]])
 async def store(request: pytest.FixtureRequest, redis_of: RedisOf) -> AsyncIterator[PolicyStore]:
     if request.param == "memory":
         yield MemoryPolicyStore()

@@ -14,7 +14,7 @@ from models.rollout_signals import JudgedReport, Report
 from models.rollout_store import RolloutConflict, RolloutStore
 from tests.builders_registry import SPEC
 from tests.builders_rollout import a_rollout
-from tests.conftest import CONTRACT_PARAMS, RedisOf
+from tests.conftest import CONTRACT_PARAMS, UNDER_RIGHTS_OF, RedisOf
 from tests.fakes_rollout import MemoryRolloutStore
 
 FOR_LONG_S = 60.0
@@ -27,7 +27,7 @@ class Pair(NamedTuple):
     other: RolloutStore
 
 
-@pytest.fixture(params=CONTRACT_PARAMS)
+@pytest.fixture(params=[*CONTRACT_PARAMS, UNDER_RIGHTS_OF["serve"]])
 async def pair(request: pytest.FixtureRequest, redis_of: RedisOf) -> AsyncIterator[Pair]:
     if request.param == "memory":
         store = MemoryRolloutStore()

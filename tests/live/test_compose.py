@@ -1,16 +1,9 @@
-"""The stack in containers: up, a log, a decision, a label, a newer version, down, up, resumed.
-
-`RISKBEAT_CONTAINER_SETUP` may name a script that brings Docker up; without Docker the test skips.
-"""
+"""The stack in containers: up, a log, a decision, a label, a newer version, down, up, resumed."""
 
 import asyncio
-import os
 import subprocess
 import sys
-import uuid
 from collections.abc import Iterator
-from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -26,128 +19,22 @@ from features.spec import Spec
 from features.store_redis import RedisFeatureStore
 from features.topics import Topics
 from models.registry_redis import RedisWeightsRegistry
-from riskbeat.embedded import LOOPBACK, free_ports
-from tests.live.servers import Unavailable, check_docker, wait_until
+from tests.live.compose_stack import ROOT, Stack, a_stack, now
+from tests.live.servers import wait_until
 
 pytestmark = [pytest.mark.live, pytest.mark.compose, pytest.mark.timeout(2400)]
 
-ROOT = Path(__file__).parents[2]
 TOPICS = Topics()
-UP_TIMEOUT_S = 1200.0
-COMMAND_TIMEOUT_S = 300.0
 LEARNED_TIMEOUT_S = 120.0
 EVENTS = 3_000
 PARTITIONS = 4
 UPDATES_PARTITIONS = 8
 
 
-@dataclass(frozen=True)
-class Stack:
-    """One Compose project of the test's own, on free loopback ports."""
-
-    project: str
-    environment: dict[str, str]
-    http_url: str
-    kafka: str
-    redis_url: str
-
-    def compose(self, *arguments: str, timeout_s: float = COMMAND_TIMEOUT_S) -> str:
-        """Run `docker compose …`; its failure fails the test with its words."""
-        done = subprocess.run(
-            ["docker", "compose", "-p", self.project, *arguments],
-            cwd=ROOT,
-            env={**os.environ, **self.environment},
-            capture_output=True,
-            text=True,
-            timeout=timeout_s,
-            check=False,
-        )
-        assert done.returncode == 0, (done.stdout + done.stderr)[-4000:] + self.last_words()
-        return done.stdout
-
-    def last_words(self) -> str:
-        command = ["docker", "compose", "-p", self.project, "logs", "--tail", "30"]
-        done = subprocess.run(
-            command,
-            cwd=ROOT,
-            env={**os.environ, **self.environment},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        return f"\n{done.stdout[-8000:]}"
-
-    def up(self) -> None:
-        self.compose("up", "--build", "--wait", timeout_s=UP_TIMEOUT_S)
-
-    def decide(self, event_id: str, card: str, event_time: str) -> dict[str, Any]:
-        answer = httpx.post(
-            f"{self.http_url}/v1/decisions",
-            json={
-                "event_type": "card_payment",
-                "event_id": event_id,
-                "event_time": event_time,
-                "entities": {"card": card, "merchant": "m_7"},
-                "amount": {"value": 12550, "currency": "EUR"},
-            },
-            timeout=10,
-        )
-        assert answer.status_code == 200, answer.text
-        body: dict[str, Any] = answer.json()
-        assert body["degraded"] == [], body
-        return body
-
-    def report_fraud(self, event_id: str) -> None:
-        answer = httpx.post(
-            f"{self.http_url}/v1/labels",
-            json={
-                "event_type": "card_payment",
-                "event_id": event_id,
-                "label": "fraud",
-                "source": "chargeback",
-                "label_time": now(),
-            },
-            timeout=10,
-        )
-        assert answer.is_success, answer.text
-
-
 @pytest.fixture
 def stack(tmp_path: Path) -> Iterator[Stack]:
-    setup = os.environ.get("RISKBEAT_CONTAINER_SETUP")
-    if setup:
-        subprocess.run([setup], check=True, timeout=UP_TIMEOUT_S)
-    try:
-        check_docker()
-    except Unavailable as reason:
-        pytest.skip(str(reason))
-    if subprocess.run(
-        ["docker", "compose", "version"], capture_output=True, check=False
-    ).returncode:
-        pytest.skip("Docker answers, but has no Compose")
-    http, kafka, redis, prometheus = free_ports(4)
-    tmp_path.chmod(0o755)
-    stack = Stack(
-        f"riskbeat-test-{uuid.uuid4().hex[:8]}",
-        {
-            "RISKBEAT_IMAGE": "riskbeat:compose-test",
-            "RISKBEAT_PORT": str(http),
-            "RISKBEAT_KAFKA_PORT": str(kafka),
-            "RISKBEAT_REDIS_PORT": str(redis),
-            "RISKBEAT_PROMETHEUS_PORT": str(prometheus),
-            "RISKBEAT_LOGS": str(tmp_path),
-            "RISKBEAT_FEATURES_TIMEOUT_S": "5",  # the test's machine may be slow
-            "RISKBEAT_DEADLINE_S": "20",
-            "RISKBEAT_ACK_TIMEOUT_S": "10",
-        },
-        f"http://{LOOPBACK}:{http}",
-        f"{LOOPBACK}:{kafka}",
-        f"redis://{LOOPBACK}:{redis}/0",
-    )
-    try:
+    with a_stack(tmp_path) as stack:
         yield stack
-    finally:
-        stack.compose("--profile", "replay", "down", "--volumes", "--remove-orphans")
 
 
 def test_the_stack_decides_learns_and_resumes_in_containers(stack: Stack, tmp_path: Path) -> None:
@@ -197,13 +84,9 @@ def test_the_stack_decides_learns_and_resumes_in_containers(stack: Stack, tmp_pa
     wait_until(lambda: version_of(stack) > version, "the learner goes on", LEARNED_TIMEOUT_S)
 
 
-def now() -> str:
-    return datetime.now(UTC).isoformat()
-
-
 def version_of(stack: Stack) -> int:
     """The version that answers now; 0 for none."""
-    active = httpx.get(f"{stack.http_url}/v1/model", timeout=10).json()["active"]
+    active = httpx.get(f"{stack.http_url}/v1/model", timeout=10, **stack.asking).json()["active"]
     return int(active["version"]) if active else 0
 
 
