@@ -20,6 +20,10 @@ class AskedLogin(CredentialProvider):
         """Return user and password as they are now."""
         return self._login()
 
+    async def get_credentials_async(self) -> tuple[str, str]:
+        """Return the same; the library's own warns of a thread that it does not take."""
+        return self._login()
+
 
 def without_login(url: str) -> str:
     """Return an address without the user and password in it."""

@@ -4,9 +4,8 @@ Those of the featurize workers; `learn_metrics` has the learner's. Help is a sen
 closed sets.
 """
 
-import ssl
 from collections.abc import Iterator, Sequence
-from typing import cast
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -219,7 +218,7 @@ def serve_page(
         return int(start_http_server(port, address, registry)[0].server_port)
     pair = str(tls.certfile), str(tls.keyfile or tls.certfile)
     server, _ = start_http_server(port, address, registry, *pair)
-    listening = cast(ssl.SSLSocket, server.socket)
+    listening: Any = server.socket
     listening.do_handshake_on_connect = False  # who is silent keeps its own thread, and not all
     tls.follow(listening.context)
     return int(server.server_port)

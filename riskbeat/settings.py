@@ -246,14 +246,14 @@ class Settings(
     @property
     def http_tls(self) -> TlsFiles | None:
         """What HTTP shows its callers; None without TLS."""
-        files = self.http_tls_certfile, self.http_tls_keyfile
-        return TlsFiles(*files) if files[0] is not None else None
+        path = self.http_tls_certfile
+        return None if path is None else TlsFiles(path, self.http_tls_keyfile)
 
     @property
     def metrics_tls(self) -> TlsFiles | None:
         """What a worker's metrics page shows; None without TLS."""
-        files = self.metrics_tls_certfile, self.metrics_tls_keyfile
-        return TlsFiles(*files) if files[0] is not None else None
+        path = self.metrics_tls_certfile
+        return None if path is None else TlsFiles(path, self.metrics_tls_keyfile)
 
     @model_validator(mode="after")
     def _complete(self) -> "Settings":
