@@ -8,7 +8,7 @@ from typing import Any
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
-from pipeline.pieces import Pieces
+from pipeline.pieces import Pieces, reach_back_to
 
 SCAN_TIMEOUT_S = 60.0
 TAIL_RECORDS = 4
@@ -61,6 +61,14 @@ class KafkaVersions:
             LogSilent: The log did not answer.
         """
         return (await self._back_to(lambda pieces: enough(pieces.whole()))).whole()
+
+    async def since(self, version: int) -> Pieces:
+        """Return all that the topic holds from a version on, with what its chain needs before it.
+
+        Raises:
+            LogSilent: The log did not answer.
+        """
+        return await self._back_to(lambda pieces: reach_back_to(version, pieces.whole()))
 
     async def everything(self) -> Pieces:
         """Return all that the topic holds, pages of cuts included.

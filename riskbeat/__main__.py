@@ -10,6 +10,7 @@ from models.policy import PolicyError
 from models.scorer import NoDevice
 from riskbeat import (
     commands_audit,
+    commands_backup,
     commands_data,
     commands_evaluate,
     commands_features,
@@ -17,6 +18,7 @@ from riskbeat import (
     commands_model,
     commands_offline,
     commands_ops,
+    commands_papers,
     commands_policy,
     commands_recompute,
     commands_rollout,
@@ -50,9 +52,11 @@ HOUSES = (
     commands_evaluate,
     commands_policy,
     commands_ops,
+    commands_papers,
     commands_secure,
     commands_store,
     commands_audit,
+    commands_backup,
     commands_recompute,
     doctor,
 )

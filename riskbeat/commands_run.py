@@ -57,9 +57,19 @@ def learn(
             help="Wait, loaded, while another learner uses this data directory; then go on for it.",
         ),
     ] = False,
+    catch_up: Annotated[
+        bool,
+        typer.Option(
+            "--catch-up",
+            help="If the data directory is older than what was published, learn what lies between "
+            "again, from the log.",
+        ),
+    ] = False,
 ) -> None:
     """Learn: decisions and labels in, a signed and numbered set of weights out, every second."""
     settings = _start("learn")
+    if catch_up and (code := _house("catch_up").run_catch_up(settings)):
+        sys.exit(code)
     sys.exit(_house("learn").run_learner(settings, anew=anew, standby=standby))
 
 

@@ -51,8 +51,10 @@ async def verify(
             f"version {absent[0]} is not whole in the weights topic, which holds "
             f"{min(published, default=0)} to {max(published, default=0)}"
         )
-    shown = _shown(pieces, wanted, keys, spec.digest)
-    parent = _read(published, first, keys, spec.digest) if chain_of(published, first) else None
+    shown = shown_versions(pieces, wanted, keys, spec.digest)
+    parent = (
+        read_version(published, first, keys, spec.digest) if chain_of(published, first) else None
+    )
     with tempfile.TemporaryDirectory() as folder:
         path = _copied(checkpoint, Path(folder))
         async with KafkaLogReader(settings.kafka_options(), settings.topics) as reader:
@@ -73,9 +75,10 @@ async def verify(
                     yield compared
 
 
-def _shown(
+def shown_versions(
     pieces: Pieces, wanted: Sequence[int], keys: Sequence[PublicKey], digest: str
 ) -> Iterator[Shown]:
+    """Yield published versions as a learner that goes the same way needs them."""
     published = pieces.whole()
     weights: Weights | None = None
     for number in wanted:
@@ -83,13 +86,14 @@ def _shown(
         if weights is not None and is_delta(data):
             weights = apply_delta(weights, data, keys, digest)
         else:
-            weights = _read(published, number, keys, digest)
+            weights = read_version(published, number, keys, digest)
         yield Shown(weights, sha256_of(data), cuts_of(weights, pieces.pages))
 
 
-def _read(
+def read_version(
     published: dict[int, bytes], version: int, keys: Sequence[PublicKey], digest: str
 ) -> Weights:
+    """Return a version whole: verified, its chain applied."""
     full, *deltas = chain_of(published, version)
     weights = decode_verified(published[full], keys, digest)
     for number in deltas:
