@@ -22,6 +22,7 @@ from api.decide import Decider
 from api.metrics import ServeMetrics
 from api.publish import LogUnavailable
 from api.seen import Asked
+from features.cloud_event import plain_of_record
 from features.event import EventRejected, EventRules, parse_event
 from features.topics import Topics
 from models.decision import DecisionRecord, Source
@@ -160,7 +161,10 @@ class StreamDoor:
                 self._metrics.skipped.inc()
                 continue
             try:
-                event = parse_event(record.value or b"", self._rules, record.timestamp)
+                body = record.value or b""
+                if record.headers:
+                    body = plain_of_record(record.headers, body)
+                event = parse_event(body, self._rules, record.timestamp)
             except EventRejected as error:
                 self._metrics.rejected.labels(error.code).inc()
                 continue

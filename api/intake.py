@@ -1,7 +1,8 @@
 """HTTP bodies → Questions, Events, Labels, or a rejection that names every field at fault."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import NamedTuple, TypeVar
 
 import msgspec
@@ -10,6 +11,7 @@ from api.answer import Question
 from api.claims import Claim, body_hash_of
 from api.errors import ManyRejected, TenantRefused
 from api.ndjson import lines_of
+from features.cloud_event import plain_of_binary
 from features.event import (
     Event,
     EventRejected,
@@ -40,11 +42,13 @@ class Caller(NamedTuple):
         tenant: The only one that its items may be of; None: any.
         trace: Headers for the records that are made of them.
         lines: Whether the body is lines, and no JSON array.
+        cloud: Attributes of a CloudEvent in binary mode, whose data the body is; else empty.
     """
 
     tenant: str | None = None
     trace: tuple[tuple[str, bytes], ...] = ()
     lines: bool = False
+    cloud: Mapping[str, str] = MappingProxyType({})
 
 
 ANY_CALLER = Caller()
@@ -69,6 +73,8 @@ class Intake:
         Raises:
             EventRejected: The body or the key is at fault.
         """
+        if caller.cloud:
+            body = plain_of_binary(caller.cloud, body)
         event = parse_event(body, self._rules, self._now_ms())
         _check_tenant(event, caller)
         body_hash = body_hash_of(event)
@@ -92,6 +98,7 @@ class Intake:
             EventRejected: The body is no array, or too long.
             ManyRejected: Items are at fault; names all of them.
         """
+        _check_list(caller)
         return _each(_items(body), lambda item: self.question(item, None, caller))
 
     def question_lines(
@@ -102,6 +109,7 @@ class Intake:
         Raises:
             EventRejected: There are none, or too many.
         """
+        _check_list(caller)
         read: list[Question | EventRejected | TenantRefused] = []
         for line in _checked(lines_of(body)):
             try:
@@ -117,6 +125,8 @@ class Intake:
             EventRejected: The one event, or the array itself, is at fault.
             ManyRejected: Items are at fault.
         """
+        if caller.lines or is_list(body):
+            _check_list(caller)
         return self._one_or_many(body, caller, self._event)
 
     def labels(self, body: bytes, caller: Caller = ANY_CALLER) -> list[tuple[Label, bytes]]:
@@ -129,6 +139,8 @@ class Intake:
         return self._one_or_many(body, caller, self._label)
 
     def _event(self, body: bytes, caller: Caller) -> tuple[Event, bytes]:
+        if caller.cloud:
+            body = plain_of_binary(caller.cloud, body)
         event = parse_event(body, self._rules, self._now_ms())
         _check_tenant(event, caller)
         return event, body
@@ -151,6 +163,13 @@ class Intake:
 def _check_tenant(item: Event | Label, caller: Caller) -> None:
     if caller.tenant is not None and item.tenant != caller.tenant:
         raise TenantRefused(caller.tenant)
+
+
+def _check_list(caller: Caller) -> None:
+    if caller.cloud:
+        raise EventRejected(
+            "malformed", "", "ce- headers speak of one event; send a list as a batch of envelopes"
+        )
 
 
 def is_list(body: bytes) -> bool:

@@ -80,6 +80,12 @@ _KEY: Final = parameter(
     "order-4711",
 )
 
+_CLOUD = (
+    "The event may be the data of a CloudEvent (1.0): in an envelope, or with its attributes in "
+    "`ce-` headers; what data and attributes both say must be the same (`conflict`)."
+)
+_CLOUDS = "Items of an array may be envelopes, as in a batch of CloudEvents."
+
 
 def decision_paths() -> dict[str, Any]:
     """Return the paths."""
@@ -100,7 +106,7 @@ def _decide() -> dict[str, Any]:
         text="The answer leaves once event and decision are in the log, or on this machine's disk "
         "while the log is away. The same event again gets the first answer, `duplicate`, within "
         "the idempotency window; with another body it is refused. What could not be asked in time "
-        "is named in `degraded`.",
+        f"is named in `degraded`. {_CLOUD}",
         scope="decide",
         parameters=[_KEY, _DEADLINE, *_HEADERS],
         body=Body(ref("Event"), EVENT),
@@ -123,7 +129,7 @@ def _decide_many() -> dict[str, Any]:
         f"Decide up to {BATCH_MAX_ITEMS} events",
         text="Answers stand in the order of the events; each sees those before it. Of a JSON array "
         "all are decided or, if one is at fault, none. Of lines (`application/x-ndjson`) each "
-        "stands for itself, and is answered by one line: its decision, or its problem.",
+        f"stands for itself, and is answered by one line: its decision, or its problem. {_CLOUDS}",
         scope="decide",
         parameters=[_DEADLINE, *_HEADERS],
         body=Body(
@@ -177,8 +183,9 @@ def _send(what: str, name: str, scope: Any, example: dict[str, Any]) -> dict[str
         "properties": {"accepted": {"type": "integer"}, "decision_id": {"type": "string"}},
     }
     accepted: dict[str, Any] = {"accepted": 1}
-    then = "the learner joins them with their decisions"
+    then, more = "the learner joins them with their decisions", ""
     if what == "event":
+        more = f" {_CLOUD} {_CLOUDS}"
         accepted["decision_id"] = DECISION_ID
         then = "the stream door decides them"
     schema = {"oneOf": [item, list_of(item, BATCH_MAX_ITEMS)]}
@@ -186,7 +193,7 @@ def _send(what: str, name: str, scope: Any, example: dict[str, Any]) -> dict[str
         name,
         f"Take {what}s into the log; {then}",
         text=f"One, an array or lines (`application/x-ndjson`) of up to {BATCH_MAX_ITEMS}; all are "
-        "taken or, if one is at fault, none.",
+        f"taken or, if one is at fault, none.{more}",
         scope=scope,
         parameters=_HEADERS,
         body=Body(schema, example, [example], item),

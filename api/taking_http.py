@@ -8,6 +8,7 @@ from api.ndjson import is_ndjson
 from api.publish import Outgoing, SpoolingPublisher
 from api.route import JSON, Gate, Request, Route
 from api.trace import trace_of
+from features.cloud_event import http_attributes
 from features.event import decision_id, entity_key, identity_of
 from features.spec import Spec
 from features.topics import Topics
@@ -16,7 +17,8 @@ from features.topics import Topics
 def caller_of(request: Request) -> Caller:
     """Return what a request says of all its items."""
     headers = request.head.headers
-    return Caller(request.principal.tenant, trace_of(headers), is_ndjson(headers))
+    cloud = http_attributes(headers)
+    return Caller(request.principal.tenant, trace_of(headers), is_ndjson(headers), cloud)
 
 
 class TakingRoutes:

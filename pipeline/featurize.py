@@ -4,7 +4,7 @@
 turns those into committed states; `pipeline/featurize_faust.py` runs both.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
@@ -42,6 +42,9 @@ class LogRecord(Protocol):
 
     @property
     def value(self) -> bytes | None: ...  # noqa: D102
+
+    @property
+    def headers(self) -> Sequence[tuple[str, bytes]]: ...  # noqa: D102
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,10 +7,13 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
+from features.cloud_event import plain_of_record
+from features.event import EventRejected
 from pipeline.replay_source import LogUnreadable
 
 FETCH_RECORDS: Final = 5_000
 POLL_TIMEOUT_MS: Final = 500
+NO_EVENT: Final = b"null"
 
 
 class TopicRecord(NamedTuple):
@@ -23,8 +26,15 @@ class TopicRecord(NamedTuple):
     value: bytes
 
 
-async def read_topics(kafka_options: Mapping[str, Any], topics: Sequence[str]) -> list[TopicRecord]:
+async def read_topics(
+    kafka_options: Mapping[str, Any], topics: Sequence[str], events: str = ""
+) -> list[TopicRecord]:
     """Return what topics hold, up to the ends that they have now; one topic after the other.
+
+    Args:
+        kafka_options: Which broker.
+        topics: Their names.
+        events: The one that holds events; those in the headers of a CloudEvent become plain.
 
     Raises:
         LogUnreadable: No broker, or no such topic.
@@ -41,7 +51,7 @@ async def read_topics(kafka_options: Mapping[str, Any], topics: Sequence[str]) -
             consumer.assign(places)
             await consumer.start()
             try:
-                found += await _read_one(consumer, places)
+                found += await _read_one(consumer, places, events)
             finally:
                 await consumer.stop()
     except KafkaError as error:
@@ -64,7 +74,7 @@ async def _partitions(kafka_options: Mapping[str, Any]) -> dict[str, list[int]]:
 
 
 async def _read_one(
-    consumer: AIOKafkaConsumer, places: Sequence[TopicPartition]
+    consumer: AIOKafkaConsumer, places: Sequence[TopicPartition], events: str
 ) -> list[TopicRecord]:
     begins, ends = await consumer.beginning_offsets(places), await consumer.end_offsets(places)
     unread = {place for place in places if begins[place] < ends[place]}
@@ -75,7 +85,13 @@ async def _read_one(
         batches = await consumer.getmany(timeout_ms=POLL_TIMEOUT_MS, max_records=FETCH_RECORDS)
         for place, batch in batches.items():
             found += [
-                TopicRecord(place.topic, place.partition, r.offset, r.timestamp, r.value)
+                TopicRecord(
+                    place.topic,
+                    place.partition,
+                    r.offset,
+                    r.timestamp,
+                    _plain(r.headers, r.value) if place.topic == events else r.value,
+                )
                 for r in batch
                 if r.value and r.offset < ends[place]
             ]
@@ -83,3 +99,11 @@ async def _read_one(
             if await consumer.position(place) >= ends[place]:
                 unread.discard(place)
     return found
+
+
+def _plain(headers: Sequence[tuple[str, bytes]], value: bytes) -> bytes:
+    """Return an event's plain body; what was rejected when it came stays no event."""
+    try:
+        return plain_of_record(headers, value)
+    except EventRejected:
+        return NO_EVENT

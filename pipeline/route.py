@@ -12,6 +12,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from features.cloud_event import plain_of_record
 from features.event import Event, EventRejected, parse_event, partition_of
 from features.event_wire import UNREADABLE
 from features.spec import Spec
@@ -167,7 +168,8 @@ class Router:
             body = record.value or b""
             try:
                 if self._source == "e":
-                    events.append(parse_event(body, rules, record.timestamp))
+                    plain = plain_of_record(record.headers, body) if record.headers else body
+                    events.append(parse_event(plain, rules, record.timestamp))
                 else:
                     transitions.append(_parse_transition(body))
             except EventRejected as error:

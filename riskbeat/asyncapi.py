@@ -31,6 +31,17 @@ _DECIDED = {
         "description": "`http`: its decision is recorded already; the stream door passes it by.",
     }
 }
+_CLOUD = {
+    f"ce_{name}": {"type": "string", "description": f"Of a CloudEvent in binary mode: {what}."}
+    for name, what in {
+        "specversion": "`1.0`; without it no other of these headers is read",
+        "id": "its `event_id`",
+        "source": "who sent it; not kept",
+        "type": "its `event_type`, also as `com.example.card_payment.v1`",
+        "time": "its `event_time`",
+        "tenant": "its `tenant`",
+    }.items()
+}
 
 
 class _Channel(NamedTuple):
@@ -102,12 +113,12 @@ def _channels(topics: Topics) -> list[_Channel]:
         _Channel(
             "events",
             topics.events,
-            "Payments, as producers send them or HTTP takes them.",
+            "Payments, as producers send them or HTTP takes them; also as CloudEvents (1.0).",
             Event,
             "Tenant, name and id of the primary entity, joined by U+001F.",
             "receive",
             EVENT,
-            _TRACED | _DECIDED,
+            _TRACED | _DECIDED | _CLOUD,
         ),
         _Channel(
             "labels",

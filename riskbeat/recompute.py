@@ -207,7 +207,7 @@ async def recompute_records(
     """
     spec, topics = Spec.load(settings.spec_path), settings.topics
     options = settings.kafka_options()
-    read = await read_topics(options, [topics.events, topics.label_updates])
+    read = await read_topics(options, [topics.events, topics.label_updates], topics.events)
     log = [
         Placed("events" if row.topic == topics.events else "label_updates", *row[1:])
         for row in read

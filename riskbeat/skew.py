@@ -88,7 +88,8 @@ def _log(settings: Settings, request: SkewRequest) -> list[Placed]:
     if request.log is not None:
         return read_log(request.log)
     topics = settings.topics
-    read = asyncio.run(read_topics(settings.kafka_options(), [topics.events, topics.label_updates]))
+    wanted = [topics.events, topics.label_updates]
+    read = asyncio.run(read_topics(settings.kafka_options(), wanted, topics.events))
     placed = [
         Placed("events" if record.topic == topics.events else "label_updates", *record[1:])
         for record in read

@@ -41,6 +41,7 @@ class MemoryRecord:
     offset: int
     timestamp: int
     value: bytes | None
+    headers: Sequence[tuple[str, bytes]] = ()
 
 
 class MemoryLog:
@@ -55,9 +56,15 @@ class MemoryLog:
     async def hand_over(self, batches: list[tuple[Place, Sequence[Any]]]) -> None:
         self.handed.append(batches)
 
-    def append(self, place: Place, value: bytes, at_ms: int = NOW_MS) -> int:
+    def append(
+        self,
+        place: Place,
+        value: bytes,
+        at_ms: int = NOW_MS,
+        headers: Sequence[tuple[str, bytes]] = (),
+    ) -> int:
         kept = self.records[place]
-        kept.append(MemoryRecord(len(kept), at_ms, value))
+        kept.append(MemoryRecord(len(kept), at_ms, value, headers))
         return len(kept) - 1
 
     async def send_all(self, topic: str, records: Iterable[tuple[int | None, bytes]]) -> list[int]:

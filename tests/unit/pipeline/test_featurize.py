@@ -174,6 +174,37 @@ async def test_a_reject_goes_to_the_dead_letters_and_the_stream_goes_on(spec: Sp
     assert len(states_of(shelf)) == 3
 
 
+async def test_a_cloud_event_is_routed_as_the_event_that_it_is(spec: Spec) -> None:
+    rng, log, shelf = random.Random(2), MemoryLog(), MemoryShelf()
+    plain = [an_event(number, NOW_MS - number, rng) for number in range(6)]
+    place = Place(EVENTS, 1)
+    for number, body in enumerate(plain):
+        data = json.loads(body)
+        if number % 2:
+            named = {"id": data["event_id"], "source": "/shop", "type": data["event_type"]}
+            log.append(place, json.dumps(named | {"specversion": "1.0", "data": data}).encode())
+            continue
+        headers = {"specversion": "1.0", "id": data.pop("event_id"), "source": "/shop"}
+        headers |= {"type": data.pop("event_type"), "time": data.pop("event_time")}
+        log.append(place, json.dumps(data).encode(), headers=in_kafka(headers))
+    wrong = {"specversion": "1.0", "id": "another", "source": "/shop", "type": "card_payment"}
+    log.append(place, plain[0], headers=in_kafka(wrong))
+    owned = worker_over(spec, a_store(spec, shelf), log)
+    await start(owned, log)
+    await drain(owned, log, rng, most=10)
+    [letter] = [json.loads(r.value or b"") for r in log.records[Place(DEAD, 0)]]
+    assert (letter["offset"], letter["code"], letter["pointer"]) == (6, "conflict", "/id")
+
+    told = MemoryLog()
+    for body in plain:
+        told.append(place, body)
+    assert states_of(shelf) == expected_states(spec, told.records)
+
+
+def in_kafka(attributes: dict[str, str]) -> list[tuple[str, bytes]]:
+    return [(f"ce_{name}", value.encode()) for name, value in attributes.items()]
+
+
 async def test_a_hole_stops_the_worker_by_name(spec: Spec) -> None:
     rng, log, shelf = random.Random(3), a_log(random.Random(3)), MemoryShelf()
     owned = worker_over(spec, a_store(spec, shelf), log)
