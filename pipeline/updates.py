@@ -7,6 +7,7 @@ event stand together in one record.
 """
 
 import struct
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -101,6 +102,7 @@ class RoutedHere:
     timestamp: int
     value: bytes | None
     update: UpdateRecord
+    headers: Sequence[tuple[str, bytes]] = ()
 
 
 _encoder = msgspec.msgpack.Encoder()
