@@ -89,6 +89,7 @@ class StreamDoor:
         self._now_ms = now_ms
         self._clock = clock
         self._recording: asyncio.Task[None] | None = None
+        self._next: dict[TopicPartition, int] = {}
 
     async def run(self, stopping: asyncio.Event) -> None:
         """Decide events until told to stop; what was fetched is decided and committed first.
@@ -136,6 +137,7 @@ class StreamDoor:
         fetched = await consumer.getmany(
             timeout_ms=int(POLL_S * 1000), max_records=self._limits.batch_max
         )
+        self._tell_lag(consumer, {part: taken[-1].offset + 1 for part, taken in fetched.items()})
         if not fetched:
             await self._recorded()
             return
@@ -152,6 +154,13 @@ class StreamDoor:
         self._recording = asyncio.create_task(
             self._record(consumer, producer, records, appended_ms, offsets)
         )
+
+    def _tell_lag(self, consumer: AIOKafkaConsumer, taken: Mapping[TopicPartition, int]) -> None:
+        """Show what the broker told of and was not taken; of what was never fetched, nothing."""
+        owned = consumer.assignment()
+        self._next = {part: at for part, at in {**self._next, **taken}.items() if part in owned}
+        behind = ((consumer.highwater(part) or 0) - at for part, at in self._next.items())
+        self._metrics.backlog.stream_lag.set(sum(max(0, records) for records in behind))
 
     def _parse(self, records: Sequence[ConsumerRecord[bytes, bytes]]) -> list[tuple[Asked, int]]:
         """Return what is to be decided, each with the time at which the log took it."""

@@ -9,8 +9,10 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.values import MultiProcessValue
 
+from api.backlog_metrics import BacklogMetrics
 from api.breaker import Reason, Stage
 from api.policy_metrics import PolicyMetrics
+from api.score_metrics import ScoreMetrics
 from features.entity_features import EntityFeatures
 from models.decision import DecisionRecord
 
@@ -55,7 +57,9 @@ class ServeMetrics:
         self._count_weights(self.registry)
         self._count_requests(self.registry)
         self._count_reads(self.registry)
+        self.backlog = BacklogMetrics(self.registry)
         self.policy = PolicyMetrics(self.registry)
+        self.scores = ScoreMetrics(self.registry)
 
     def _count_decisions(self, r: CollectorRegistry) -> None:
         self.decisions = Counter(
@@ -196,12 +200,6 @@ class ServeMetrics:
             "Events that HTTP had decided before the stream door saw them.",
             registry=r,
         )
-        self.spooled = Counter(
-            "riskbeat_spooled_records_total", "Records that waited on disk for the log.", registry=r
-        )
-        self.spool_bytes = Gauge(
-            "riskbeat_spool_bytes", "Bytes that wait on disk for the log.", registry=r
-        )
 
     def _count_reads(self, r: CollectorRegistry) -> None:
         self.entities_read = Counter(
@@ -235,6 +233,7 @@ class ServeMetrics:
         self.step_seconds.labels(door).observe(seconds)
         self.batch_events.labels(door).observe(len(records))
         self.policy.observe(records)
+        self.scores.observe(records)
         for observe in self.observers:
             observe(records)
         outcomes: TallyOf[tuple[str, str]] = TallyOf()

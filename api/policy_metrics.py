@@ -32,8 +32,8 @@ class PolicyMetrics:
         )
         self._rules = Counter(
             "riskbeat_rule_verdicts_total",
-            "Rules that an event met, or that failed on it, by what became of that.",
-            ["state"],
+            "Events that a rule met, or failed on, by rule and by what became of that.",
+            ["rule", "state"],
             registry=registry,
         )
         self._lists = Counter(
@@ -47,7 +47,7 @@ class PolicyMetrics:
         """Count decisions that were made."""
         for record in records:
             for rule in record.rules:
-                self._rules.labels(rule.state).inc()
+                self._rules.labels(rule.id, rule.state).inc()
             for reason in record.reasons:
                 if reason.source == "list":
                     self._lists.labels(reason.code).inc()

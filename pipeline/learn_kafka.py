@@ -54,6 +54,7 @@ class KafkaLearnLog:
         self._max_records = poll_max_records
         self._read = (topics.decisions, topics.labels)
         self._weights = TopicPartition(topics.weights(spec_digest), 0)
+        self._next: dict[TopicPartition, int] = {}
         self._clients: list[AIOKafkaConsumer | AIOKafkaProducer] = []
 
     async def start(self) -> None:
@@ -110,7 +111,8 @@ class KafkaLearnLog:
                     f"checkpoint wants {wanted}. A log that was made anew needs a new data "
                     "directory and Redis prefix; one that retention has cut needs a longer one"
                 )
-            self._consumer.seek(tp, first[tp] if wanted is None else wanted)
+            self._next[tp] = first[tp] if wanted is None else wanted
+            self._consumer.seek(tp, self._next[tp])
 
     async def poll(self, timeout_s: float) -> Polled:
         """Return the next records of all partitions, merged by append time."""
@@ -140,9 +142,21 @@ class KafkaLearnLog:
             )
             for tp, record in released
         ]
+        self._next |= {tp: record.offset + 1 for tp, record in released}
         offsets = {f"{taken.topic}:{taken.partition}": taken.offset + 1 for taken in taken}
         caught_up = self._merge.empty and len(ended) == len(self._consumer.assignment())
         return Polled(taken, offsets, caught_up)
+
+    def behind(self) -> dict[str, int]:
+        """Return records that the broker has told of and that were not taken, by kind of topic.
+
+        Any thread may ask. A partition of which nothing was fetched yet counts as taken.
+        """
+        counts = {"decisions": 0, "labels": 0}
+        for tp, at in self._next.copy().items():
+            kind = "decisions" if tp.topic == self._topics.decisions else "labels"
+            counts[kind] += max(0, (self._consumer.highwater(tp) or 0) - at)
+        return counts
 
     async def reject_many(self, rejects: Sequence[tuple[Taken, EventRejected]]) -> None:
         """Send dead letters; see the port."""

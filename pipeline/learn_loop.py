@@ -151,6 +151,8 @@ class LearnLoop:
         if rejects:
             await self._log.reject_many(rejects)
         counts = self._step.take(decisions, labels)  # 3
+        for _, error in rejects:
+            counts.count(counts.rejects, error.code)
         self._step.position.offsets.update(polled.offsets)
         appends_ms = [record.appended_ms for record in records if record.kind == "label"]
         self._publisher.took(polled.offsets, appends_ms)

@@ -35,7 +35,10 @@ class LearnMetrics:
             registry=r,
         )
         self.rejects = Counter(
-            "riskbeat_learn_rejects", "Records sent to the dead-letter topic.", registry=r
+            "riskbeat_learn_rejects",
+            "Records sent to the dead-letter topic, by reason.",
+            ["code"],
+            registry=r,
         )
         self.steps = Histogram(
             "riskbeat_learn_seconds",
@@ -53,7 +56,7 @@ class LearnMetrics:
         )
         self.judgement = Gauge(
             "riskbeat_judgement",
-            "Progressive evaluation of the newest matured predictions, by figure.",
+            "What the newest version says of itself: progressive evaluation, lanes, members.",
             ["figure"],
             registry=r,
         )
@@ -105,7 +108,8 @@ class LearnMetrics:
             self.decisions.labels(outcome).inc(count)
         for outcome, count in counts.labels.items():
             self.labels.labels(outcome).inc(count)
-        self.rejects.inc(rejects)
+        for code, count in counts.rejects.items():
+            self.rejects.labels(code).inc(count)
         self.steps.observe(seconds)
 
     def published(self, done: Published) -> None:

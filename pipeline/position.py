@@ -34,10 +34,11 @@ class Position(msgspec.Struct, kw_only=True):
 
 @dataclass(slots=True)
 class StepCounts:
-    """What became of the records of one step, by outcome."""
+    """What became of the records of one step, by outcome; of those that are none, by code."""
 
     decisions: dict[str, int] = field(default_factory=dict)
     labels: dict[str, int] = field(default_factory=dict)
+    rejects: dict[str, int] = field(default_factory=dict)
 
     def count(self, kind: dict[str, int], outcome: str, by: int = 1) -> None:
         """Add to an outcome."""

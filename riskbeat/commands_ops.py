@@ -17,6 +17,7 @@ from pipeline import dedup
 from pipeline.pieces import PIECE_BYTES
 from pipeline.topics_kafka import TopicPlan, ensure_topics
 from riskbeat.commands_keys import make_signing_keys
+from riskbeat.documented_metrics import PROCESSES, documented, metrics_page
 from riskbeat.logs import configure_logs
 from riskbeat.settings import Settings
 from riskbeat.settings_load import load_settings, settings_page, settings_rows
@@ -30,6 +31,7 @@ def register(app: typer.Typer) -> None:
     app.command()(topics)
     app.command()(warm)
     app.command("settings")(show_settings)
+    app.command("metrics")(show_metrics)
 
 
 def prepare() -> None:
@@ -77,6 +79,21 @@ def show_settings(
         table = Table("key", "default", "meaning", title=title, title_justify="left")
         for row in rows:
             table.add_row(*(cell.replace("`", "").replace("**", "") for cell in row))
+        console.print(table)
+
+
+def show_metrics(
+    markdown: Annotated[bool, typer.Option(help="As the page docs/metrics.md.")] = False,
+) -> None:
+    """List every metric of every process with its type, labels and meaning."""
+    if markdown:
+        typer.echo(metrics_page(), nl=False)
+        return
+    console = Console()
+    for process in PROCESSES:
+        table = Table("name", "type", "labels", "meaning", title=process, title_justify="left")
+        for metric in documented(process):
+            table.add_row(metric.name, metric.kind, ", ".join(metric.labels), metric.meaning)
         console.print(table)
 
 

@@ -40,6 +40,7 @@ from riskbeat.commands_ops import plan_topics, plan_weights
 from riskbeat.enter import Stopped, enter, owner_of
 from riskbeat.guarding import Guarding
 from riskbeat.judging import judge_log, telling
+from riskbeat.room import measuring
 from riskbeat.settings import Settings
 from riskbeat.settings_load import SettingInvalid
 from riskbeat.store import redis_client
@@ -174,7 +175,10 @@ async def _learn(settings: Settings, anew: bool, standby: bool) -> int:
             loop = LearnLoop(rules, journal, step, publisher, tenure, heard, time.monotonic)
             log.info("learn.started", spec=spec.digest[:12], features=spec.n_features)
             rollouts = RedisRolloutStore(client, settings.redis_prefix, spec.digest)
-            async with telling(arms, rollouts, speaks=not settings.line):
+            async with (
+                telling(arms, rollouts, speaks=not settings.line),
+                measuring(settings, metrics, journal, store, client),
+            ):
                 await loop.run(stop)
             sink.close()
     except Stopped:

@@ -25,6 +25,7 @@ from models.decision import Source
 from riskbeat.clock import now_ms
 from riskbeat.index import keep_index
 from riskbeat.keyring import NoKeys
+from riskbeat.serve_gauges import measure
 from riskbeat.serve_http import HttpServer, http_server
 from riskbeat.serve_parts import Parts, build_parts
 from riskbeat.serve_place import Place
@@ -33,7 +34,6 @@ from riskbeat.settings import Settings
 STREAM_RESTART_S = 1.0
 EXIT_REFUSED = 3
 COLLECT_AFTER = (10_000, 20, 50)
-METRICS_EVERY_S = 1.0
 WARM_UP_READS = 3
 WARM_UP_CONNECTIONS = 4  # TLS takes longer to connect than an answer may wait
 
@@ -88,7 +88,7 @@ async def _serve(settings: Settings, http: bool, stream: bool, place: Place | No
         "rollouts": asyncio.create_task(parts.keeper.run(stopping)),
         "publisher": asyncio.create_task(parts.publisher.run(stopping)),
         "spools": asyncio.create_task(parts.adoption.run(stopping)),
-        "metrics": asyncio.create_task(_measure(parts, stopping)),
+        "metrics": asyncio.create_task(measure(parts, stopping)),
         "keys": asyncio.create_task(parts.doorkeeper.run(stopping)),
         "index": asyncio.create_task(keep_index(settings, stopping)),
         "policy": asyncio.create_task(parts.policies.run(stopping)),
@@ -224,16 +224,6 @@ async def _keep_streaming(parts: Parts, stopping: asyncio.Event, *, restart: boo
                 raise
             log.warning("stream.failed", error=repr(error))
             await _pause(stopping, STREAM_RESTART_S)
-
-
-async def _measure(parts: Parts, stopping: asyncio.Event) -> None:
-    """Keep the gauges up to date."""
-    spooled = 0
-    while not stopping.is_set():
-        parts.metrics.spool_bytes.set(parts.publisher.spool_bytes)
-        parts.metrics.spooled.inc(parts.publisher.spooled_records - spooled)
-        spooled = parts.publisher.spooled_records
-        await _pause(stopping, METRICS_EVERY_S)
 
 
 async def _pause(stopping: asyncio.Event, seconds: float) -> None:
