@@ -81,6 +81,7 @@ ROLES: Mapping[str, Role] = {
             *(f"{LEARNED}v:*", *POINTERS, *PRESENCE, f"{LEARNED}freeze", f"{LEARNED}lease"),
             *(f"{LEARNED}progress", f"{LEARNED}rollout.judged", "labels:sender"),
         ),
+        commands="+info",  # its metrics tell how full the store is
         grants=(
             _SEE,
             Grant(("READ",), "topic", ("decisions.v1", "labels.v1")),
