@@ -125,6 +125,7 @@ async def serve(port: int, url: str, face: str) -> None:
         bare.asgi if face == "asgi" else FastAPI(),
         port=port,
         http=door if face == "socket" else "httptools",
+        interface="asgi3",  # uvicorn takes a bound method for ASGI 2
         lifespan="off",
         access_log=False,
         log_level="error",
