@@ -20,6 +20,7 @@ from features.event import Event, entity_key, identity_of
 from features.spec import Spec
 from features.topics import Topics
 from models.decision import DecisionRecord, Source
+from models.decision_cloud import Stamp
 from models.decision_codec import answer_in, encode_record, repeat_of
 
 FAILURES_MAX, PAUSE_S, MODEL_TIMEOUT_S = 5, 0.5, 0.025
@@ -66,8 +67,12 @@ class Answerer:
         features_timeout_s: float,
         told: Told,
         breakers: Breakers | None = None,
+        stamp: Stamp | None = None,
     ) -> None:
-        """Take the ports, the longest wait for the features (seconds), and who may be asked."""
+        """Take the ports, the longest wait for the features (seconds), and who may be asked.
+
+        With a stamp decisions go to the log as CloudEvents.
+        """
         self._primary = {name: kind.primary for name, kind in spec.event_rules.event_types.items()}
         self._topics = topics
         self._decider = decider
@@ -75,6 +80,7 @@ class Answerer:
         self._publisher = publisher
         self._features_timeout_s = features_timeout_s
         self._told = told
+        self._stamp = stamp
         self._breakers = breakers or breakers_of(FAILURES_MAX, PAUSE_S, MODEL_TIMEOUT_S)
         self._keeping: set[asyncio.Task[None]] = set()
 
@@ -188,7 +194,10 @@ class Answerer:
             outgoing.append(Outgoing(topic, key, question.body, headers))
         topic = self._topics.decisions
         for question, record, data in zip(questions, records, encoded, strict=True):
-            outgoing.append(Outgoing(topic, record.decision_id.encode(), data, question.trace))
+            headers = question.trace
+            if self._stamp is not None:
+                headers = (*self._stamp.headers_of(record), *headers)
+            outgoing.append(Outgoing(topic, record.decision_id.encode(), data, headers))
         return outgoing
 
     def _place(self, questions: Sequence[Question], positions: Sequence[Position]) -> None:

@@ -26,6 +26,7 @@ from features.cloud_event import plain_of_record
 from features.event import EventRejected, EventRules, parse_event
 from features.topics import Topics
 from models.decision import DecisionRecord, Source
+from models.decision_cloud import Stamp
 from models.decision_codec import encode_record
 
 POLL_S = 0.2
@@ -65,6 +66,7 @@ class StreamDoor:
         limits: StreamLimits,
         now_ms: Callable[[], int],
         clock: Callable[[], float] = time.perf_counter,
+        stamp: Stamp | None = None,
     ) -> None:
         """Keep the parts; nothing connects before `run`.
 
@@ -78,6 +80,7 @@ class StreamDoor:
             limits: Bounds.
             now_ms: Wall clock, milliseconds since 1970.
             clock: Monotonic seconds.
+            stamp: Makes CloudEvents of the decisions; None: they are plain.
         """
         self._options = dict(kafka_options)
         self._topics = topics
@@ -88,6 +91,7 @@ class StreamDoor:
         self._limits = limits
         self._now_ms = now_ms
         self._clock = clock
+        self._stamp = stamp
         self._recording: asyncio.Task[None] | None = None
         self._next: dict[TopicPartition, int] = {}
 
@@ -216,10 +220,14 @@ class StreamDoor:
             builder = builders.get(partition)
             if builder is None:
                 builder = builders[partition] = producer.create_batch()
-            if builder.append(key=key, value=value, timestamp=None) is None:
+            headers = [] if self._stamp is None else list(self._stamp.headers_of(record))
+            if builder.append(key=key, value=value, timestamp=None, headers=headers) is None:
                 acks.append(await producer.send_batch(builder, topic, partition=partition))
                 builder = builders[partition] = producer.create_batch()
-                assert builder.append(key=key, value=value, timestamp=None) is not None
+                assert (
+                    builder.append(key=key, value=value, timestamp=None, headers=headers)
+                    is not None
+                )
         for partition, builder in builders.items():
             acks.append(await producer.send_batch(builder, topic, partition=partition))
         await asyncio.gather(*acks)

@@ -15,6 +15,7 @@ from api.publish import SpoolingPublisher
 from api.routes_http import HttpDeps
 from features.client_redis import RedisLink
 from features.spec import Spec
+from models.decision_cloud import Stamp
 from riskbeat.clock import now_ms
 from riskbeat.serve_asking import lookups
 from riskbeat.serve_gate import Doorkeeper
@@ -49,6 +50,7 @@ def an_answerer(
         settings.features_timeout_s,
         told,
         breakers,
+        stamp_of(settings),
     )
 
 
@@ -109,4 +111,10 @@ def a_stream_door(
         metrics,
         limits,
         now_ms,
+        stamp=stamp_of(settings),
     )
+
+
+def stamp_of(settings: Settings) -> Stamp | None:
+    """Return what makes CloudEvents of decisions; None where they are plain."""
+    return None if settings.decisions_source is None else Stamp(settings.decisions_source)

@@ -53,6 +53,12 @@ class ServeSettings(BaseSettings):
     stream_ack_timeout_s: float = Field(
         30.0, gt=0, le=600, description="The stream stops when a batch is not recorded by then"
     )
+    decisions_source: str | None = Field(
+        None,
+        pattern=r"^[\x21-\x7e]{1,256}$",
+        description="URI that names this deployment; decisions then bear the headers of a "
+        "CloudEvent, with it as `source`",
+    )
     weights_poll_s: float = Field(
         0.5, gt=0, le=60, description="A lost notice of new weights costs at most this"
     )

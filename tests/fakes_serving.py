@@ -21,6 +21,7 @@ from features.store import Reads, SourceMark, StoreUnavailable, Watermarks
 from features.topics import Topics
 from features.update import EntityUpdates
 from features.window import apply_many
+from models.decision_cloud import Stamp
 from models.policy_cel import CelCompiler
 from models.policy_ruling import Ruler, compile_policy
 from models.scorer_torch import TorchScorer
@@ -210,7 +211,12 @@ class Stand:
         return weights
 
 
-def a_stand(folder: Path, policy_text: str = POLICY_TEXT, spec_text: str = SPEC_TEXT) -> Stand:
+def a_stand(
+    folder: Path,
+    policy_text: str = POLICY_TEXT,
+    spec_text: str = SPEC_TEXT,
+    stamp: Stamp | None = None,
+) -> Stand:
     spec = a_spec(folder, spec_text)
     clock_ms = [NOW_MS]
     states = MemoryStates(spec)
@@ -223,7 +229,7 @@ def a_stand(folder: Path, policy_text: str = POLICY_TEXT, spec_text: str = SPEC_
     publisher = SpoolingPublisher(log, Spool(folder / "spool", 4_000), 1.0, 1.0, 0.001)
     topics = Topics("t.")
     told = Told(lambda records, seconds: None, repeats.append)
-    answerer = Answerer(spec, topics, decider, claims, publisher, 5.0, told)
+    answerer = Answerer(spec, topics, decider, claims, publisher, 5.0, told, stamp=stamp)
     return Stand(
         spec,
         states,
