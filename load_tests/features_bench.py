@@ -52,6 +52,7 @@ class Bench:
     deployment: Deployment
     env: dict[str, str]
     ports: dict[str, int] = field(default_factory=dict)
+    epoch: int = 0
 
     @property
     def topic_prefix(self) -> str:
@@ -62,9 +63,9 @@ class Bench:
         return f"{self.topic_prefix}{name}"
 
     def mark_keys(self) -> list[str]:
-        """Return where the marks of all updates partitions stand (epoch 0)."""
+        """Return where the marks of all updates partitions stand."""
         prefix = self.env["RISKBEAT_REDIS_PREFIX"]
-        return [f"{prefix}0:{{{p}}}:mark" for p in range(UPDATES_PARTITIONS)]
+        return [f"{prefix}{self.epoch}:{{{p}}}:mark" for p in range(UPDATES_PARTITIONS)]
 
     def start(self, name: str = "featurize") -> Process:
         """Start a worker on the subject's core, under a name of its own."""
