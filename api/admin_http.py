@@ -3,15 +3,15 @@
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import FastAPI, Request, Response
+from fastapi import FastAPI, Header, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from api.errors import KNOWN, FieldError, problem_of, problem_of_status
-from api.metrics import CONTENT_TYPE, ServeMetrics
+from api.metrics import ServeMetrics
 from api.model_http import add_acts
 from api.openapi import openapi
 from api.rollout_page import look, row_of
@@ -123,8 +123,9 @@ def _add_health(app: FastAPI, deps: AdminDeps) -> None:
         return JSONResponse(content, 200 if ready else 503)
 
     @app.get("/metrics", summary="Prometheus metrics", response_class=Response)
-    async def metrics() -> Response:
-        return Response(deps.metrics.page(), media_type=CONTENT_TYPE)
+    async def metrics(accept: Annotated[str, Header(include_in_schema=False)] = "") -> Response:
+        page, kind = deps.metrics.page(accept)
+        return Response(page, headers={"content-type": kind})
 
 
 def _add_model(app: FastAPI, deps: AdminDeps) -> None:

@@ -16,9 +16,11 @@ from api.errors import IdempotencyConflict, InProgress, NotRecorded
 from api.overlay import Place
 from api.publish import SPOOLED, Outgoing, Position, SpoolingPublisher
 from api.seen import Asked, Seen
+from api.trace import trace_decided
 from features.event import Event, entity_key, identity_of
 from features.spec import Spec
 from features.topics import Topics
+from features.trace import NO_TRACE, Headers, OpenSpan, Tracer
 from models.decision import DecisionRecord, Source
 from models.decision_cloud import Stamp
 from models.decision_codec import answer_in, encode_record, repeat_of
@@ -37,14 +39,21 @@ class Question(NamedTuple):
         body: The event's JSON, as it goes to the log.
         claim: Its decision id and body hash.
         key_claim: The caller's `Idempotency-Key`, if one came, with the same hash.
-        trace: Headers for its records (`api/trace.py`).
+        trace: Headers for its records, as the caller sent them.
+        begun: Its span, if it is traced; then that one's headers are for its records.
     """
 
     event: Event
     body: bytes
     claim: Claim
     key_claim: Claim | None = None
-    trace: tuple[tuple[str, bytes], ...] = ()
+    trace: Headers = NO_TRACE
+    begun: OpenSpan | None = None
+
+    @property
+    def headers(self) -> Headers:
+        """The trace context of its records."""
+        return self.trace if self.begun is None else self.begun.headers
 
 
 class Told(NamedTuple):
@@ -68,6 +77,7 @@ class Answerer:
         told: Told,
         breakers: Breakers | None = None,
         stamp: Stamp | None = None,
+        tracer: Tracer | None = None,
     ) -> None:
         """Take the ports, the longest wait for the features (seconds), and who may be asked.
 
@@ -82,6 +92,7 @@ class Answerer:
         self._told = told
         self._stamp = stamp
         self._breakers = breakers or breakers_of(FAILURES_MAX, PAUSE_S, MODEL_TIMEOUT_S)
+        self._tracer = tracer
         self._keeping: set[asyncio.Task[None]] = set()
 
     async def answer_many(self, questions: Sequence[Question]) -> list[bytes | Exception]:
@@ -176,6 +187,8 @@ class Answerer:
         if claimed:
             self._keep([q.claim for q in questions], bodies)
         self._told.decided(records, records[0].timings_ms.total / 1000)
+        if self._tracer is not None:
+            trace_decided(self._tracer, [q.begun for q in questions], records, "http")
         return list(bodies)
 
     def outgoing_of(
@@ -190,11 +203,12 @@ class Answerer:
             event = question.event
             primary = self._primary[event.event_type]
             key = entity_key(event.tenant, primary, event.entities[primary])
-            headers = (DECIDED_HEADER, *question.trace) if question.trace else plain
+            trace = question.headers
+            headers = (DECIDED_HEADER, *trace) if trace else plain
             outgoing.append(Outgoing(topic, key, question.body, headers))
         topic = self._topics.decisions
         for question, record, data in zip(questions, records, encoded, strict=True):
-            headers = question.trace
+            headers = question.headers
             if self._stamp is not None:
                 headers = (*self._stamp.headers_of(record), *headers)
             outgoing.append(Outgoing(topic, record.decision_id.encode(), data, headers))

@@ -57,7 +57,7 @@ class HttpDoor:
             answer = problem_of(error)
             fault = error if answer.status == 500 else None
         await _send(send, answer)
-        self._routes.observe(route, answer.status, began)
+        self._routes.observe(route, answer, began)
         if fault is not None:
             raise fault
 

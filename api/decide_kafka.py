@@ -10,7 +10,7 @@ import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
@@ -22,9 +22,11 @@ from api.decide import Decider
 from api.metrics import ServeMetrics
 from api.publish import LogUnavailable
 from api.seen import Asked
+from api.trace import trace_decided
 from features.cloud_event import plain_of_record
 from features.event import EventRejected, EventRules, parse_event
 from features.topics import Topics
+from features.trace import NO_TRACE, Headers, OpenSpan, Tracer, draw, trace_in
 from models.decision import DecisionRecord, Source
 from models.decision_cloud import Stamp
 from models.decision_codec import encode_record
@@ -52,6 +54,21 @@ class StreamLimits:
     session_timeout_s: float
 
 
+class _Taken(NamedTuple):
+    """One event to decide.
+
+    Attributes:
+        appended_ms: When the log took it.
+        trace: The trace context of its decision's record.
+        begun: Its span, if it is traced.
+    """
+
+    asked: Asked
+    appended_ms: int
+    trace: Headers
+    begun: OpenSpan | None
+
+
 class StreamDoor:
     """One member of the group that decides the events topic."""
 
@@ -67,6 +84,7 @@ class StreamDoor:
         now_ms: Callable[[], int],
         clock: Callable[[], float] = time.perf_counter,
         stamp: Stamp | None = None,
+        tracer: Tracer | None = None,
     ) -> None:
         """Keep the parts; nothing connects before `run`.
 
@@ -81,6 +99,7 @@ class StreamDoor:
             now_ms: Wall clock, milliseconds since 1970.
             clock: Monotonic seconds.
             stamp: Makes CloudEvents of the decisions; None: they are plain.
+            tracer: Takes spans; none where nothing is traced.
         """
         self._options = dict(kafka_options)
         self._topics = topics
@@ -92,6 +111,7 @@ class StreamDoor:
         self._now_ms = now_ms
         self._clock = clock
         self._stamp = stamp
+        self._tracer = tracer
         self._recording: asyncio.Task[None] | None = None
         self._next: dict[TopicPartition, int] = {}
 
@@ -146,17 +166,16 @@ class StreamDoor:
             await self._recorded()
             return
         began = self._clock()
-        asked = [one for records in fetched.values() for one in self._parse(records)]
+        taken = [one for records in fetched.values() for one in self._parse(records)]
         records: list[DecisionRecord] = []
-        if asked:
-            events = [one for one, _ in asked]
+        if taken:
+            events = [one.asked for one in taken]
             records = await self._decider.decide_many(events, self._limits.features_timeout_s)
             self._metrics.observe_batch(records, DOOR, self._clock() - began)
         await self._recorded()
-        offsets = {part: taken[-1].offset + 1 for part, taken in fetched.items()}
-        appended_ms = [at_ms for _, at_ms in asked]
+        offsets = {part: batch[-1].offset + 1 for part, batch in fetched.items()}
         self._recording = asyncio.create_task(
-            self._record(consumer, producer, records, appended_ms, offsets)
+            self._record(consumer, producer, records, taken, offsets)
         )
 
     def _tell_lag(self, consumer: AIOKafkaConsumer, taken: Mapping[TopicPartition, int]) -> None:
@@ -166,9 +185,12 @@ class StreamDoor:
         behind = ((consumer.highwater(part) or 0) - at for part, at in self._next.items())
         self._metrics.backlog.stream_lag.set(sum(max(0, records) for records in behind))
 
-    def _parse(self, records: Sequence[ConsumerRecord[bytes, bytes]]) -> list[tuple[Asked, int]]:
-        """Return what is to be decided, each with the time at which the log took it."""
-        asked: list[tuple[Asked, int]] = []
+    def _parse(self, records: Sequence[ConsumerRecord[bytes, bytes]]) -> list[_Taken]:
+        """Return what is to be decided."""
+        taken: list[_Taken] = []
+        drawn: dict[int, str] = {}
+        if self._tracer is not None:
+            drawn = _drawn(records, self._tracer.share)
         for record in records:
             if any(name == DECIDED_HEADER[0] for name, _ in record.headers):
                 self._metrics.skipped.inc()
@@ -184,50 +206,68 @@ class StreamDoor:
             source = Source(
                 door=DOOR, topic=record.topic, partition=record.partition, offset=record.offset
             )
-            asked.append((Asked(event, source), record.timestamp))
-        return asked
+            trace, begun = trace_in(record.headers) if record.headers else NO_TRACE, None
+            if self._tracer is not None and (trace or record.offset in drawn):
+                begun = self._tracer.begin(trace, drawn.get(record.offset, ""))
+                if begun is not None:
+                    begun = begun._replace(began_ns=record.timestamp * 1_000_000)
+                    trace = begun.headers
+            taken.append(_Taken(Asked(event, source), record.timestamp, trace, begun))
+        return taken
 
     async def _record(
         self,
         consumer: AIOKafkaConsumer,
         producer: AIOKafkaProducer,
         records: Sequence[DecisionRecord],
-        appended_ms: Sequence[int],
+        taken: Sequence[_Taken],
         offsets: Mapping[TopicPartition, int],
     ) -> None:
         """Send the decisions, wait for their acks, and commit the events' offsets."""
         async with asyncio.timeout(self._limits.ack_timeout_s):
             if records:
-                await self._send(producer, records)
-                now_ms = self._now_ms()
-                took = self._metrics.decision_seconds.labels(DOOR)
-                for at_ms in appended_ms:
-                    took.observe(max(0, now_ms - at_ms) / 1000)
+                await self._send(producer, records, [one.trace for one in taken])
+                self._observe(records, taken)
             try:
                 await consumer.commit(dict(offsets))
             except (CommitFailedError, IllegalStateError):
                 return  # the partitions are somebody else's now, who decides them again
 
-    async def _send(self, producer: AIOKafkaProducer, records: Sequence[DecisionRecord]) -> None:
+    def _observe(self, records: Sequence[DecisionRecord], taken: Sequence[_Taken]) -> None:
+        """Measure, and trace, decisions that are recorded."""
+        now_ms = self._now_ms()
+        took = self._metrics.decision_seconds.labels(DOOR)
+        for one in taken:
+            example = None if one.begun is None else {"trace_id": one.begun.trace_id}
+            took.observe(max(0, now_ms - one.appended_ms) / 1000, example)
+        if self._tracer is not None:
+            trace_decided(self._tracer, [one.begun for one in taken], records, DOOR)
+
+    async def _send(
+        self,
+        producer: AIOKafkaProducer,
+        records: Sequence[DecisionRecord],
+        traces: Sequence[Headers],
+    ) -> None:
         topic = self._topics.decisions
         partitions = await producer.partitions_for(topic)
         count = len(partitions)
         acks: list[asyncio.Future[Any]] = []
         builders: dict[int, Any] = {}
-        for record in records:
+        for record, trace in zip(records, traces, strict=True):
             key, value = record.decision_id.encode(), encode_record(record)
             partition = (murmur2(key) & 0x7FFFFFFF) % count  # as every Kafka client places a key
             builder = builders.get(partition)
             if builder is None:
                 builder = builders[partition] = producer.create_batch()
-            headers = [] if self._stamp is None else list(self._stamp.headers_of(record))
+            headers = list(trace)
+            if self._stamp is not None:
+                headers = [*self._stamp.headers_of(record), *headers]
             if builder.append(key=key, value=value, timestamp=None, headers=headers) is None:
                 acks.append(await producer.send_batch(builder, topic, partition=partition))
                 builder = builders[partition] = producer.create_batch()
-                assert (
-                    builder.append(key=key, value=value, timestamp=None, headers=headers)
-                    is not None
-                )
+                again = builder.append(key=key, value=value, timestamp=None, headers=headers)
+                assert again is not None
         for partition, builder in builders.items():
             acks.append(await producer.send_batch(builder, topic, partition=partition))
         await asyncio.gather(*acks)
@@ -237,6 +277,12 @@ class StreamDoor:
         recording, self._recording = self._recording, None
         if recording is not None:
             await recording
+
+
+def _drawn(records: Sequence[ConsumerRecord[bytes, bytes]], share: float) -> dict[int, str]:
+    """Return the contexts that events of one partition have if they came without one, by offset."""
+    offsets = [record.offset for record in records]
+    return draw(records[0].topic, records[0].partition, offsets, share)
 
 
 class _Handover(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has no types

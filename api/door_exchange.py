@@ -137,7 +137,7 @@ class Encoder:
             self._dated = default_headers
             self._common = b"".join(b"%s: %s\r\n" % pair for pair in default_headers)
             self._ok = _STATUS[200] + self._common + _lines(JSON) + b"content-length: "
-        status, body, headers = answer
+        status, body, headers, _ = answer
         if status == 200 and headers is JSON and not echo and not closes and not bodiless:
             return b"%s%d\r\n\r\n%s" % (self._ok, len(body), body)
         return b"".join(

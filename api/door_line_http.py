@@ -156,7 +156,7 @@ class Line:
             exchange.head.method == "HEAD",
         )
         self._state.total_requests += 1
-        self._table.observe(exchange.route, answer.status, exchange.began)
+        self._table.observe(exchange.route, answer, exchange.began)
         self.turn()
 
     def turn(self) -> None:

@@ -168,11 +168,12 @@ _OURS = _Row(500, "internal", "Something is wrong on our side")
 
 
 class Answer(NamedTuple):
-    """A finished HTTP answer, without any framework's type."""
+    """A finished HTTP answer, without any framework's type; `trace_id` if it was traced."""
 
     status: int
     body: bytes
     headers: dict[str, str]
+    trace_id: str = ""
 
 
 def problem_of(error: Exception) -> Answer:

@@ -4,8 +4,8 @@ import os
 from collections import Counter as TallyOf
 from collections.abc import Callable, Sequence
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest, values
-from prometheus_client.exposition import CONTENT_TYPE_LATEST
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, values
+from prometheus_client.exposition import choose_encoder
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.values import MultiProcessValue
 
@@ -25,7 +25,6 @@ _AGE_EDGES = (0.01, 0.1, 0.25, 0.5, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0, 60.0, 300.0)
 # 5 ms to 1 min; 0.06 is the promised freshness.
 _STALE_EDGES = (0.005, 0.01, 0.025, 0.06, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 15.0, 60.0)
 
-CONTENT_TYPE = CONTENT_TYPE_LATEST
 SHARED = "PROMETHEUS_MULTIPROC_DIR"
 
 
@@ -259,14 +258,22 @@ class ServeMetrics:
         for ms, count in age_ms.items():
             self.weights_age_seconds.observe_many(ms / 1000, count)
 
-    def page(self) -> bytes:
-        """Return the metrics page, in the text format: of all workers, where there are several."""
+    def page(self, accept: str = "") -> tuple[bytes, str]:
+        """Return the metrics page and its type: of all workers, where there are several.
+
+        Exemplars stand only in the OpenMetrics format, and not where several workers share a page:
+        the library keeps none of them there.
+
+        Args:
+            accept: What the asker reads; the text format if it says nothing.
+        """
+        encode, kind = choose_encoder(accept)
         folder = os.environ.get(SHARED)
         if folder is None:
-            return generate_latest(self.registry)
+            return encode(self.registry), kind
         all_workers = CollectorRegistry()
         MultiProcessCollector(all_workers, folder)  # type: ignore[no-untyped-call]
-        return generate_latest(all_workers)
+        return encode(all_workers), kind
 
 
 def share_metrics(worker: str) -> None:

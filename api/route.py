@@ -149,5 +149,5 @@ class Table(Protocol):
             Exception: Why not.
         """
 
-    def observe(self, route: Route | None, status: int, began: float) -> None:
+    def observe(self, route: Route | None, answer: Answer, began: float) -> None:
         """Count an answer, and the time since its head was read; without a route, a refusal."""

@@ -29,6 +29,7 @@ from api.taking_http import TakingRoutes, caller_of
 from features.event import EVENT_MAX_BYTES
 from features.spec import Spec
 from features.topics import Topics
+from features.trace import Tracer
 
 LOOK_AGAIN_S = 0.01
 DECIDING = ("/v1/decisions", "/v1/decisions:batch")
@@ -44,6 +45,7 @@ class HttpDeps:
         list_deadline_s: The same for a list of questions.
         ready: Whether requests are taken now.
         gate: Who is let in.
+        tracer: Takes spans; none where nothing is traced.
     """
 
     spec: Spec
@@ -61,6 +63,7 @@ class HttpDeps:
     dry_runs: DryRuns
     lookups: LookupDesk
     gate: Gate = field(default_factory=OpenGate)
+    tracer: Tracer | None = None
 
 
 class HotRoutes:
@@ -105,8 +108,9 @@ class HotRoutes:
                     return under
         return route
 
-    def observe(self, route: Route | None, status: int, began: float) -> None:
+    def observe(self, route: Route | None, answer: Answer, began: float) -> None:
         """Count an answer, and the time since its head was read; without a route, a refusal."""
+        status, trace_id = answer.status, answer.trace_id
         metrics = self._deps.metrics
         if route is None:
             metrics.requests.labels("none", str(status)).inc()
@@ -115,7 +119,8 @@ class HotRoutes:
         if status == 500:
             return
         if route.name in DECIDING:
-            metrics.decision_seconds.labels("http").observe(time.perf_counter() - began)
+            example = {"trace_id": trace_id} if trace_id else None
+            metrics.decision_seconds.labels("http").observe(time.perf_counter() - began, example)
         elif route.name.startswith(FEATURES_PATH):
             metrics.features_seconds.labels(route.name).observe(time.perf_counter() - began)
 
@@ -141,16 +146,18 @@ class HotRoutes:
 
     def _question(self, request: Request) -> Question:
         key = request.head.headers.get(b"idempotency-key")
-        return self._deps.intake.question(
+        question = self._deps.intake.question(
             request.body, None if key is None else key.decode("latin-1"), caller_of(request)
         )
+        return question if self._deps.tracer is None else begin(self._deps.tracer, question)
 
     def _begin_decide(self, request: Request, reply: Reply) -> Begun:
         question = self._question(request)
+        trace_id = _trace_id_of(question)
 
         def done(answer: bytes | Exception) -> None:
             if isinstance(answer, bytes):
-                reply(Answer(200, answer, JSON))
+                reply(Answer(200, answer, JSON, trace_id))
             elif isinstance(answer, InProgress):
                 waiting = asyncio.ensure_future(self._await_other(question, request.deadline_at))
                 self._waits.add(waiting)
@@ -174,7 +181,7 @@ class HotRoutes:
             answer = await self._deps.coalescer.ask(question, request.deadline_at)
         except InProgress:
             answer = await self._await_other(question, request.deadline_at)
-        return Answer(200, answer, JSON)
+        return Answer(200, answer, JSON, _trace_id_of(question))
 
     async def _decide_batch(self, request: Request) -> Answer:
         """Decide an array, all or none; of lines each by itself, and each is answered by one."""
@@ -184,6 +191,9 @@ class HotRoutes:
             read = self._deps.intake.question_lines(request.body, caller)
         else:
             read = self._deps.intake.questions(request.body, caller)
+        tracer = self._deps.tracer
+        if tracer is not None:
+            read = [begin(tracer, one) if isinstance(one, Question) else one for one in read]
         self._deps.gate.weigh(request.principal, request.head, len(read))
         bodies = await self._answer_list(read, request.deadline_at)
         if caller.lines:
@@ -219,6 +229,16 @@ class HotRoutes:
             if answer is not None:
                 return answer
         raise InProgress("the same event is being decided right now")
+
+
+def _trace_id_of(question: Question) -> str:
+    return "" if question.begun is None else question.begun.trace_id
+
+
+def begin(tracer: Tracer, question: Question) -> Question:
+    """Return a question with its span, if it is to be traced."""
+    begun = tracer.begin(question.trace)
+    return question if begun is None else question._replace(begun=begun)
 
 
 def check_method(route: Route, head: Head) -> None:

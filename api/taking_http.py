@@ -7,11 +7,11 @@ from api.intake import BATCH_MAX_BYTES, Caller, Intake, is_list
 from api.ndjson import is_ndjson
 from api.publish import Outgoing, SpoolingPublisher
 from api.route import JSON, Gate, Request, Route
-from api.trace import trace_of
 from features.cloud_event import http_attributes
 from features.event import decision_id, entity_key, identity_of
 from features.spec import Spec
 from features.topics import Topics
+from features.trace import trace_of
 
 
 def caller_of(request: Request) -> Caller:

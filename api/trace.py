@@ -1,28 +1,50 @@
-"""a request's `traceparent` → headers of the records that it makes (W3C Trace Context).
+"""decisions → their spans, and their records' headers; the same for both doors."""
 
-We add no span of our own, so the context is handed on as it came, as the recommendation asks of
-those in between. What does not parse is dropped, never refused: tracing must not cost a payment.
-"""
+import time
+from collections.abc import Sequence
 
-import re
-from collections.abc import Mapping
-from typing import Final
-
-TRACESTATE_MAX_BYTES: Final = 512
-NO_TRACE: Final[tuple[tuple[str, bytes], ...]] = ()
-
-_TRACEPARENT = re.compile(
-    rb"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}"
-)
-_TRACESTATE = re.compile(rb"[\x20-\x7e]{1,512}")
+from features.trace import OpenSpan, Span, Tracer, context_of_version
+from models.decision import DecisionRecord
 
 
-def trace_of(headers: Mapping[bytes, bytes]) -> tuple[tuple[str, bytes], ...]:
-    """Return the trace context of a request as headers of a record; nothing if it has none."""
-    parent = headers.get(b"traceparent")
-    if parent is None or _TRACEPARENT.fullmatch(parent) is None:
-        return NO_TRACE
-    state = headers.get(b"tracestate", b"")
-    if len(state) > TRACESTATE_MAX_BYTES or _TRACESTATE.fullmatch(state) is None:
-        return (("traceparent", parent),)
-    return (("traceparent", parent), ("tracestate", state))
+def trace_decided(
+    tracer: Tracer, begun: Sequence[OpenSpan | None], records: Sequence[DecisionRecord], door: str
+) -> None:
+    """Take the spans of decisions that are recorded.
+
+    Each links the version of weights that answered: its trace tells what that was taught.
+
+    Args:
+        tracer: Takes them.
+        begun: Of each decision; None: it is not traced.
+        records: The decisions, in the same order.
+        door: Where the events came in.
+    """
+    ended_ns = time.time_ns()
+    for mine, record in zip(begun, records, strict=True):
+        if mine is None:
+            continue
+        weights = record.weights
+        facts: dict[str, str | int | float] = {
+            "door": door,
+            "event_id": record.event_id,
+            "decision_id": record.decision_id,
+            "policy_version": record.policy.version,
+            "batch_events": len(records),
+            "degraded_parts": len(record.degraded),
+            "features_ms": record.timings_ms.features,
+            "model_ms": record.timings_ms.model,
+        }
+        if weights is not None:
+            facts["weights_version"] = weights.version
+        tracer.take(
+            Span(
+                name="decision",
+                context=mine.context,
+                parent=mine.parent,
+                began_ns=mine.began_ns,
+                ended_ns=ended_ns,
+                links=[context_of_version(weights.sha256)] if weights is not None else [],
+                facts=facts,
+            )
+        )

@@ -60,7 +60,7 @@ class Bare:
         self._coalescer.check(began + DEADLINE_S)
         return Admitted(ANYBODY, began + DEADLINE_S)
 
-    def observe(self, route: Route | None, status: int, began: float) -> None:
+    def observe(self, route: Route | None, answer: Answer, began: float) -> None:
         return
 
     def _begin(self, request: Request, reply: Reply) -> Begun:

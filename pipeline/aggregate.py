@@ -175,6 +175,8 @@ class Aggregator:
             return
         judge = self._judge_events if update.source == "e" else self._judge_transitions
         kept, firsts = judge(update, new, chunk, applied)
+        if header.trace:
+            applied.traces.append(header.trace)
         applied.appended_ms.append(update.appended_ms[firsts])
         if kept.size:
             self._collect(update.rows if kept.size == n else update.rows.take(kept), chunk)

@@ -25,6 +25,7 @@ class Applied:
         ahead: End of what this process routed itself and could not apply yet: something that
             must be fetched stands before it.
         appended_ms: When the log took each applied entry (for freshness).
+        traces: Contexts of the batches that made the records, where they are traced.
     """
 
     rows: int = 0
@@ -35,6 +36,7 @@ class Applied:
     states: int = 0
     ahead: int = 0
     appended_ms: list[NDArray[np.int64]] = field(default_factory=list)
+    traces: list[str] = field(default_factory=list)
 
 
 @dataclass(slots=True)

@@ -23,7 +23,7 @@ from features.event import (
 from features.event_wire import UNREADABLE
 from features.spec_values import Currency
 from features.update import base_value
-from pipeline.join import JoinRow, Statement, Subject, signed, statement_of
+from pipeline.join import JoinRow, Statement, Subject, TracedSubject, signed, statement_of
 
 
 class _Amount(msgspec.Struct, gc=False):
@@ -87,13 +87,15 @@ def parse_decided(
     n_features: int,
     rules: EventRules | None = None,
     currencies: Mapping[str, Currency] | None = None,
+    trace: str = "",
 ) -> JoinRow:
     """Read a record of `decisions.v1` as a row of the join store.
 
     Vector and prediction are None when they were made by another spec, or it is no vector at all:
     such an event is joined, for its label's sake, but neither learned nor judged by. By the rules
     the card is known: the hash of the event type's primary entity. By the currencies the amount is
-    in minor units of the base currency: amounts of several are never summed.
+    in minor units of the base currency: amounts of several are never summed. A traced decision's
+    context is kept, so that the span of learning from it can name it.
 
     Raises:
         EventRejected: The bytes are no decision.
@@ -109,7 +111,8 @@ def parse_decided(
     event = record.event
     name = identity(record.tenant, event.event_type, event.event_id)
     ours = record.spec_digest == spec_digest and len(record.vector) == 4 * n_features
-    subject = Subject(record.tenant, event.event_type, event.event_id, event.entities)
+    names = record.tenant, event.event_type, event.event_id, event.entities
+    subject = TracedSubject(*names, trace) if trace else Subject(*names)
     return JoinRow(
         key=key_of(name),
         name=name,

@@ -9,6 +9,7 @@ from features.epochs import Epochs
 from features.spec import Spec
 from features.store import FeatureWriter, Pointer
 from features.topics import Topics
+from features.trace import Tracer
 from pipeline.featurize import FeaturizeLimits
 from pipeline.tls_files import TlsFiles
 
@@ -46,6 +47,7 @@ class FeaturizeConfig:
         metrics_port: Where to answer scrapes; `None` for nowhere.
         metrics_tls: Files of the certificate that scrapes are answered with; `None` without TLS.
         data_dir: Where Faust may keep files; a temporary folder if `None`.
+        tracer: Takes spans; none where nothing is traced.
     """
 
     spec: Spec
@@ -70,6 +72,7 @@ class FeaturizeConfig:
     metrics_address: str = "127.0.0.1"
     metrics_tls: TlsFiles | None = None
     data_dir: Path | None = None
+    tracer: Tracer | None = None
 
 
 def plan_topics(config: FeaturizeConfig, updates_topic: str) -> list[tuple[str, int, int]]:

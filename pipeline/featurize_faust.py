@@ -91,6 +91,7 @@ class FeaturizeWorker:
             store_wait_s=config.store_wait_s,
             now_ms=_now_ms,
             hand_over=self._mail[AGGREGATE].put,
+            tracer=config.tracer,
         )
         self._following: tuple[int, bool] | None = None
         self._pointer = pointer

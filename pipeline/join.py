@@ -57,6 +57,16 @@ class Subject(msgspec.Struct, frozen=True, array_like=True, gc=False):
     entities: dict[str, str]
 
 
+class TracedSubject(Subject, frozen=True, array_like=True, gc=False):
+    """The same of an event whose decision is traced; read as a `Subject` it is one.
+
+    Attributes:
+        trace: Context of the decision.
+    """
+
+    trace: str = ""
+
+
 @dataclass(slots=True, eq=False)
 class JoinRow:
     """One decided event, waiting for what it will turn out to be.
@@ -245,6 +255,12 @@ def source_of(row: JoinRow) -> str:
         if (s.state, s.fraud, s.time_ms) == ("confirmed", net.fraud, net.time_ms)
     ]
     return min(said, default=SILENCE)
+
+
+def traces_of(rows: Iterable[JoinRow]) -> list[str]:
+    """Return the contexts of those decisions that are traced."""
+    found = (msgspec.msgpack.decode(row.subject, type=TracedSubject).trace for row in rows)
+    return [trace for trace in found if trace]
 
 
 def transitions_of(row: JoinRow, after: Net | None) -> list[LabelTransition]:

@@ -18,7 +18,16 @@ from models.lane import below
 from models.learner import Stamp
 from models.weights import Weights
 from pipeline.decided import PlacedLabel
-from pipeline.join import AGAIN, JoinRow, JoinStore, Statement, merge, source_of, transitions_of
+from pipeline.join import (
+    AGAIN,
+    JoinRow,
+    JoinStore,
+    Statement,
+    merge,
+    source_of,
+    traces_of,
+    transitions_of,
+)
 from pipeline.judge import Judge
 from pipeline.position import POSITION, SENDER, Position, StepCounts
 from pipeline.step_ports import Company
@@ -41,6 +50,7 @@ class LearnRules:
         sweep_rows_max: Rows that one call settles because their time has come.
         sends_labels: Whether it is the one learner that sends label transitions.
         feedback_sources: Whose labels the feedback lane learns.
+        traced: Whether steps say which traced decisions they learned.
     """
 
     n_features: int
@@ -50,6 +60,7 @@ class LearnRules:
     sweep_rows_max: int = SWEEP_ROWS_MAX
     sends_labels: bool = True
     feedback_sources: Sequence[str] = FEEDBACK_SOURCES
+    traced: bool = False
 
 
 class LearnStep:
@@ -241,6 +252,8 @@ class LearnStep:
                 withdrawn.append(row)
             if net is not None and (known is None or net.fraud != known.fraud):
                 learned.append(row)
+        if self._rules.traced:
+            counts.traces += traces_of(learned)
         late = [row for row in withdrawn if row.matured]
         counts.count(counts.labels, outcome, len(learned))
         counts.count(counts.labels, "withdrawn", len(withdrawn))

@@ -11,6 +11,7 @@ from aiokafka.structs import ConsumerRecord
 
 from features.event import EventRejected
 from features.topics import Topics
+from features.trace import sampled_in
 from pipeline.dead import dead_letter
 from pipeline.join import Outgoing
 from pipeline.learn_ports import Polled, Taken
@@ -45,13 +46,19 @@ class KafkaLearnLog:
         model: str,
         now_ms: Callable[[], int],
         poll_max_records: int = POLL_MAX_RECORDS,
+        *,
+        traced: bool = False,
     ) -> None:
-        """Hold what clients are made with; nothing is connected before `start`."""
+        """Hold what clients are made with; nothing is connected before `start`.
+
+        Unless it is `traced`, contexts beside records are not looked at.
+        """
         self._options = dict(kafka_options)
         self._topics = topics
         self._model = model
         self._now_ms = now_ms
         self._max_records = poll_max_records
+        self._traced = traced
         self._read = (topics.decisions, topics.labels)
         self._weights = TopicPartition(topics.weights(spec_digest), 0)
         self._next: dict[TopicPartition, int] = {}
@@ -139,6 +146,7 @@ class KafkaLearnLog:
                 record.offset,
                 record.timestamp,
                 record.value or b"",
+                sampled_in(record.headers) if self._traced and record.headers else "",
             )
             for tp, record in released
         ]

@@ -153,6 +153,7 @@ class LearnLoop:
         counts = self._step.take(decisions, labels)  # 3
         for _, error in rejects:
             counts.count(counts.rejects, error.code)
+        counts.traces += [one.trace for one in records if one.trace and one.kind == "label"]
         self._step.position.offsets.update(polled.offsets)
         appends_ms = [record.appended_ms for record in records if record.kind == "label"]
         self._publisher.took(polled.offsets, appends_ms)
@@ -192,6 +193,7 @@ def parse_records(rules: ParseRules, records: Sequence[Taken]) -> Parsed:
                         rules.n_features,
                         rules.event_rules,
                         rules.currencies,
+                        record.trace,
                     )
                 )
             else:

@@ -11,7 +11,11 @@ from pipeline.position import StepCounts
 
 
 class Taken(NamedTuple):
-    """One record of the log."""
+    """One record of the log.
+
+    Attributes:
+        trace: Its context, if it is traced.
+    """
 
     kind: Literal["decision", "label"]
     topic: str
@@ -19,6 +23,7 @@ class Taken(NamedTuple):
     offset: int
     appended_ms: int
     body: bytes
+    trace: str = ""
 
 
 class Polled(NamedTuple):
@@ -76,6 +81,7 @@ class Published(NamedTuple):
         seconds: From the beginning of its making until scorers could have it.
         label_waits_s: Of the labels first learned by it: from append until then.
         figures: Progressive evaluation at that moment.
+        sha256: Of its bytes.
     """
 
     version: int
@@ -85,6 +91,7 @@ class Published(NamedTuple):
     seconds: float
     label_waits_s: Sequence[float]
     figures: Mapping[str, float]
+    sha256: str = ""
 
 
 class Inspector(Protocol):

@@ -12,6 +12,7 @@ import structlog
 
 from features.spec import Spec
 from features.store import FeatureWriter, Source, StoreConflict, StoreUnavailable
+from features.trace import Tracer
 from pipeline.aggregate import Aggregator
 from pipeline.chunk import Applied
 from pipeline.dead import dead_letter
@@ -24,6 +25,7 @@ from pipeline.route import Routed, RoutedRecord, Router
 from pipeline.shortcut import Shortcut
 from pipeline.step_maker import StepMaker
 from pipeline.together import Outcome, apply_together
+from pipeline.traced import StepTraces
 from pipeline.updates import RoutedHere
 
 CONFLICTS_MAX = 10
@@ -48,6 +50,7 @@ class OwnedPartitions:
         store_wait_s: float,
         now_ms: Callable[[], int],
         hand_over: HandOver | None = None,
+        tracer: Tracer | None = None,
     ) -> None:
         """Hold the ports; nothing is owned yet.
 
@@ -63,6 +66,7 @@ class OwnedPartitions:
             now_ms: UTC clock.
             hand_over: Takes what this process routed for partitions that it owns itself, to be
                 given to `aggregate` before the log does; without it everything comes by the log.
+            tracer: Takes spans; none where nothing is traced.
         """
         self._spec = spec
         self._store = store
@@ -74,6 +78,7 @@ class OwnedPartitions:
         self._store_wait_s = store_wait_s
         self._now_ms = now_ms
         self._hand_over = hand_over
+        self._traces = None if tracer is None else StepTraces(tracer, layout, metrics)
         self._routers: dict[Place, Router] = {}
         self._aggregators: dict[int, Aggregator] = {}
         self._locks = PlaceLocks()
@@ -107,14 +112,10 @@ class OwnedPartitions:
 
     def covers(self, ends: Mapping[Place, int]) -> bool:
         """Return whether every updates partition is owned, and holds all sources up to `ends`."""
-        if len(self._aggregators) < self._layout.updates_partitions:
-            return False
-        return all(
-            aggregator.marks.mark(self._layout.sources[place.topic], place.partition).next_offset
-            >= end
-            for aggregator in self._aggregators.values()
-            for place, end in ends.items()
-        )
+        whole = len(self._aggregators) == self._layout.updates_partitions
+        marks = [aggregator.marks for aggregator in self._aggregators.values()]
+        wanted = [(self._layout.sources[q.topic], q.partition, end) for q, end in ends.items()]
+        return whole and all(m.mark(s, p).next_offset >= end for m in marks for s, p, end in wanted)
 
     async def take_over(self, assigned: Iterable[Place]) -> dict[Place, int]:
         """Own exactly these partitions; return the offset at which to read each.
@@ -167,14 +168,13 @@ class OwnedPartitions:
         return position
 
     async def route(self, batches: Sequence[tuple[Place, Batch]]) -> None:
-        """Route batches of source partitions, in one send: a producer makes one request at a time.
+        """Route batches of source partitions, in one send; return when all is acknowledged.
 
-        Returns when every record is acknowledged.
-
-        Raises:
-            Whatever the sender raises: the process must stop.
+        What the sender raises must stop the process.
         """
         routers = {place: self._routers.get(place) for place, _ in batches}
+        routing = None if self._traces is None else self._traces.begin(batches)
+        trace = "" if routing is None else routing.context
         records: list[RoutedRecord] = []
         letters: list[tuple[int | None, bytes]] = []
         done: list[tuple[Place, Router, Routed]] = []
@@ -183,7 +183,7 @@ class OwnedPartitions:
                 router = routers[place]
                 if router is None or router is not self._routers.get(place) or not batch:
                     continue  # taken over anew while it waited: it need not follow on the offset
-                routed = router.route(batch, batch[-1].timestamp)
+                routed = router.route(batch, batch[-1].timestamp, trace)
                 records += routed.records
                 records += router.beat(batch[-1].timestamp, drained=False)
                 letters += [(None, dead_letter(*place, r, self._now_ms())) for r in routed.rejects]
@@ -192,11 +192,12 @@ class OwnedPartitions:
             if letters:
                 sends.append(self._sender.send_all(self._layout.dead, letters))
             await asyncio.gather(*sends)
-            for place, router, _ in done:
+            for place, router, routed in done:
                 self._sent(place, router)
-        for place, _, routed in done:
-            source = self._layout.sources[place.topic]
-            self._metrics.count_routed(source, routed.accepted, [r.code for r in routed.rejects])
+                source, codes = self._layout.sources[place.topic], [r.code for r in routed.rejects]
+                self._metrics.count_routed(source, routed.accepted, codes)
+        if self._traces is not None and routing is not None:
+            self._traces.routed(routing, [routed for _, _, routed in done])
 
     async def beat(self) -> None:
         """Tell partitions without rows how far the sources are; call it every few 10 ms."""
@@ -224,12 +225,11 @@ class OwnedPartitions:
         if self._hand_over is None:
             return
         ours: dict[Place, list[LogRecord]] = {}
-        now_ms = self._now_ms()
         for record, offset in zip(records, offsets, strict=True):
             if offset < 0:
                 self._shortcut.distrust(record.partition)
             elif record.partition in self._aggregators:
-                here = RoutedHere(offset, now_ms, record.data, record.update)
+                here = RoutedHere(offset, self._now_ms(), record.data, record.update)
                 ours.setdefault(Place(self._layout.updates, record.partition), []).append(here)
         if ours:
             await self._hand_over(list(ours.items()))
@@ -247,7 +247,7 @@ class OwnedPartitions:
             StoreError: The store refuses, or was unavailable for `store_wait_s`.
             UpdatesHole, UpdatesUnreadable: Entries are lost, or not ours.
         """
-        todo = dict(batches)
+        todo, began_ms = dict(batches), self._now_ms()
         async with self._locks.holding(todo):
             for _ in range(CONFLICTS_MAX):
                 known = ((q, self._aggregators.get(q.partition)) for q in todo)
@@ -259,6 +259,8 @@ class OwnedPartitions:
                 )
                 done = [outcome for outcome in outcomes if isinstance(outcome, Applied)]
                 self._metrics.count(done, self._now_ms())
+                if self._traces is not None:
+                    self._traces.committed(done, began_ms)
                 failed = [
                     place
                     for (place, _), outcome in zip(owned, outcomes, strict=True)

@@ -34,11 +34,16 @@ class Position(msgspec.Struct, kw_only=True):
 
 @dataclass(slots=True)
 class StepCounts:
-    """What became of the records of one step, by outcome; of those that are none, by code."""
+    """What became of the records of one step, by outcome; of those that are none, by code.
+
+    Attributes:
+        traces: Contexts of the decisions that were learned, and of the labels that came.
+    """
 
     decisions: dict[str, int] = field(default_factory=dict)
     labels: dict[str, int] = field(default_factory=dict)
     rejects: dict[str, int] = field(default_factory=dict)
+    traces: list[str] = field(default_factory=list)
 
     def count(self, kind: dict[str, int], outcome: str, by: int = 1) -> None:
         """Add to an outcome."""

@@ -212,6 +212,7 @@ class Publisher:
                 seconds=self._tick_s() - began_s,
                 label_waits_s=waits_s,
                 figures=made.weights.metrics,
+                sha256=self._step.position.sha256,
             )
         )
 

@@ -108,6 +108,7 @@ class Router:
         self._told_ms = [0] * partitions
         self._owners: dict[bytes, int] = {}
         self._read = position
+        self._trace = ""
 
     @property
     def read_offset(self) -> int:
@@ -122,19 +123,22 @@ class Router:
         """
         return min(self._ends)
 
-    def route(self, batch: Sequence[LogRecord], until_ms: int) -> Routed:
+    def route(self, batch: Sequence[LogRecord], until_ms: int, trace: str = "") -> Routed:
         """Parse a batch, make rows, and pack them by the partition that owns their entity.
 
         Args:
             batch: Records of the source partition, ascending; what was routed already is skipped.
             until_ms: Everything that the source had taken by then is in the batch.
+            trace: Context that the records name, where an event of the batch is traced.
         """
         new = [record for record in batch if record.offset >= self._read]
         if not new:
             return Routed([], [], 0)
         parsed = self._parse(new)
         self._read = new[-1].offset + 1
+        self._trace = trace
         records = list(self._pack(parsed, until_ms)) if len(parsed.rows) else []
+        self._trace = ""
         return Routed(records, parsed.rejects, len(parsed.taken))
 
     def beat(self, until_ms: int, *, drained: bool) -> list[RoutedRecord]:
@@ -231,6 +235,7 @@ class Router:
             epoch=self._epoch,
             rows=len(rows),
             fields=rows.fields.shape[1],
+            trace=self._trace,
         )
         self._ends[p] = end
         self._told_ms[p] = self._now_ms()

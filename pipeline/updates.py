@@ -51,6 +51,7 @@ class Header(msgspec.Struct, array_like=True, frozen=True):
         epoch: Of the store for which they were made.
         rows: Count of rows.
         fields: Columns of `fields`.
+        trace: Context of the batch that made it, if an event in that is traced.
     """
 
     version: int
@@ -63,6 +64,7 @@ class Header(msgspec.Struct, array_like=True, frozen=True):
     epoch: int
     rows: int
     fields: int
+    trace: str = ""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

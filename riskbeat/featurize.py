@@ -1,5 +1,7 @@
 """settings → one featurize worker: events and labels in, window states in Redis out."""
 
+from dataclasses import replace
+
 from features.spec import Spec
 from pipeline.featurize import FeaturizeLimits
 from pipeline.featurize_config import FeaturizeConfig
@@ -7,6 +9,7 @@ from pipeline.rebuild_faust import run_rebuild
 from pipeline.run_faust import run_worker
 from riskbeat.settings import DAY_S, Settings
 from riskbeat.store import feature_store
+from riskbeat.tracing import tracing
 
 
 def run_featurize(settings: Settings) -> int:
@@ -15,7 +18,9 @@ def run_featurize(settings: Settings) -> int:
     Raises:
         SpecError: The feature spec cannot be read.
     """
-    return run_worker(featurize_config(settings, Spec.load(settings.spec_path)))
+    config = featurize_config(settings, Spec.load(settings.spec_path))
+    with tracing(settings, "featurize") as tracer:
+        return run_worker(replace(config, tracer=tracer))
 
 
 def rebuild_features(settings: Settings) -> int:

@@ -11,11 +11,12 @@ from contextlib import closing, suppress
 import structlog
 
 from features.spec import Spec
+from features.trace import Tracer
 from models.ensemble import Ensemble
 from models.learner import StateMismatch
 from models.learners import make
 from models.plan import PlanMismatch
-from models.registry import Freeze, RegistryUnavailable, VersionConflict
+from models.registry import RegistryUnavailable, VersionConflict
 from models.registry_redis import RedisWeightsRegistry
 from models.rollout_redis import RedisRolloutStore
 from models.signing import Signer, ensure_keys
@@ -29,8 +30,7 @@ from pipeline.learn_duty import LabelsTaken, begin_anew
 from pipeline.learn_kafka import KafkaLearnLog, LogMoved
 from pipeline.learn_loop import LearnLoop, LoopRules, ParseRules
 from pipeline.learn_metrics import LearnMetrics
-from pipeline.learn_ports import Inspector, Published
-from pipeline.position import StepCounts
+from pipeline.learn_ports import Inspector
 from pipeline.publish import CheckpointLost, Publisher, PublishRules
 from pipeline.step_ports import Company
 from pipeline.tenure import LeaseHeld, LeaseLost, Tenure
@@ -40,10 +40,12 @@ from riskbeat.commands_ops import plan_topics, plan_weights
 from riskbeat.enter import Stopped, enter, owner_of
 from riskbeat.guarding import Guarding
 from riskbeat.judging import judge_log, telling
+from riskbeat.learn_heard import Heard
 from riskbeat.room import measuring
 from riskbeat.settings import Settings
 from riskbeat.settings_load import SettingInvalid
 from riskbeat.store import redis_client
+from riskbeat.tracing import tracing
 
 EXIT_FAILED = 1
 EXIT_REFUSED = 3
@@ -63,42 +65,6 @@ REFUSED = (
 log = structlog.get_logger("learn")
 
 
-class Heard:
-    """Writes down what the loop does, in the log and in the metrics."""
-
-    def __init__(self, metrics: LearnMetrics, tell: Callable[[], None]) -> None:
-        """Take the metrics, and who tells what else was found in a step."""
-        self._metrics = metrics
-        self._tell = tell
-
-    def stepped(self, counts: StepCounts, rejects: int, seconds: float) -> None:
-        """One batch was taken in."""
-        self._metrics.stepped(counts, rejects, seconds)
-        self._tell()
-        if rejects:
-            log.warning("learn.rejected", records=rejects)
-
-    def published(self, done: Published) -> None:
-        """A version is on the shelf."""
-        self._metrics.published(done)
-        shown = {name: round(value, 4) for name, value in done.figures.items()}
-        log.info(
-            "weights.published",
-            weights_version=done.version,
-            form="delta" if done.base else "full",
-            size_bytes=done.size_bytes,
-            **shown,
-        )
-
-    def freeze_changed(self, freeze: Freeze | None) -> None:
-        """Versions are no longer made, or are made again."""
-        self._metrics.freeze_changed(freeze)
-        if freeze is None:
-            log.warning("publishing.thawed")
-        else:
-            log.warning("publishing.frozen", cause=freeze.cause, by=freeze.by, why=freeze.why)
-
-
 def run_learner(settings: Settings, *, anew: bool = False, standby: bool = False) -> int:
     """Learn until SIGTERM or SIGINT; return the exit code: 0 asked to stop, 1 failed, 3 refused.
 
@@ -115,13 +81,16 @@ def run_learner(settings: Settings, *, anew: bool = False, standby: bool = False
         SpecError: The feature spec cannot be read.
         BadKeys: The key pair cannot be read or made.
     """
-    return asyncio.run(_learn(settings, anew, standby))
+    metrics = LearnMetrics(time.time)
+    with tracing(settings, "learn", metrics.registry) as tracer:
+        return asyncio.run(_learn(settings, metrics, tracer, anew, standby))
 
 
-async def _learn(settings: Settings, anew: bool, standby: bool) -> int:
+async def _learn(
+    settings: Settings, metrics: LearnMetrics, tracer: Tracer | None, anew: bool, standby: bool
+) -> int:
     spec = Spec.load(settings.spec_path)
     signer = ensure_keys(settings.signing_key_path, settings.public_key_paths[0])
-    metrics = LearnMetrics(time.time)
     metrics.serve(settings.metrics_port, settings.metrics_host, settings.metrics_tls)
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -138,7 +107,12 @@ async def _learn(settings: Settings, anew: bool, standby: bool) -> int:
     ttl_s = settings.learn_lease_ttl_s
     tenure = Tenure(registry, owner_of(path), ttl_s, time.monotonic)
     journal = KafkaLearnLog(
-        settings.kafka_options(), settings.topics, spec.digest, settings.model_name, now_ms
+        settings.kafka_options(),
+        settings.topics,
+        spec.digest,
+        settings.model_name,
+        now_ms,
+        traced=tracer is not None,
     )
     try:
         await ensure_topics(
@@ -158,7 +132,7 @@ async def _learn(settings: Settings, anew: bool, standby: bool) -> int:
             step = make_step(settings, spec, store, ensemble, company)
             if anew:
                 _begin_anew(step, store)
-            heard = Heard(metrics, lambda: guarding.tell(step.position.clock_ms))
+            heard = Heard(metrics, lambda: guarding.tell(step.position.clock_ms), tracer)
             publisher = _publisher(
                 settings,
                 signer,
@@ -223,6 +197,7 @@ def make_step(
         horizon_ms=round(settings.label_horizon_s * 1000),
         sends_labels=settings.learn_sends_labels,
         feedback_sources=settings.feedback_sources,
+        traced=settings.trace_sample > 0,
     )
     return LearnStep(step_rules, store, ensemble, company)
 

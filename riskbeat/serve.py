@@ -184,6 +184,8 @@ async def _stop(
 async def _close(parts: Parts) -> None:
     for client in parts.clients:
         await client.aclose()
+    if parts.tracer is not None:
+        await asyncio.to_thread(parts.tracer.close)
 
 
 async def warm_up(parts: Parts) -> None:

@@ -15,6 +15,7 @@ from api.publish import SpoolingPublisher
 from api.routes_http import HttpDeps
 from features.client_redis import RedisLink
 from features.spec import Spec
+from features.trace import Tracer
 from models.decision_cloud import Stamp
 from riskbeat.clock import now_ms
 from riskbeat.serve_asking import lookups
@@ -32,6 +33,7 @@ def an_answerer(
     link: RedisLink,
     told: Told,
     breakers: Breakers,
+    tracer: Tracer | None,
 ) -> Answerer:
     """Return the step behind `POST /v1/decisions`."""
     claims = RedisClaims(
@@ -51,6 +53,7 @@ def an_answerer(
         told,
         breakers,
         stamp_of(settings),
+        tracer,
     )
 
 
@@ -63,6 +66,7 @@ def an_http_door(
     desk: FeatureDesk,
     trying: DryRuns,
     keeper: Doorkeeper,
+    tracer: Tracer | None,
 ) -> HttpDeps:
     """Return what the HTTP routes stand on."""
     limits = Limits(
@@ -89,11 +93,16 @@ def an_http_door(
         trying,
         lookups(settings, now_ms),
         keeper.gate,
+        tracer,
     )
 
 
 def a_stream_door(
-    settings: Settings, spec: Spec, decider: Decider, metrics: ServeMetrics
+    settings: Settings,
+    spec: Spec,
+    decider: Decider,
+    metrics: ServeMetrics,
+    tracer: Tracer | None,
 ) -> StreamDoor:
     """Return the door that decides the events topic."""
     limits = StreamLimits(
@@ -112,6 +121,7 @@ def a_stream_door(
         limits,
         now_ms,
         stamp=stamp_of(settings),
+        tracer=tracer,
     )
 
 

@@ -28,6 +28,7 @@ from api.watch import WeightsWatcher
 from features.client_redis import Client, RedisLink
 from features.spec import Spec
 from features.store_redis import RedisFeatureStore
+from features.trace import Tracer
 from models.gates import GateBounds
 from models.policy_ruling import Ruler
 from models.registry_redis import RedisWeightsRegistry
@@ -44,6 +45,7 @@ from riskbeat.serve_heard import Heard
 from riskbeat.serve_rollout import Around, RolloutParts, build_rollouts
 from riskbeat.settings import Settings
 from riskbeat.store import feature_store, redis_client
+from riskbeat.tracing import open_tracer
 
 DRAIN_TIMEOUT_S = 5.0
 PROBE_S = 0.5
@@ -84,6 +86,7 @@ class Parts:
     clients: Sequence[Client]
     doorkeeper: Doorkeeper
     policies: PolicyWatcher
+    tracer: Tracer | None
 
 
 def build_parts(settings: Settings, place: str = "") -> Parts:
@@ -97,9 +100,10 @@ def build_parts(settings: Settings, place: str = "") -> Parts:
     spec = Spec.load(settings.spec_path)
     version = importlib.metadata.version("riskbeat")
     metrics, state = ServeMetrics(), State()
-    heard = Heard(metrics)
+    tracer = open_tracer(settings, "serve", metrics.registry)
     fast, slow = clients = [redis_client(settings) for _ in range(2)]
     scorer = _scorer(settings, spec)
+    heard = Heard(metrics, scorer, tracer)
     registry = RedisWeightsRegistry(
         slow, settings.redis_prefix, spec.digest, poll_s=settings.weights_poll_s
     )
@@ -153,7 +157,7 @@ def build_parts(settings: Settings, place: str = "") -> Parts:
         settings.breaker_failures, settings.breaker_pause_s, settings.model_timeout_s, metrics
     )
     told = Told(heard.decided, heard.repeated)
-    answerer = an_answerer(settings, spec, decider, publisher, link, told, breakers)
+    answerer = an_answerer(settings, spec, decider, publisher, link, told, breakers, tracer)
     desk = FeatureDesk(
         spec,
         feature_store(settings, spec, slow),
@@ -165,9 +169,9 @@ def build_parts(settings: Settings, place: str = "") -> Parts:
     trying = dry_runs(
         settings, spec, policies.ruler, store, rolling.scorer, decider.overlay, now_ms
     )
-    http = an_http_door(settings, spec, answerer, publisher, admin, desk, trying, keeper)
+    http = an_http_door(settings, spec, answerer, publisher, admin, desk, trying, keeper, tracer)
     http = replace(http, ready=lambda: state.taking)
-    stream = a_stream_door(settings, spec, decider, metrics)
+    stream = a_stream_door(settings, spec, decider, metrics, tracer)
     return Parts(
         settings,
         state,
@@ -184,6 +188,7 @@ def build_parts(settings: Settings, place: str = "") -> Parts:
         clients,
         keeper,
         policies,
+        tracer,
     )
 
 

@@ -31,6 +31,7 @@ from riskbeat.settings_publish import PublishSettings
 from riskbeat.settings_rollout import RolloutSettings
 from riskbeat.settings_safety import SafetySettings
 from riskbeat.settings_serve import ServeSettings
+from riskbeat.settings_trace import TraceSettings
 
 PREFIX = "RISKBEAT_"
 DAY_S = 86_400.0
@@ -208,6 +209,7 @@ class Settings(
     RolloutSettings,
     ServeSettings,
     DoorSettings,
+    TraceSettings,
 ):
     """The settings of one process. A value: read once at start, handed out piece by piece."""
 
@@ -269,6 +271,8 @@ class Settings(
             _require("http_tls_certfile", self.http_tls_certfile)
         if self.metrics_tls_keyfile is not None:
             _require("metrics_tls_certfile", self.metrics_tls_certfile)
+        if self.trace_sample:
+            _require("trace_exporter", self.trace_exporter)
         return self
 
     @classmethod

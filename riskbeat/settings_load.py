@@ -30,6 +30,7 @@ from riskbeat.settings_publish import PublishSettings
 from riskbeat.settings_rollout import RolloutSettings
 from riskbeat.settings_safety import SafetySettings
 from riskbeat.settings_serve import ServeSettings
+from riskbeat.settings_trace import TraceSettings
 
 EXIT_CODE = 2
 SECTIONS = (
@@ -47,6 +48,7 @@ SECTIONS = (
     ("Audit", AuditSettings),
     ("Rollout", RolloutSettings),
     ("Serve", ServeSettings),
+    ("Traces", TraceSettings),
     ("Every process", Settings),
 )
 OTHER_KEYS = (  # read by docker-compose.yml and by the tests

@@ -19,6 +19,7 @@ DOORS = {  # library: how the one kind of file that may import it must end
     "torch": "_torch",
     "fastapi": "_http",
     "matplotlib": "_matplotlib",
+    "opentelemetry": "_otel",
     "prometheus_client": "metrics",
 }
 MIXED = {("faust", "aiokafka")}  # a Faust door reaches the transport below it

@@ -28,14 +28,14 @@ async def test_it_explains_whatever_the_outcome_is(site: Site) -> None:
 
 async def test_it_leaves_nothing_behind(site: Site) -> None:
     await site.post("/v1/decisions", BODY | {"event_id": "before"})
-    before, page = traces(site.stand), site.metrics.page()
+    before, page = traces(site.stand), site.metrics.page()[0]
     for i in range(200):
         response = await site.post(PATH, BODY | {"event_id": f"e{i}"})
         assert response.status_code == 200
     assert traces(site.stand) == before
     counted = [
         line
-        for line in site.metrics.page().decode().splitlines()
+        for line in site.metrics.page()[0].decode().splitlines()
         if line not in page.decode().splitlines() and not line.startswith("#")
     ]
     assert all("decisions:dry-run" in line for line in counted if line), counted
