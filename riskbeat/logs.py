@@ -1,7 +1,8 @@
 """what processes say → one line per fact on standard error: JSON for log stores, logfmt for people.
 
 One configuration serves our loggers (structlog), uvicorn, Faust and every library (logging). The
-event's name comes first. A line from a library is the event `<logger>.said` with its `text`.
+event's name comes first. A line from a library is the event `<logger>.said` with its `text`. What
+must not be read there is taken out of every line at the end (`riskbeat/redact.py`).
 """
 
 import json
@@ -14,10 +15,17 @@ from typing import Any, TextIO
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
+from riskbeat.redact import PROCESS, Redactor
 from riskbeat.settings import Settings
+from riskbeat.settings_files import SECRETS
 
 VALUE_MAX_CHARS = 2_000
-QUIET = {"aiokafka": logging.WARNING, "faust": logging.WARNING, "mode": logging.WARNING}
+QUIET = {
+    "aiokafka": logging.WARNING,
+    "faust": logging.WARNING,
+    "mode": logging.WARNING,
+    "opentelemetry": logging.CRITICAL,  # an absent collector is one line of ours: traces.away
+}
 ADOPTED = ("uvicorn", "uvicorn.error", "uvicorn.access", "faust", "mode", "aiokafka")
 
 
@@ -29,6 +37,9 @@ def configure_logs(settings: Settings, process: str, stream: TextIO = sys.stderr
         process: Stands in every line as `process`.
         stream: Where lines go.
     """
+    for secret in (getattr(settings, name) for name in SECRETS):
+        if secret is not None:
+            PROCESS.learn(secret.get_secret_value())
     level = logging.getLevelNamesMapping()[settings.log_level]
     handler = logging.StreamHandler(stream)
     handler.setFormatter(formatter(settings.log_format, process))
@@ -52,12 +63,17 @@ def configure_logs(settings: Settings, process: str, stream: TextIO = sys.stderr
     )
 
 
-def formatter(log_format: str, process: str) -> structlog.stdlib.ProcessorFormatter:
+def formatter(
+    log_format: str, process: str, redactor: Redactor = PROCESS
+) -> structlog.stdlib.ProcessorFormatter:
     """Return the formatter of every line, ours and the libraries'."""
 
     def name_process(_: WrappedLogger, __: str, line: EventDict) -> EventDict:
         line["process"] = process
         return line
+
+    def redact(_: WrappedLogger, __: str, line: EventDict) -> EventDict:
+        return redactor.line(line)
 
     shared: list[Processor] = [
         structlog.stdlib.add_logger_name,
@@ -71,6 +87,7 @@ def formatter(log_format: str, process: str) -> structlog.stdlib.ProcessorFormat
             name_process,
             structlog.processors.format_exc_info,
             structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+            redact,
             to_json if log_format == "json" else to_logfmt,
         ],
     )

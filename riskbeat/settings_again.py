@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+from riskbeat.redact import PROCESS
 from riskbeat.settings_files import SECRET_MAX_BYTES
 
 Secret = Callable[[], str]
@@ -32,6 +33,7 @@ def secret_again(prefix: str, field: str, value: str) -> Secret:
         try:
             with path.open(encoding="utf-8") as file:
                 last = file.read(SECRET_MAX_BYTES).strip() or last
+                PROCESS.learn(last)  # no line of the log may hold it
         except (OSError, UnicodeDecodeError):
             pass
         return last
