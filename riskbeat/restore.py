@@ -157,18 +157,20 @@ async def _plan(
 
 
 def _plan_file(plan: Plan, part: Part, target: Path) -> None:
-    plan.files[part.name] = target
-    if not part.name.startswith(EVALUATION_PARTS):
-        plan.steps.append(f"file: {target}")
+    """Plan a file, unless it stands there already: it may lie where nobody can write."""
+    stands = str(target) if target.exists() else ""
     if part.name == JOIN_PART:
         try:
-            version = position_of(target).version  # also says if a learner has it open
+            stands = f"{target} (version {position_of(target).version})"  # not while it is open
         except NoJoinStore:
-            return
-        if part_of(part.name, target) != part:
-            plan.stands.append(f"{target} (version {version})")
-    elif target.exists() and part_of(part.name, target) != part:
-        plan.stands.append(str(target))
+            stands = ""
+    if stands and part_of(part.name, target) == part:
+        return
+    plan.files[part.name] = target
+    if stands:
+        plan.stands.append(stands)
+    if not part.name.startswith(EVALUATION_PARTS):
+        plan.steps.append(f"file: {target}")
 
 
 def _place_of(settings: Settings, part: str) -> Path | None:
