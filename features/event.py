@@ -208,38 +208,32 @@ def parse_event(body: bytes, rules: EventRules, appended_ms: int) -> Event:
 
 
 def _read_event(body: bytes, rules: EventRules) -> Event:
-    """Decode an event, plain or in the envelope of a CloudEvent."""
-    event = _read_usual(body, rules)
-    if event is None and ENVELOPE in body:
-        body = plain_of_envelope(body)
-        event = _read_usual(body, rules)
-    if event is not None:
-        return event
-    checked = decode_strictly(_strict_events, body)
-    if len(_names_known) < NAMES_KNOWN_MAX:
-        _names_known.update(checked.entities)
-    return _events.decode(body)
-
-
-def _read_usual(body: bytes, rules: EventRules) -> Event | None:
-    """Decode an event of which every string obeys its pattern; None where that is not sure.
+    """Decode an event, plain or in an envelope; every string of it obeys its pattern.
 
     JSON has no control character inside a string but an escaped one, so a body without a
     backslash (and without DEL) has none at all, and only names are left to be checked.
     """
-    if len(body) > EVENT_MAX_BYTES or b"\\" in body or b"\x7f" in body:
-        return None
-    try:
-        event = _events.decode(body)
-    except UNREADABLE:
-        return None  # the strict decoder says what is wrong, and where
-    amount = event.amount
-    usual = (
-        event.event_type in rules.event_types
-        and event.entities.keys() <= _names_known
-        and (amount is None or amount.currency in rules.currencies)
-    )
-    return event if usual else None
+    if len(body) <= EVENT_MAX_BYTES and b"\\" not in body and b"\x7f" not in body:
+        try:
+            event = _events.decode(body)
+        except UNREADABLE:
+            pass  # the strict decoder says what is wrong, and where
+        else:
+            amount = event.amount
+            if (
+                event.event_type in rules.event_types
+                and event.entities.keys() <= _names_known
+                and (amount is None or amount.currency in rules.currencies)
+            ):
+                return event
+    if ENVELOPE in body:
+        plain = plain_of_envelope(body)
+        if plain is not body:  # it has an event type, so it is not taken for an envelope again
+            return _read_event(plain, rules)
+    checked = decode_strictly(_strict_events, body)
+    if len(_names_known) < NAMES_KNOWN_MAX:
+        _names_known.update(checked.entities)
+    return _events.decode(body)
 
 
 def parse_label(body: bytes, rules: EventRules, appended_ms: int) -> Label:
