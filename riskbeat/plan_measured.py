@@ -107,18 +107,22 @@ QUIET_EVENTS_PER_S: Final = 200.0
 """The load of `FRESH_QUIET_MS`, as its row says."""
 USED: Final = Assumed(0.5, "", "a process is planned for half of what it does flat out: peaks")
 KEY_OVERHEAD: Final = Assumed(
-    100.0, "B", "of a key in Redis beside its state: not measured; its name, expiry and table slot"
+    100.0, "B", "a guess, beside the state: the key's name, expiry and table slot"
 )
 COPIES: Final = Assumed(
     2.0, "", "a Redis that rewrites its append-only file may hold much of its memory twice"
 )
 RECORD_BYTES: Final = {
-    "events.v1": Assumed(400.0, "B", "not measured: the README's payment is 260 B of JSON"),
-    "updates.v1": Assumed(600.0, "B", "not measured: five entities of about 120 B"),
+    "events.v1": Assumed(
+        400.0, "B", "a guess: the payment in README.md is 205 B of JSON, without attributes"
+    ),
+    "updates.v1": Assumed(
+        600.0, "B", "a guess for five entities; `python -m load_tests.sizes` would measure it"
+    ),
     "decisions.v1": Assumed(
         3_000.0,
         "B",
-        "not measured: a vector of 105 features is 560 B; reasons, versions, the event",
+        "a guess: a vector of 105 features is 560 B; then reasons, versions, the event",
     ),
 }
 """Bytes per event and topic."""
