@@ -17,6 +17,7 @@ from pipeline import dedup
 from pipeline.pieces import PIECE_BYTES
 from pipeline.topics_kafka import TopicPlan, ensure_topics
 from riskbeat.commands_keys import make_signing_keys
+from riskbeat.dashboards import write_dashboards
 from riskbeat.documented_metrics import PROCESSES, documented, metrics_page
 from riskbeat.logs import configure_logs
 from riskbeat.settings import Settings
@@ -32,6 +33,7 @@ def register(app: typer.Typer) -> None:
     app.command()(warm)
     app.command("settings")(show_settings)
     app.command("metrics")(show_metrics)
+    app.command()(dashboards)
 
 
 def prepare() -> None:
@@ -95,6 +97,16 @@ def show_metrics(
         for metric in documented(process):
             table.add_row(metric.name, metric.kind, ", ".join(metric.labels), metric.meaning)
         console.print(table)
+
+
+def dashboards(
+    out: Annotated[Path, typer.Option(help="Folder of the files.")] = Path(
+        "deploy/grafana/dashboards"
+    ),
+) -> None:
+    """Write the Grafana dashboards: the path for who is on call, and one for the fraud analyst."""
+    for path in write_dashboards(out):
+        typer.echo(str(path))
 
 
 def plan_topics(settings: Settings) -> list[TopicPlan]:

@@ -53,6 +53,7 @@ SECTIONS = (
 )
 OTHER_KEYS = (  # read by docker-compose.yml and by the tests
     *("IMAGE", "LOGS", "PORT", "KAFKA_PORT", "REDIS_PORT", "PROMETHEUS_PORT"),
+    "GRAFANA_PORT",
     *("SECRETS", "VALKEY_IMAGE"),
     *("ASYNCAPI_SCHEMA", "TEST_KAFKA", "TEST_REDIS", "HANDBOOK", "CONTAINER_SETUP"),
 )
