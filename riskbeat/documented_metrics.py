@@ -12,6 +12,7 @@ from prometheus_client.registry import Collector
 
 from api.metrics import ServeMetrics
 from api.rollout_metrics import RolloutMetrics
+from features.trace_metrics import TraceMetrics
 from pipeline.guard_metrics import PSI_TOP, GuardMetrics
 from pipeline.held_metrics import HeldMetrics
 from pipeline.judged_metrics import JudgeMetrics
@@ -40,7 +41,8 @@ and histograms of a process that is alone on its port stand gauges `…_created`
 histograms are sums; a gauge has one series for each worker, with its name as the label `pid`.
 
 A label has the values that stand behind it, or those that the named file closes. None holds an id.
-Of `riskbeat_feature_psi` the {PSI_TOP} features are shown that moved most.
+`riskbeat_trace_spans_total` is there where traces are on, and
+of `riskbeat_feature_psi` the {PSI_TOP} features are shown that moved most.
 
 Alerts on these stand in `deploy/prometheus/alerts.yml`; each has a page in `docs/runbooks`.
 
@@ -73,6 +75,7 @@ class Metric:
 def documented(process: str) -> list[Metric]:
     """Return all metrics of a process, by name."""
     registry = _registry_of(process)
+    TraceMetrics(registry)
     return sorted(
         (_metric_of(collector) for collector in registry._collector_to_names),
         key=lambda metric: metric.name,

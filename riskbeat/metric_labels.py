@@ -4,6 +4,7 @@ from typing import Final, get_args
 
 from api.breaker import Reason as Failure
 from api.breaker import Stage
+from features.trace_metrics import OUTCOMES as SPANS
 from models.decision import Degraded, Outcome
 from models.evaluation import FIGURES
 from models.guard import SCORES
@@ -57,6 +58,7 @@ CLOSED: Final[Sets] = {
     ("riskbeat_publishing_cause", "cause"): KINDS,
     ("riskbeat_weights_step", "measure"): STEP_KINDS,
     ("riskbeat_labels_capped_total", "key"): ("entity", "source"),
+    ("riskbeat_trace_spans_total", "outcome"): SPANS,
     ("riskbeat_decisions_total", "outcome"): get_args(Outcome),
     ("riskbeat_decisions_total", "basis"): ("model", "prior"),
     ("riskbeat_decisions_total", "door"): DOORS,
