@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from api.door_exchange import DoorLimits
+from pipeline.tls_files import TlsFiles
 from tests.builders_tls import self_signed
 from tests.door_http import Running, a_request, an_event, in_chunks, running, until
 from tests.fakes_http import Site
@@ -216,6 +217,25 @@ async def test_tls_is_spoken_with_a_certificate(site: Site, tmp_path: Path) -> N
         plain = await door.connect()
         plain.send(a_request(an_event("p1")))
         assert await plain.ended() == b""
+
+
+async def test_a_new_certificate_is_shown_to_who_comes_next(site: Site, tmp_path: Path) -> None:
+    (tmp_path / "new").mkdir()
+    old, new = self_signed(tmp_path, "localhost"), self_signed(tmp_path / "new", "localhost")
+    before = ssl.create_default_context(cafile=old[0])
+    after = ssl.create_default_context(cafile=new[0])
+    async with running(site, ssl_certfile=old[0], ssl_keyfile=old[1]) as door:
+        assert door.server.config.ssl is not None
+        TlsFiles(*old).follow(door.server.config.ssl)
+        held = await door.connect(ssl=before, server_hostname="localhost")
+        for source, target in zip(new, old, strict=True):
+            source.replace(target)
+        late = await door.connect(ssl=after, server_hostname="localhost")
+        for number, wire in enumerate((held, late)):
+            wire.send(a_request(an_event(f"p{number}")))
+            assert (await wire.answer()).status == 200
+        with pytest.raises(ssl.SSLCertVerificationError):
+            await door.connect(ssl=before, server_hostname="localhost")
 
 
 async def test_answers_to_a_peer_that_reads_nothing_do_not_pile_up(site: Site) -> None:

@@ -1,4 +1,7 @@
-"""The container files keep their promises: loopback only, pinned images, one holder of the key."""
+"""The container files keep their promises: loopback only, pinned images, one holder of the key.
+
+And those of the secured stack: TLS for everybody, and nobody sees another's secrets.
+"""
 
 from pathlib import Path
 from typing import Any
@@ -82,3 +85,62 @@ def test_a_scorer_on_a_gpu_asks_for_one_and_starts_only_when_it_is_wanted() -> N
     assert service["image"] != SERVICES["serve"]["image"]
     assert service["ports"] != SERVICES["serve"]["ports"]
     assert set(volumes_of(service)) & set(volumes_of(SERVICES["serve"])) == {"keys", "cache"}
+
+
+SECURE = yaml.safe_load((ROOT / "docker-compose.secure.yml").read_text())["services"]
+SECRETS = "${RISKBEAT_SECRETS:-./secrets}/"
+FOLDERS = {
+    "valkey": "redis",
+    "access": "operate",
+    "init": "operate",
+    "serve-gpu": "serve",
+}
+
+
+@pytest.mark.parametrize("name", SECURE)
+def test_a_container_sees_its_own_secrets_only(name: str) -> None:
+    seen = [volume for volume in SECURE[name]["volumes"] if volume.startswith(SECRETS)]
+    assert seen == [f"{SECRETS}{FOLDERS.get(name, name)}:/secrets:ro"]
+
+
+def test_every_container_is_secured() -> None:
+    assert set(SERVICES) - set(SECURE) == set()
+    assert not any("ports" in service for service in SECURE.values())
+
+
+@pytest.mark.parametrize("name", [*OURS, "access", "operate"])
+def test_every_process_comes_to_kafka_and_to_the_store_over_tls_as_itself(name: str) -> None:
+    told = SECURE[name]["environment"]
+    assert told["RISKBEAT_KAFKA_SECURITY_PROTOCOL"] == "SASL_SSL"
+    assert told["RISKBEAT_KAFKA_USERNAME"] == FOLDERS.get(name, name)
+    assert told["RISKBEAT_REDIS_URL"] == ""
+    assert told["RISKBEAT_REDIS_URL_FILE"] == "/secrets/redis.url"
+
+
+@pytest.mark.parametrize("name", ["access", "operate"])
+def test_the_added_containers_have_few_rights_too(name: str) -> None:
+    service = SECURE[name]
+    assert service["read_only"] is True
+    assert service["cap_drop"] == ["ALL"]
+    assert service["security_opt"] == ["no-new-privileges:true"]
+
+
+def test_everybody_is_scraped_over_tls() -> None:
+    page = yaml.safe_load((ROOT / "deploy" / "prometheus" / "prometheus.secure.yml").read_text())
+    assert {job["job_name"] for job in page["scrape_configs"]} == {"featurize", "learn", "serve"}
+    for job in page["scrape_configs"]:
+        assert job["scheme"] == "https"
+        assert job["tls_config"] == {"ca_file": "/secrets/ca.pem", "server_name": job["job_name"]}
+
+
+def test_the_secured_broker_differs_by_its_security_alone() -> None:
+    def lines(name: str) -> set[str]:
+        text = (ROOT / "deploy" / "kafka" / name).read_text().splitlines()
+        return {line for line in text if line and not line.startswith("#")}
+
+    about = ("listeners=", "advertised.listeners=", "inter.broker", "listener.")
+    added = ("sasl.", "ssl.", "authorizer.", "allow.", "super.users=", *about)
+    usual, secured = lines("server.properties"), lines("secure.properties")
+    assert {line for line in usual - secured if not line.startswith(about)} == set()
+    assert {line for line in secured - usual if not line.startswith(added)} == set()
+    assert "PLAINTEXT" not in "".join(secured)
