@@ -1,0 +1,111 @@
+"""the processes of a deployment, and a supervisor that starts again whatever ends."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from load_tests.chaos_features_workers import DIES_WITH_US
+
+STOP_TIMEOUT_S = 40.0
+
+
+@dataclass(frozen=True)
+class Role:
+    """What one process is started with.
+
+    Attributes:
+        command: `riskbeat` …
+        env: Beside that of the deployment.
+    """
+
+    command: tuple[str, ...]
+    env: Mapping[str, str]
+
+
+@dataclass
+class Crew:
+    """Processes by name, all of which end with the `with` block.
+
+    Attributes:
+        ends: How often a process ended that nobody had killed, by its name and status.
+        down: Names that the supervisor leaves alone.
+    """
+
+    env: Mapping[str, str]
+    folder: Path
+    roles: Mapping[str, Role]
+    running: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
+    ends: Counter[str] = field(default_factory=Counter)
+    down: set[str] = field(default_factory=set)
+
+    def __enter__(self) -> "Crew":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for name in list(self.running):
+            self.kill(name)
+
+    def start(self, name: str) -> None:
+        """Start a process, or start it again; its log goes on."""
+        role = self.roles[name]
+        with (self.folder / f"{name}.log").open("ab") as out:
+            self.running[name] = subprocess.Popen(
+                [*DIES_WITH_US, sys.executable, "-m", "riskbeat", *role.command],
+                env={**os.environ, **self.env, **role.env},
+                stdout=out,
+                stderr=out,
+                stdin=subprocess.DEVNULL,
+                start_new_session=True,
+            )
+
+    def keep(self) -> None:
+        """Start again what ended by itself."""
+        for name, popen in list(self.running.items()):
+            if popen.poll() is not None and name not in self.down:
+                self.ends[f"{name} ended with {popen.returncode}"] += 1
+                self.start(name)
+
+    def kill(self, name: str) -> None:
+        """`kill -9` a process and its children, frozen or not."""
+        popen = self.running.pop(name)
+        with suppress(ProcessLookupError):
+            os.killpg(popen.pid, signal.SIGKILL)
+        popen.wait()
+
+    def signal(self, name: str, number: signal.Signals) -> None:
+        """Send a signal to a process and its children."""
+        with suppress(ProcessLookupError):
+            os.killpg(self.running[name].pid, number)
+
+    def stop(self, name: str) -> int:
+        """Ask a process to stop; return its exit status, -9 if it had to be killed."""
+        popen = self.running[name]
+        self.down.add(name)
+        popen.terminate()
+        try:
+            return popen.wait(STOP_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            self.kill(name)
+            return -signal.SIGKILL
+        finally:
+            self.running.pop(name, None)
+            self.down.discard(name)
+
+    def tail(self, name: str, lines: int = 15) -> str:
+        """Return the end of a process's log."""
+        text = (self.folder / f"{name}.log").read_text(errors="replace")
+        return "\n".join(text.splitlines()[-lines:])
+
+    def pause(self, seconds: float, step_s: float = 0.05) -> None:
+        """Let time pass, and the supervisor do its work."""
+        end_s = time.monotonic() + seconds
+        while (left_s := end_s - time.monotonic()) > 0:
+            self.keep()
+            time.sleep(min(step_s, left_s))

@@ -1,0 +1,138 @@
+"""Every fault that the lab can do to a deployment."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+
+from load_tests.chaos_stage import OTHERS, POLL_S, SESSION_TIMEOUT_S, WORKERS, Stage
+from tests.conftest import kafka_answers
+from tests.live.servers import wait_until
+
+RIVAL_TIMEOUT_S = 60.0
+SLOW_S = 0.2
+
+
+def _kill(stage: Stage, name: str) -> None:
+    stage.crew.kill(name)
+    stage.crew.pause(stage.draw.uniform(0.0, 1.0))
+    stage.crew.start(name)
+
+
+def _freeze(stage: Stage, name: str, seconds: float) -> None:
+    stage.crew.signal(name, signal.SIGSTOP)
+    stage.crew.pause(seconds)
+    stage.crew.signal(name, signal.SIGCONT)
+
+
+def kill_worker(stage: Stage) -> None:
+    _kill(stage, stage.draw.choice(WORKERS))
+
+
+def kill_learner(stage: Stage) -> None:
+    _kill(stage, "learn")
+
+
+def kill_scorer(stage: Stage) -> None:
+    _kill(stage, "serve")
+
+
+def freeze_worker(stage: Stage) -> None:
+    _freeze(stage, stage.draw.choice(WORKERS), SESSION_TIMEOUT_S + stage.draw.uniform(1.0, 4.0))
+
+
+def freeze_learner(stage: Stage) -> None:
+    _freeze(stage, "learn", stage.draw.uniform(2.0, 12.0))
+
+
+def freeze_scorer(stage: Stage) -> None:
+    _freeze(stage, "serve", stage.draw.uniform(1.0, 4.0))
+
+
+def restart_broker(stage: Stage) -> None:
+    stage.draw.choice((stage.broker.stop, stage.broker.kill))()
+    stage.crew.pause(stage.draw.uniform(0.0, 3.0))
+    stage.broker.start()
+    wait_until(lambda: kafka_answers(stage.kafka.address), "the broker answers")
+
+
+def freeze_broker(stage: Stage) -> None:
+    stage.broker.pause()
+    stage.crew.pause(stage.draw.uniform(1.0, 4.0))
+    stage.broker.resume()
+
+
+def lose_store_seconds(stage: Stage) -> None:
+    loss = stage.store.lose(stage.draw.uniform(0.5, 1.5), stage.draw)
+    stage.say(f"the store lost {loss.seconds:.2f} s: {loss.commits} commits")
+
+
+def freeze_store(stage: Stage) -> None:
+    stage.store.host.pause()
+    stage.crew.pause(stage.draw.uniform(1.0, 4.0))
+    stage.store.host.resume()
+
+
+def cut_wire(stage: Stage) -> None:
+    wire = stage.wires[stage.draw.choice([*WORKERS, *OTHERS])]
+    wire.cut()
+    stage.crew.pause(stage.draw.uniform(0.5, 4.0))
+    wire.mend()
+
+
+def slow_wire(stage: Stage) -> None:
+    wire = stage.wires[stage.draw.choice([*WORKERS, *OTHERS])]
+    wire.slow(SLOW_S)
+    stage.crew.pause(stage.draw.uniform(2.0, 4.0))
+    wire.mend()
+
+
+def second_learner(stage: Stage) -> None:
+    """Start a learner with a disk of its own: it must end by itself, and say why."""
+    folder = stage.crew.folder / f"rival-{len(stage.rivals)}"
+    env = {**os.environ, **stage.crew.env, **stage.crew.roles["learn"].env}
+    with (stage.crew.folder / "rival.log").open("ab") as out:
+        rival = subprocess.Popen(
+            [sys.executable, "-m", "riskbeat", "learn"],
+            env={**env, "RISKBEAT_DATA_DIR": str(folder)},
+            stdout=out,
+            stderr=out,
+            stdin=subprocess.DEVNULL,
+        )
+    end_s = time.monotonic() + RIVAL_TIMEOUT_S
+    while rival.poll() is None and time.monotonic() < end_s:
+        stage.crew.pause(POLL_S)
+    if rival.poll() is None:
+        rival.kill()
+    stage.rivals.append(rival.wait())
+
+
+def roll_all(stage: Stage) -> None:
+    """Stop and start every process in turn, as an upgrade does."""
+    for name in (*WORKERS, *OTHERS):
+        status = stage.crew.stop(name)
+        if status:
+            stage.crew.ends[f"{name}, asked to stop, ended with {status}"] += 1
+        stage.crew.start(name)
+        stage.crew.pause(stage.draw.uniform(0.5, 2.0))
+
+
+FAULTS: dict[str, Callable[[Stage], None]] = {
+    "kill -9 of a worker": kill_worker,
+    "kill -9 of the learner": kill_learner,
+    "kill -9 of the scorer": kill_scorer,
+    "a worker stands still": freeze_worker,
+    "the learner stands still": freeze_learner,
+    "the scorer stands still": freeze_scorer,
+    "restart of Kafka": restart_broker,
+    "Kafka stands still": freeze_broker,
+    "Redis loses its last second": lose_store_seconds,
+    "Redis stands still": freeze_store,
+    "one process loses Redis": cut_wire,
+    "one process finds Redis slow": slow_wire,
+    "a second learner": second_learner,
+    "every process is stopped and started": roll_all,
+}
+"""Kind of fault → what does it, and returns when nothing stands in the way any more."""

@@ -1,0 +1,209 @@
+"""seed → decisions asked over HTTP, events on the stream and labels, and what became of each."""
+
+import asyncio
+import json
+import random
+import threading
+import time
+from collections import Counter
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import httpx
+from aiokafka import AIOKafkaProducer
+from aiokafka.errors import KafkaError
+
+from features.event import identity
+from features.topics import Topics
+from load_tests.chaos_features_load import MALFORMED_BODIES
+
+HTTP_PER_S, STREAM_PER_S = 15.0, 30.0
+LABELLED, FRAUD, POISON = 0.3, 0.2, 0.02
+LABEL_AFTER_S = (0.5, 3.0)
+ANSWER_TIMEOUT_S = 3.0
+AGAIN_AFTER_S = 0.2
+GIVE_UP_S = 90.0
+CARDS, MERCHANTS = 300, 40
+TYPE, TENANT = "card_payment", "default"
+
+
+@dataclass(frozen=True)
+class Heard:
+    """One answer of status 200, whole, and when it was asked for."""
+
+    asked_at_s: float
+    took_s: float
+    answer: dict[str, Any]
+
+
+@dataclass
+class Told:
+    """What was sent, and what came back.
+
+    Attributes:
+        answers: Event id → the answer that its asker got in the end.
+        statuses: Of all answers; 0 where none came.
+        faults: (monotonic seconds, status or error) of what was neither taken nor refused early.
+        net: Identity → what its labels say in the end.
+        lost: Event ids that were asked for until the end, in vain.
+    """
+
+    answers: dict[str, Heard] = field(default_factory=dict)
+    statuses: Counter[int] = field(default_factory=Counter)
+    faults: list[tuple[float, str]] = field(default_factory=list)
+    net: dict[str, bool] = field(default_factory=dict)
+    lost: list[str] = field(default_factory=list)
+    streamed: int = 0
+    labels: int = 0
+    poison: int = 0
+
+
+class Load:
+    """Runs in a thread of its own until it is stopped; then finishes what it began."""
+
+    def __init__(self, kafka: str, topics: Topics, port: int, partitions: int, seed: int) -> None:
+        self._kafka, self._topics, self._port = kafka, topics, port
+        self._partitions = partitions
+        self._draw = random.Random(seed)
+        self._seed = seed
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._run()), name="load")
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.told = Told()
+        self.failure: BaseException | None = None
+
+    def __enter__(self) -> "Load":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        """Begin nothing more; return when all that was begun is answered, or given up."""
+        self._stopping.set()
+        self._thread.join()
+        if self.failure is not None:
+            raise self.failure
+
+    async def _run(self) -> None:
+        producer = AIOKafkaProducer(
+            bootstrap_servers=self._kafka, acks="all", linger_ms=2, enable_idempotence=True
+        )
+        await producer.start()
+        try:
+            async with httpx.AsyncClient(timeout=ANSWER_TIMEOUT_S) as http:
+                asking = self._every(HTTP_PER_S, lambda n: self._ask(http, producer, n))
+                streaming = self._every(STREAM_PER_S, lambda n: self._stream(producer, n))
+                await asyncio.gather(asking, streaming)
+                while self._tasks:
+                    await asyncio.wait(self._tasks)
+        except BaseException as error:
+            self.failure = error
+        finally:
+            with suppress(KafkaError):
+                await producer.stop()
+
+    async def _every(self, per_s: float, begin: Any) -> None:
+        """Begin something at a steady rate, whatever became of what was begun before."""
+        start_s, number = time.monotonic(), 0
+        while not self._stopping.is_set():
+            task = asyncio.ensure_future(begin(number))
+            self._tasks.add(task)
+            task.add_done_callback(self._done)
+            number += 1
+            await asyncio.sleep(max(0.0, start_s + number / per_s - time.monotonic()))
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self.failure = error
+
+    async def _ask(self, http: httpx.AsyncClient, producer: AIOKafkaProducer, number: int) -> None:
+        """Ask for one decision until it is answered: a caller that means it."""
+        name = f"h{self._seed}-{number}"
+        body = self._event(name)
+        told, begun_s = self.told, time.monotonic()
+        while time.monotonic() < begun_s + GIVE_UP_S:
+            asked_s = time.monotonic()
+            try:
+                response = await http.post(
+                    f"http://127.0.0.1:{self._port}/v1/decisions", content=body
+                )
+            except httpx.TransportError as error:
+                told.statuses[0] += 1
+                told.faults.append((asked_s, type(error).__name__))
+            else:
+                told.statuses[response.status_code] += 1
+                if response.status_code == 200:
+                    took_s = time.monotonic() - asked_s
+                    told.answers[name] = Heard(asked_s, took_s, response.json())
+                    await self._label(producer, name)
+                    return
+                if response.status_code not in {409, 429, 503}:
+                    told.faults.append((asked_s, f"{response.status_code} {response.text[:200]}"))
+            await asyncio.sleep(AGAIN_AFTER_S)
+        told.lost.append(name)
+
+    async def _stream(self, producer: AIOKafkaProducer, number: int) -> None:
+        name = f"s{self._seed}-{number}"
+        partition = number % self._partitions
+        if self._draw.random() < POISON:
+            self.told.poison += 1
+            body = self._draw.choice(MALFORMED_BODIES)
+            topic = self._draw.choice((self._topics.events, self._topics.labels))
+            await self._append(producer, topic, body, partition)
+        if await self._append(producer, self._topics.events, self._event(name), partition):
+            self.told.streamed += 1
+            await self._label(producer, name)
+
+    async def _label(self, producer: AIOKafkaProducer, name: str) -> None:
+        """Say later what an event was, for some; a label is sent until it is in the log."""
+        if self._draw.random() >= LABELLED:
+            return
+        fraud = self._draw.random() < FRAUD
+        await asyncio.sleep(self._draw.uniform(*LABEL_AFTER_S))
+        label = {
+            "event_type": TYPE,
+            "event_id": name,
+            "label": "fraud" if fraud else "legit",
+            "source": "manual_review",
+            "label_time": datetime.now(UTC).isoformat(),
+        }
+        body = json.dumps(label).encode()
+        begun_s = time.monotonic()
+        while not await self._append(producer, self._topics.labels, body, 0):
+            if time.monotonic() > begun_s + GIVE_UP_S:
+                raise TimeoutError("the log takes no labels")
+            await asyncio.sleep(AGAIN_AFTER_S)
+        self.told.net[identity(TENANT, TYPE, name)] = fraud
+        self.told.labels += 1
+
+    async def _append(
+        self, producer: AIOKafkaProducer, topic: str, body: bytes, partition: int
+    ) -> bool:
+        try:
+            await producer.send_and_wait(topic, body, partition=partition)
+        except KafkaError:
+            return False
+        return True
+
+    def _event(self, name: str) -> bytes:
+        draw = self._draw
+        card = draw.randrange(CARDS)
+        event = {
+            "event_type": TYPE,
+            "event_id": name,
+            "event_time": (datetime.now(UTC) - timedelta(milliseconds=5)).isoformat(),
+            "entities": {
+                "card": f"c{card}",
+                "merchant": f"m{int(MERCHANTS * draw.random() ** 2)}",
+                "device": f"d{card}",
+                "ip": f"10.0.0.{card % 256}",
+            },
+            "amount": {"value": draw.randrange(100, 90_000), "currency": "EUR"},
+            "attributes": {"country": draw.choice(("FR", "DE", "IT"))},
+        }
+        return json.dumps(event).encode()
