@@ -45,7 +45,7 @@ class Told:
     Attributes:
         answers: Event id → the answer that its asker got in the end.
         statuses: Of all answers; 0 where none came.
-        faults: (monotonic seconds, status or error) of what was neither taken nor refused early.
+        faults: (monotonic seconds of its end, status or error) of what was neither taken nor refused early.
         net: Identity → what its labels say in the end.
         lost: Event ids that were asked for until the end, in vain.
     """
@@ -134,7 +134,7 @@ class Load:
                 )
             except httpx.TransportError as error:
                 told.statuses[0] += 1
-                told.faults.append((asked_s, type(error).__name__))
+                told.faults.append((time.monotonic(), type(error).__name__))
             else:
                 told.statuses[response.status_code] += 1
                 if response.status_code == 200:
