@@ -45,7 +45,8 @@ class Told:
     Attributes:
         answers: Event id → the answer that its asker got in the end.
         statuses: Of all answers; 0 where none came.
-        faults: (monotonic seconds of its end, status or error) of what was neither taken nor refused early.
+        faults: (when, status or error) of what was neither taken nor refused early;
+            monotonic seconds of the end.
         net: Identity → what its labels say in the end.
         lost: Event ids that were asked for until the end, in vain.
     """
