@@ -62,6 +62,11 @@ class Wire:
         self._ready.set()
         self._loop.run_forever()
         server.close()
+        passing = asyncio.all_tasks(self._loop)
+        for task in passing:
+            task.cancel()
+        self._loop.run_until_complete(asyncio.gather(*passing, return_exceptions=True))
+        self._loop.close()
 
     def _close_all(self) -> None:
         for writer in self._open:
