@@ -62,10 +62,8 @@ class Wire:
         self._ready.set()
         self._loop.run_forever()
         server.close()
-        passing = asyncio.all_tasks(self._loop)
-        for task in passing:
-            task.cancel()
-        self._loop.run_until_complete(asyncio.gather(*passing, return_exceptions=True))
+        if ending := asyncio.all_tasks(self._loop):  # all are closed: they end by themselves
+            self._loop.run_until_complete(asyncio.wait(ending, timeout=START_TIMEOUT_S))
         self._loop.close()
 
     def _close_all(self) -> None:
