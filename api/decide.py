@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from api.breaker import Breaker, Breakers, ask_model
+from api.missing import MissingNames
 from api.overlay import Overlay
 from api.record import Basis, Facts, Looked, Recorder
 from api.rollout import Batch, Rollouts
@@ -31,8 +32,6 @@ from models.decision_codec import encode_vectors
 from models.policy_ruling import Ruler, Scored
 from models.reasons import Explaining
 from models.scorer import NoWeights, Scorer, Snapshot
-
-MISSING_CACHE_MAX = 4_096
 
 
 class _Vectors(NamedTuple):
@@ -78,7 +77,7 @@ class Decider:
         self._now_ms = now_ms
         self._clock = clock
         self._rollouts = rollouts
-        self._missing_names: dict[bytes, list[str]] = {}
+        self._missing = MissingNames(spec.feature_names)
         self.read_failure = ""
 
     async def decide_many(
@@ -194,7 +193,7 @@ class Decider:
         )
         recorder, vectors64 = Recorder(facts), encode_vectors(X)
         applied = applied_by_event(seen if complete else None, len(asked))
-        missing = self._missing_of_many(X)
+        missing = self._missing.of_many(X)
         late = vectors.derived.late_question.tolist()
         return [
             recorder.record_of(
@@ -289,19 +288,3 @@ class Decider:
             for index, why in zip(chosen, found, strict=True):
                 reasons[index] = why
         return reasons
-
-    def _missing_of_many(self, X: NDArray[np.float32]) -> list[list[str]]:
-        """Return the names of each vector's missing features; equal patterns share one list."""
-        absent = np.isnan(X)
-        packed = np.packbits(absent, axis=1)
-        patterns, size = packed.tobytes(), packed.shape[1]
-        known, found = self._missing_names, []
-        for row, at in enumerate(range(0, len(patterns), size)):
-            pattern = patterns[at : at + size]
-            names = known.get(pattern)
-            if names is None:
-                names = [self._spec.feature_names[i] for i in np.flatnonzero(absent[row]).tolist()]
-                if len(known) < MISSING_CACHE_MAX:
-                    known[pattern] = names
-            found.append(names)
-        return found

@@ -5,23 +5,22 @@ turns whatever the library raises into `StoreUnavailable`.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Sequence
 from functools import lru_cache
 from hashlib import sha1
 from typing import Any, TypeVar, cast
 
 import hiredis
 from redis.asyncio import Redis, RedisCluster
-from redis.asyncio.connection import AbstractConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import ConnectionError as ConnectionLost
 from redis.exceptions import (
     NoScriptError,
     RedisError,
     ResponseError,
 )
 
+from features.connections_redis import Cluster, packing, telling
 from features.lane_redis import Lane
 from features.login_redis import AskedLogin, Login, without_login
 from features.pipe_redis import Pipe
@@ -31,7 +30,6 @@ REDIS_TIMEOUT_S = 5.0
 REDIS_MAX_CONNECTIONS = 64
 LOAD_MAX_KEYS = 2_000
 SCAN_COUNT = 1_000
-UNSENT_MAX_BYTES = 64 * 1024  # of one connection, before a writer waits
 
 T = TypeVar("T")
 Client = Redis | RedisCluster
@@ -67,85 +65,10 @@ def connect_redis(
     if login is not None:
         url, options["credential_provider"] = without_login(url), AskedLogin(login)
     if cluster:
-        return _telling(_Cluster.from_url(url, **options))
+        return telling(Cluster.from_url(url, **options))
     client = Redis.from_url(url, **options)
     pool = client.connection_pool
-    pool.connection_class = _packing(pool.connection_class)
-    return client
-
-
-class _Cluster(RedisCluster):
-    """Knows its nodes before it sends anything.
-
-    The library looks for a command's node before it has asked for the slots, and so sends what
-    comes first to nodes at random; five who are told `MOVED` then close the connections of all,
-    and of many first commands at once most fail (seen with redis-py 8.1.0).
-    """
-
-    async def execute_command(self, *args: Any, **kwargs: Any) -> Any:
-        """Send one command to the node of its key."""
-        await self.initialize()
-        return await super().execute_command(*args, **kwargs)
-
-    async def _determine_slot(self, command: str, *args: Any) -> int:
-        """Find the keys of a read-only script where `EVAL` has them; the library would ask."""
-        known = "EVAL" if command == "EVAL_RO" else command
-        slot: int = await super()._determine_slot(known, *args)
-        return slot
-
-
-class _Packing(AbstractConnection):
-    """Packs commands with hiredis: the library's own loop took a sixth of a worker's time."""
-
-    def pack_command(self, *args: Any) -> list[bytes]:
-        """Return a command in Redis' protocol; its name may be several words, as in redis-py."""
-        if isinstance(args[0], str) and " " in args[0]:
-            args = (*args[0].split(), *args[1:])
-        return [hiredis.pack_command(args)]
-
-    async def send_packed_command(
-        self, command: bytes | str | Iterable[bytes], check_health: bool = True
-    ) -> None:
-        """Write; wait only where much is unsent: the library starts a task for every write."""
-        writer = self._writer
-        if writer is None or self.health_check_interval or isinstance(command, str):
-            await super().send_packed_command(command, check_health)
-            return
-        writer.write(command if isinstance(command, bytes) else b"".join(command))
-        if writer.transport.get_write_buffer_size() > UNSENT_MAX_BYTES:
-            await super().send_packed_command([], check_health=False)
-
-
-def _packing(kind: type[AbstractConnection]) -> type[AbstractConnection]:
-    """Return the kind of connection (TCP, TLS, socket file) that packs with hiredis."""
-    return type(f"Packing{kind.__name__}", (_Packing, kind), {})
-
-
-class _Telling(AbstractConnection):
-    """Says that it was closed: the cluster client closes all when a command of any fails.
-
-    One that is just being sent would end with an `AttributeError` (seen with redis-py 8.1.0).
-    """
-
-    async def send_packed_command(
-        self, command: bytes | str | Iterable[bytes], check_health: bool = True
-    ) -> None:
-        """Write; a connection that another task closed meanwhile is a lost one."""
-        try:
-            await super().send_packed_command(command, check_health)
-        except AttributeError as error:
-            if self._writer is not None:
-                raise
-            raise ConnectionLost("closed while a command was sent") from error
-
-
-def _telling(client: RedisCluster) -> RedisCluster:
-    """Let all connections of a cluster's client say when they were closed."""
-    kind = client.connection_kwargs["connection_class"]
-    telling = type(f"Telling{kind.__name__}", (_Telling, kind), {})
-    client.connection_kwargs["connection_class"] = telling
-    for node in client.nodes_manager.startup_nodes.values():
-        node.connection_class = telling
+    pool.connection_class = packing(pool.connection_class)
     return client
 
 
