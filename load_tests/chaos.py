@@ -28,7 +28,7 @@ from load_tests.chaos_faults import FAULTS
 from load_tests.chaos_features import stopped_by_signals
 from load_tests.chaos_features_servers import LossyRedis, a_kafka, a_lossy_redis
 from load_tests.chaos_stage import a_stage
-from load_tests.report import Row, commit, machine, write
+from load_tests.report import COMMIT, Row, machine, write
 from tests.conftest import kafka_answers
 from tests.live.servers import Server, wait_until
 
@@ -91,7 +91,7 @@ def attempt(seed: int, faults: int, folder: Path, kafka: Server, store: LossyRed
                 say(f"WRONG {what}: {count}: {found.words[what]}")
         return Trial(
             seed=seed,
-            commit=commit(),
+            commit=COMMIT,
             machine=machine(),
             date=datetime.now(UTC).isoformat(timespec="seconds"),
             seconds=round(time.monotonic() - start_s, 1),

@@ -71,12 +71,16 @@ def commit() -> str:
     return (head.stdout.strip() or "unknown") + ("-dirty" if dirty.stdout.strip() else "")
 
 
+COMMIT = commit()
+"""As it was when the measurement began: it may take long, and the tree may move on meanwhile."""
+
+
 def write(name: str, rows: Sequence[Row], out: Path) -> bool:
     """Write the rows as JSON, print them as a table, and return whether every must holds."""
     document = {
         "name": name,
         "machine": machine(),
-        "commit": commit(),
+        "commit": COMMIT,
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "rows": [asdict(row) for row in rows],
     }
