@@ -29,7 +29,7 @@ from tests.live.running import (
 )
 from tests.recompute import LogIndex
 
-pytestmark = [pytest.mark.live, pytest.mark.apache]
+pytestmark = [pytest.mark.live, pytest.mark.apache, pytest.mark.long]
 
 ROOT = Path(__file__).parents[2]
 KILLS = 20
