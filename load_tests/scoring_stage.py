@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import re
 import subprocess
 import sys
@@ -140,7 +141,11 @@ class Site:
 
 @contextmanager
 def site(servers: Servers, folder: Path, quick: bool, **env: str) -> Iterator[Site]:
-    """Fill the store by a featurize worker, which then stops; publish a version; serve."""
+    """Fill the store by a featurize worker, which then goes on beside; publish a version; serve.
+
+    What is decided must reach the states as it does in use: while a worker is away, every question
+    has the rows of the last seconds applied on top, and costs several times as much.
+    """
     (port,) = free_ports(1)
     told = {**WIDE, "RISKBEAT_HTTP_PORT": str(port), "RISKBEAT_DEVICE": "cpu", **env}
     events = QUICK_HISTORY_EVENTS if quick else HISTORY_EVENTS
@@ -151,7 +156,8 @@ def site(servers: Servers, folder: Path, quick: bool, **env: str) -> Iterator[Si
         )
         worker = run.start()
         run.looks(worker, ends, "e", FILL_TIMEOUT_S)
-        run.processes.stop()
+        if servers.cores.rest:  # it fills alone; now it makes room for the scorer
+            os.sched_setaffinity(worker.popen.pid, servers.cores.rest)
         home = run.deployment.folder / "keys"
         signer = ensure_keys(home / "signing.pem", home / "public.pem")
         keys = {"RISKBEAT_PUBLIC_KEY_PATHS": json.dumps([str(home / "public.pem")])}
