@@ -95,7 +95,8 @@ class Load:
         )
         await producer.start()
         try:
-            async with httpx.AsyncClient(timeout=ANSWER_TIMEOUT_S) as http:
+            free = httpx.Limits(max_connections=None)  # nobody waits for another's connection
+            async with httpx.AsyncClient(timeout=ANSWER_TIMEOUT_S, limits=free) as http:
                 asking = self._every(HTTP_PER_S, lambda n: self._ask(http, producer, n))
                 streaming = self._every(STREAM_PER_S, lambda n: self._stream(producer, n))
                 await asyncio.gather(asking, streaming)
