@@ -64,7 +64,6 @@ def judge(stage: Stage) -> Found:
     stage.load.stop()
     found = Found()
     kafka, told = stage.kafka.address, stage.load.told
-    truth = read_truth(kafka, stage.topics, stage.spec, UPDATES_PARTITIONS)
     found.add("events never decided in time", _until_decided(stage))
     settled = _wait(lambda: asyncio.run(_caught_up(stage)), stage)
     found.add("labels or decisions never learned in time", [] if settled else ["the learner lags"])
