@@ -5,17 +5,16 @@ An event that this process decided may not be in the store yet. Its rows are kep
 """
 
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from operator import ge
 from typing import NamedTuple
 
 import numpy as np
 
+from api.overlay_rows import Rows
 from features.event import Event, identity_of
 from features.store import Reads, SourceMark
 from features.update import EntityUpdates
-
-ROWS_AT_FIRST = 4_096
-_COLUMNS = ("entity", "series", "time_ms", "id", "count", "value", "fields", "filters")
 
 
 class Place(NamedTuple):
@@ -52,6 +51,53 @@ class _Accepted:
         return not 0 <= partition < len(ahead) or self.offset >= ahead[partition]
 
 
+class _Known:
+    """The newest events of one entity, oldest first.
+
+    A key that everybody uses has many, all but the newest of which its state has: those that are
+    known to be in it are set apart, and not asked about again while its marks only grow.
+    """
+
+    __slots__ = ("_at_most", "_fresh", "_marks", "_settled")
+
+    def __init__(self, at_most: int) -> None:
+        self._at_most = at_most
+        self._settled: deque[_Accepted] = deque()
+        self._fresh: deque[_Accepted] = deque()
+        self._marks: Sequence[int] = ()
+
+    def __bool__(self) -> bool:
+        return bool(self._settled or self._fresh)
+
+    def add(self, accepted: _Accepted) -> None:
+        """Take one more; beyond the bound the oldest leaves."""
+        if len(self._settled) + len(self._fresh) == self._at_most:
+            (self._settled or self._fresh).popleft()
+        self._fresh.append(accepted)
+
+    def drop(self, oldest: _Accepted) -> None:
+        """Let the oldest of all events go, if newer ones have not pushed it out."""
+        line = self._settled or self._fresh
+        if line and line[0] is oldest:
+            line.popleft()
+
+    def lacking(self, ahead: Sequence[int]) -> Iterator[_Accepted]:
+        """Yield those that a state lacks whose partition has applied up to these offsets."""
+        if ahead is not self._marks:
+            if not _covers(ahead, self._marks):  # a state that went back: ask about all again
+                self._fresh.extendleft(reversed(self._settled))
+                self._settled.clear()
+            self._marks = ahead
+        fresh = self._fresh
+        while fresh and not (fresh[0].alive and fresh[0].lacks(ahead)):
+            self._settled.append(fresh.popleft())
+        return (one for one in fresh if one.alive and one.lacks(ahead))
+
+
+def _covers(ahead: Sequence[int], before: Sequence[int]) -> bool:
+    return len(ahead) >= len(before) and all(map(ge, ahead, before))
+
+
 class Lacking(NamedTuple):
     """What a batch's questions lack in the states that were read for them.
 
@@ -83,8 +129,8 @@ class Overlay:
         self._rows_per_entity_max = rows_per_entity_max
         self._accepted: deque[_Accepted] = deque()
         self._by_name: dict[str, _Accepted] = {}
-        self._by_key: dict[bytes, deque[_Accepted]] = {}
-        self._rows = _Rows(max_fields)
+        self._by_key: dict[bytes, _Known] = {}
+        self._rows = Rows(max_fields)
 
     @property
     def size(self) -> int:
@@ -121,13 +167,9 @@ class Overlay:
         for index, (event, place, end) in enumerate(zip(events, places, ends, strict=True)):
             keys = updates.keys[begin:end]
             lacking = self._lacking(keys, ahead_of, partition_of)
-            if lacking:  # all rows of each, so that its name says what was applied
-                ahead = {key: ahead_of.get(partition_of.get(key, -1), ()) for key in keys}
+            if lacking:
                 before = len(found)
-                for one in lacking:
-                    found.extend(
-                        row for row in one.rows if row[0] in ahead and one.lacks(ahead[row[0]])
-                    )
+                found.extend(_rows_of(lacking, keys, ahead_of, partition_of))
                 question.extend([index] * (len(found) - before))
             names.append([one.name for one in lacking])
             if keep:
@@ -157,21 +199,13 @@ class Overlay:
         ahead_of: Mapping[int, Sequence[int]],
         partition_of: Mapping[bytes, int],
     ) -> dict[_Accepted, None]:
-        """Return the events that some key's state lacks, oldest first by key; written to be quick.
-
-        A key that everybody uses has many, all but the newest of which its state has.
-        """
+        """Return the events that some key's state lacks, oldest first by key."""
         lacking: dict[_Accepted, None] = {}
         for key in keys:
             known = self._by_key.get(key)
-            if known is None:
-                continue
-            ahead = ahead_of.get(partition_of.get(key, -1), ())
-            count = len(ahead)
-            for one in known:
-                partition = one.partition
-                if one.alive and not (0 <= partition < count and one.offset < ahead[partition]):
-                    lacking[one] = None
+            if known is not None:
+                ahead = ahead_of.get(partition_of.get(key, -1), ())
+                lacking.update(dict.fromkeys(known.lacking(ahead)))
         return lacking
 
     def _accept(
@@ -184,8 +218,8 @@ class Overlay:
         for key, _ in rows:
             known = self._by_key.get(key)
             if known is None:
-                known = self._by_key[key] = deque(maxlen=self._rows_per_entity_max)
-            known.append(accepted)
+                known = self._by_key[key] = _Known(self._rows_per_entity_max)
+            known.add(accepted)
         self._accepted.append(accepted)
         self._by_name[name] = accepted
         if len(self._accepted) > self._events_max:
@@ -200,54 +234,30 @@ class Overlay:
         if self._by_name.get(oldest.name) is oldest:
             del self._by_name[oldest.name]
         for key, _ in oldest.rows:
-            rows = self._by_key.get(key)
-            if rows and rows[0] is oldest:  # else newer rows have pushed it out
-                rows.popleft()
-            if not rows:
-                self._by_key.pop(key, None)
+            known = self._by_key.get(key)
+            if known is not None:
+                known.drop(oldest)
+                if not known:
+                    del self._by_key[key]
         self._rows.free([slot for _, slot in oldest.rows])
 
 
-class _Rows:
-    """Update rows in preallocated columns, addressed by slot; grows by doubling, never shrinks."""
+def _rows_of(
+    lacking: Iterable[_Accepted],
+    keys: Sequence[bytes],
+    ahead_of: Mapping[int, Sequence[int]],
+    partition_of: Mapping[bytes, int],
+) -> Iterator[tuple[bytes, int]]:
+    """Yield all rows of these events that the states of these keys lack.
 
-    def __init__(self, max_fields: int) -> None:
-        self._free: list[int] = []
-        self._columns = _empty(0, max_fields)
-
-    def put(self, updates: EntityUpdates) -> list[int]:
-        """Copy rows in; return their slots."""
-        count = len(updates)
-        if len(self._free) < count:
-            self._grow(count)
-        keep = len(self._free) - count
-        slots = self._free[keep:]
-        del self._free[keep:]
-        for name in _COLUMNS:
-            getattr(self._columns, name)[slots] = getattr(updates, name)
-        return slots
-
-    def take(self, keys: list[bytes], slots: list[int], question: list[int]) -> EntityUpdates:
-        """Return rows, in this order."""
-        index = np.asarray(slots, np.intp)
-        return EntityUpdates(
-            keys=keys,
-            row_event=np.asarray(question, np.int32),
-            **{name: getattr(self._columns, name)[index] for name in _COLUMNS},
-        )
-
-    def free(self, slots: list[int]) -> None:
-        """Let slots be written again."""
-        self._free.extend(slots)
-
-    def _grow(self, count: int) -> None:
-        old = self._columns
-        size = len(old.time_ms)
-        more = max(ROWS_AT_FIRST, size, count)
-        self._columns = _empty(size + more, old.fields.shape[1])
-        for name in _COLUMNS:
-            getattr(self._columns, name)[:size] = getattr(old, name)
-        self._free.extend(range(size, size + more))
+    All, so that an event's name says what was applied: also those that newer ones pushed out.
+    """
+    ahead = {key: ahead_of.get(partition_of.get(key, -1), ()) for key in keys}
+    for one in lacking:
+        for row in one.rows:
+            marks = ahead.get(row[0])
+            if marks is not None and one.lacks(marks):
+                yield row
 
 
 def _ahead(reads: Reads | None) -> dict[int, list[int]]:
@@ -271,18 +281,3 @@ def is_in(place: Place | None, marks: Sequence[SourceMark]) -> bool:
     if place is None or place.partition >= len(marks):
         return False
     return place.offset < marks[place.partition].next_offset
-
-
-def _empty(rows: int, max_fields: int) -> EntityUpdates:
-    return EntityUpdates(
-        keys=[],
-        entity=np.zeros(rows, np.uint8),
-        series=np.zeros(rows, np.uint8),
-        time_ms=np.zeros(rows, np.int64),
-        id=np.zeros(rows, np.uint64),
-        count=np.zeros(rows, np.int64),
-        value=np.zeros(rows, np.int64),
-        fields=np.zeros((rows, max_fields), np.uint32),
-        filters=np.zeros(rows, np.uint8),
-        row_event=np.zeros(0, np.int32),
-    )

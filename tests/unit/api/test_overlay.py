@@ -124,3 +124,62 @@ def test_a_mark_covers_what_lies_before_it() -> None:
     assert not is_in(Place(1, 5), marks)
     assert not is_in(Place(2, 0), marks)
     assert not is_in(None, marks)
+
+
+class Naive:
+    """The same promise, kept by going through every event for every question."""
+
+    def __init__(self, rows_max: int) -> None:
+        self.rows_max = rows_max
+        self.kept: list[tuple[str, list[bytes], int]] = []
+        self.places: dict[str, Place] = {}
+        self.gone: set[str] = set()
+
+    def lacking(self, keys: list[bytes], marks: list[SourceMark]) -> list[str]:
+        def open_to(name: str) -> bool:
+            return name not in self.gone and not is_in(self.places.get(name), marks)
+
+        named: dict[str, None] = {}
+        for key in keys:
+            of_key = [name for name, rows, _ in self.kept if key in rows][-self.rows_max :]
+            named.update(dict.fromkeys(filter(open_to, of_key)))
+        return list(named)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_each_question_hears_of_what_its_states_lack(tmp_path: Path, seed: int) -> None:
+    """Marks grow, and go back as after a failover; events get places late and in no order."""
+    rng = np.random.default_rng(seed)
+    bench = Bench(a_spec(tmp_path), events_max=120, rows_max=9)
+    naive, unplaced, next_offset = Naive(9), list[str](), [0, 0, 0]
+    applied, named = [0, 0, 0], 0
+    for step in range(900):
+        now_ms = NOW_MS + 37 * step
+        event = an_event(f"p{step}", card=f"c{rng.integers(6)}", merchant=f"m{rng.integers(2)}")
+        updates = updates_of_events(bench.spec, [event])
+        marks = [SourceMark(offset) for offset in applied]
+        reads = Reads([], [], {0: Watermarks(marks)}, {0: 1})
+        owner = dict.fromkeys(updates.keys, 0)
+        lacking = bench.overlay.accept_many([event], [None], updates, reads, owner, now_ms)
+        naive.kept = [one for one in naive.kept if one[2] + 2_000 >= now_ms][-120:]
+        assert lacking.names == [naive.lacking(updates.keys, marks)]
+        named += len(lacking.names[0])
+        naive.kept = [*naive.kept, (identity_of(event), updates.keys, now_ms)][-120:]
+        unplaced.append(identity_of(event))
+        if rng.random() < 0.1:
+            bench.overlay.forget(name := unplaced[rng.integers(len(unplaced))])
+            naive.gone.add(name)
+        while len(unplaced) > 5:
+            name, partition = unplaced.pop(rng.integers(5)), int(rng.integers(3))
+            place = Place(partition, next_offset[partition])
+            next_offset[partition] += 1
+            bench.overlay.place(name, place)
+            naive.places[name] = place
+        if rng.random() < 0.3:
+            applied = [
+                int(rng.integers(one, most + 1))
+                for one, most in zip(applied, next_offset, strict=True)
+            ]
+        if rng.random() < 0.02:
+            applied = [max(0, one - 8) for one in applied]
+    assert named > 900
