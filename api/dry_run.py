@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from api.decide import Decider
 from api.errors import Overloaded
-from api.overlay import Lacking, Overlay, Place
+from api.overlay import Lacking, Overlay
+from api.overlay_entity import Place
 from api.seen import Asked
 from features.event import Event
 from features.spec import Spec

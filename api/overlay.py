@@ -5,97 +5,16 @@ An event that this process decided may not be in the store yet. Its rows are kep
 """
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from operator import ge
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
+from api.overlay_entity import Accepted, EntityRows, Place
 from api.overlay_rows import Rows
 from features.event import Event, identity_of
 from features.store import Reads, SourceMark
 from features.update import EntityUpdates
-
-
-class Place(NamedTuple):
-    """Partition and offset of an event on the events topic."""
-
-    partition: int
-    offset: int
-
-
-_NOWHERE = Place(-1, -1)
-
-
-class _Accepted:
-    """One event, its rows (key and slot), and where the log has it (-1, -1: not known yet)."""
-
-    __slots__ = ("accepted_ms", "alive", "name", "offset", "partition", "rows")
-
-    def __init__(
-        self, name: str, accepted_ms: int, place: Place | None, rows: list[tuple[bytes, int]]
-    ) -> None:
-        self.name = name
-        self.accepted_ms = accepted_ms
-        self.partition, self.offset = place or _NOWHERE
-        self.rows = rows
-        self.alive = True
-
-    def lacks(self, ahead: Sequence[int]) -> bool:
-        """Whether a partition that has applied up to these offsets has not applied the log's copy.
-
-        Args:
-            ahead: Next offset by partition of the events topic.
-        """
-        partition = self.partition
-        return not 0 <= partition < len(ahead) or self.offset >= ahead[partition]
-
-
-class _Known:
-    """The newest events of one entity, oldest first.
-
-    A key that everybody uses has many, all but the newest of which its state has: those that are
-    known to be in it are set apart, and not asked about again while its marks only grow.
-    """
-
-    __slots__ = ("_at_most", "_fresh", "_marks", "_settled")
-
-    def __init__(self, at_most: int) -> None:
-        self._at_most = at_most
-        self._settled: deque[_Accepted] = deque()
-        self._fresh: deque[_Accepted] = deque()
-        self._marks: Sequence[int] = ()
-
-    def __bool__(self) -> bool:
-        return bool(self._settled or self._fresh)
-
-    def add(self, accepted: _Accepted) -> None:
-        """Take one more; beyond the bound the oldest leaves."""
-        if len(self._settled) + len(self._fresh) == self._at_most:
-            (self._settled or self._fresh).popleft()
-        self._fresh.append(accepted)
-
-    def drop(self, oldest: _Accepted) -> None:
-        """Let the oldest of all events go, if newer ones have not pushed it out."""
-        line = self._settled or self._fresh
-        if line and line[0] is oldest:
-            line.popleft()
-
-    def lacking(self, ahead: Sequence[int]) -> Iterator[_Accepted]:
-        """Yield those that a state lacks whose partition has applied up to these offsets."""
-        if ahead is not self._marks:
-            if not _covers(ahead, self._marks):  # a state that went back: ask about all again
-                self._fresh.extendleft(reversed(self._settled))
-                self._settled.clear()
-            self._marks = ahead
-        fresh = self._fresh
-        while fresh and not (fresh[0].alive and fresh[0].lacks(ahead)):
-            self._settled.append(fresh.popleft())
-        return (one for one in fresh if one.alive and one.lacks(ahead))
-
-
-def _covers(ahead: Sequence[int], before: Sequence[int]) -> bool:
-    return len(ahead) >= len(before) and all(map(ge, ahead, before))
 
 
 class Lacking(NamedTuple):
@@ -108,6 +27,13 @@ class Lacking(NamedTuple):
 
     updates: EntityUpdates | None
     names: list[list[str]]
+
+
+class _Found(NamedTuple):
+    """Rows: the entity's key and the slot of each."""
+
+    keys: list[bytes]
+    slots: list[int]
 
 
 class Overlay:
@@ -127,9 +53,9 @@ class Overlay:
         self._keep_ms = int(overlay_s * 1000)
         self._events_max = events_max
         self._rows_per_entity_max = rows_per_entity_max
-        self._accepted: deque[_Accepted] = deque()
-        self._by_name: dict[str, _Accepted] = {}
-        self._by_key: dict[bytes, _Known] = {}
+        self._accepted: deque[Accepted] = deque()
+        self._by_name: dict[str, Accepted] = {}
+        self._by_key: dict[bytes, EntityRows] = {}
         self._rows = Rows(max_fields)
 
     @property
@@ -162,24 +88,20 @@ class Overlay:
         slots = self._rows.put(updates) if keep else [0] * len(updates)
         ends = np.searchsorted(updates.row_event, np.arange(len(events)), side="right").tolist()
         ahead_of = _ahead(reads)
-        begin, found, question = 0, list[tuple[bytes, int]](), list[int]()
-        names: list[list[str]] = []
+        rows, question = _Found([], []), list[int]()
+        begin, names = 0, list[list[str]]()
         for index, (event, place, end) in enumerate(zip(events, places, ends, strict=True)):
             keys = updates.keys[begin:end]
-            lacking = self._lacking(keys, ahead_of, partition_of)
-            if lacking:
-                before = len(found)
-                found.extend(_rows_of(lacking, keys, ahead_of, partition_of))
-                question.extend([index] * (len(found) - before))
+            lacking = self._lacking(keys, ahead_of, partition_of, rows)
+            question.extend([index] * (len(rows.slots) - len(question)))
             names.append([one.name for one in lacking])
             if keep:
-                rows = list(zip(keys, slots[begin:end], strict=True))
-                self._accept(identity_of(event), place, rows, now_ms)
+                its_rows = list(zip(keys, slots[begin:end], strict=True))
+                self._accept(identity_of(event), place, its_rows, now_ms)
             begin = end
-        if not found:
+        if not question:
             return Lacking(None, names)
-        keys = [key for key, _ in found]
-        return Lacking(self._rows.take(keys, [slot for _, slot in found], question), names)
+        return Lacking(self._rows.take(rows.keys, rows.slots, question), names)
 
     def place(self, name: str, place: Place) -> None:
         """Learn where the log put an event that was accepted before."""
@@ -198,14 +120,26 @@ class Overlay:
         keys: Sequence[bytes],
         ahead_of: Mapping[int, Sequence[int]],
         partition_of: Mapping[bytes, int],
-    ) -> dict[_Accepted, None]:
-        """Return the events that some key's state lacks, oldest first by key."""
-        lacking: dict[_Accepted, None] = {}
+        rows: "_Found",
+    ) -> dict[Accepted, None]:
+        """Return the events that some state of these keys lacks, and add all their rows.
+
+        All that the states lack of them, so that an event's name says what was applied: also rows
+        that newer ones pushed out. No key comes twice.
+        """
+        lacking: dict[Accepted, None] = {}
+        marks: dict[bytes, Sequence[int]] = {}
         for key in keys:
+            ahead = marks[key] = ahead_of.get(partition_of.get(key, -1), ())
             known = self._by_key.get(key)
             if known is not None:
-                ahead = ahead_of.get(partition_of.get(key, -1), ())
-                lacking.update(dict.fromkeys(known.lacking(ahead)))
+                known.lacking(ahead, lacking, rows.slots)
+                rows.keys.extend([key] * (len(rows.slots) - len(rows.keys)))
+        for one in lacking:
+            for key, slot in one.pushed:
+                if key in marks and one.lacks(marks[key]):
+                    rows.keys.append(key)
+                    rows.slots.append(slot)
         return lacking
 
     def _accept(
@@ -214,12 +148,12 @@ class Overlay:
         if name in self._by_name:  # a repeat: its rows are here already
             self._rows.free([slot for _, slot in rows])
             return
-        accepted = _Accepted(name, now_ms, place, rows)
-        for key, _ in rows:
+        accepted = Accepted(name, now_ms, place, rows)
+        for key, slot in rows:
             known = self._by_key.get(key)
             if known is None:
-                known = self._by_key[key] = _Known(self._rows_per_entity_max)
-            known.add(accepted)
+                known = self._by_key[key] = EntityRows(key, self._rows_per_entity_max)
+            known.add(accepted, slot)
         self._accepted.append(accepted)
         self._by_name[name] = accepted
         if len(self._accepted) > self._events_max:
@@ -240,24 +174,6 @@ class Overlay:
                 if not known:
                     del self._by_key[key]
         self._rows.free([slot for _, slot in oldest.rows])
-
-
-def _rows_of(
-    lacking: Iterable[_Accepted],
-    keys: Sequence[bytes],
-    ahead_of: Mapping[int, Sequence[int]],
-    partition_of: Mapping[bytes, int],
-) -> Iterator[tuple[bytes, int]]:
-    """Yield all rows of these events that the states of these keys lack.
-
-    All, so that an event's name says what was applied: also those that newer ones pushed out.
-    """
-    ahead = {key: ahead_of.get(partition_of.get(key, -1), ()) for key in keys}
-    for one in lacking:
-        for row in one.rows:
-            marks = ahead.get(row[0])
-            if marks is not None and one.lacks(marks):
-                yield row
 
 
 def _ahead(reads: Reads | None) -> dict[int, list[int]]:

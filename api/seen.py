@@ -6,7 +6,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from api.overlay import Place, is_in, marks_of
+from api.overlay import is_in, marks_of
+from api.overlay_entity import Place
 from features.event import Event
 from features.store import Reads, Watermarks
 from features.update import EntityUpdates

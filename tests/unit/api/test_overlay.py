@@ -5,8 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from api.overlay import Overlay, Place, is_in
-from features.event import Event, identity_of
+from api.overlay import Overlay, is_in
+from api.overlay_entity import Place
+from features.event import Event, identity_hash, identity_of
 from features.spec import Spec
 from features.store import Reads, SourceMark, Watermarks
 from features.update import updates_of_events
@@ -162,7 +163,16 @@ def test_each_question_hears_of_what_its_states_lack(tmp_path: Path, seed: int) 
         owner = dict.fromkeys(updates.keys, 0)
         lacking = bench.overlay.accept_many([event], [None], updates, reads, owner, now_ms)
         naive.kept = [one for one in naive.kept if one[2] + 2_000 >= now_ms][-120:]
-        assert lacking.names == [naive.lacking(updates.keys, marks)]
+        expected = naive.lacking(updates.keys, marks)
+        assert lacking.names == [expected]
+        rows = lacking.updates
+        assert sorted(zip(rows.keys, rows.id.tolist(), strict=True) if rows else []) == sorted(
+            (key, identity_hash(name))
+            for name, keys, _ in naive.kept
+            if name in expected
+            for key in keys
+            if key in updates.keys
+        )
         named += len(lacking.names[0])
         naive.kept = [*naive.kept, (identity_of(event), updates.keys, now_ms)][-120:]
         unplaced.append(identity_of(event))
