@@ -1,11 +1,12 @@
 """questions, one by one → batches: those that wait together go together, or are refused early.
 
 No timer before a batch: a question that finds the server idle starts at once, and those that arrive
-while all slots are busy form the next batch. Questions of lists (bulk) wait in a line of their own,
-behind those that somebody waits for singly.
+while all slots are busy form the next batch. While `SPREAD` batches are at work, another one is
+begun only when there are enough for it: many small ones cost more than few large ones. Questions of
+lists (bulk) wait in a line of their own, behind those that somebody waits for singly.
 
-What cannot be answered in time is refused when it comes. How long it would wait is estimated from
-the rate at which waiting questions were lately answered. A burst may use the whole deadline; while
+What cannot be answered in time is refused when it comes; how long it would wait is estimated from
+what batches and questions lately took (`coalesce_rate`). A burst may use the whole deadline; while
 a queue stands, that is, did not empty for `STANDING_S`, no longer wait than `queue_target_s` is
 let in, so that what is accepted stays fast past saturation.
 Source: controlled delay, Nichols & Jacobson, "Controlling Queue Delay" (2012), in the form for
@@ -19,12 +20,15 @@ from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Final, Generic, NamedTuple, TypeVar
 
-from api.coalesce_rate import Rate
+from api.coalesce_rate import Rate, Shape
 from api.errors import DeadlineMissed, Draining, Overloaded
 
 STANDING_S: Final = 0.1
+SPREAD: Final = 2
 LOOK_S: Final = 0.004
 """Deadlines are looked at so often; an answer that would come within this of one is refused."""
+BULK_LOOKS: Final = 16
+"""Those of lists at every so manieth look."""
 
 Q = TypeVar("Q")
 A = TypeVar("A")
@@ -35,7 +39,7 @@ class Limits(NamedTuple):
 
     Attributes:
         batch_max: Questions per batch.
-        batch_max_s: And at most as many as are answered in this time, but `batch_least`.
+        batch_max_s: And at most as many as cost this much of the thread's time, but `batch_least`.
         waiting_max: Questions that may wait; one more is refused.
         bulk_waiting_max: Questions of lists that may wait.
         in_flight_max: Batches at work at once; one of them at most is of lists.
@@ -83,6 +87,7 @@ class Coalescer(Generic[Q, A]):
         step: Callable[[Sequence[Q]], Awaitable[Sequence[A | Exception]]],
         limits: Limits,
         clock: Callable[[], float] = time.perf_counter,
+        cpu_clock: Callable[[], float] = time.thread_time,
     ) -> None:
         """Bound everything.
 
@@ -91,18 +96,23 @@ class Coalescer(Generic[Q, A]):
                 asker, one that the step raises to all of the batch.
             limits: Of queue and batches.
             clock: Monotonic seconds, on which deadlines are given.
+            cpu_clock: Seconds that this thread has run.
         """
         self._step = step
         self._limits = limits
         self._clock = clock
+        self._cpu_clock = cpu_clock
         self._waiting: deque[Ticket[Q, A]] = deque()
         self._bulk: deque[Ticket[Q, A]] = deque()
         self._at_work: dict[asyncio.Task[None], list[Ticket[Q, A]]] = {}
         self._bulk_task: asyncio.Task[None] | None = None
-        self._rate = Rate()
+        self._rate = Rate(
+            Shape(limits.batch_max, limits.batch_max_s, limits.batch_least, limits.in_flight_max)
+        )
         self._emptied_at = clock()
         self._scheduled = False
         self._looking = False
+        self._looks = 0
         self._closed = False
 
     @property
@@ -120,16 +130,16 @@ class Coalescer(Generic[Q, A]):
         if self._closed:
             raise Draining("stopping")
         waiting = len(self._waiting)
-        if not waiting and len(self._at_work) < self._limits.in_flight_max:
+        if not waiting and self._may_begin():
             return  # it starts at once
         if waiting >= self._limits.waiting_max:
             raise Overloaded(f"{waiting} requests are waiting")
-        expected_s = self._rate.wait_s(waiting + self._at_work_count())
-        now = self._clock()
+        begins_in_s = self._rate.begins_in_s(waiting)
+        now, expected_s = self._clock(), begins_in_s + self._rate.took_s
         if now + expected_s > deadline_at:
             raise Overloaded(f"{expected_s * 1000:.0f} ms would pass before an answer")
         target_s = self._limits.queue_target_s
-        if expected_s > target_s and now - self._emptied_at > STANDING_S:
+        if begins_in_s > target_s and now - self._emptied_at > STANDING_S:
             raise Overloaded(f"a queue of more than {target_s * 1000:.0f} ms stands")
 
     def submit(
@@ -207,11 +217,6 @@ class Coalescer(Generic[Q, A]):
             self._start()
             await asyncio.wait(self._at_work) if self._at_work else await asyncio.sleep(0)
 
-    def _at_work_count(self) -> int:
-        return sum(
-            len(batch) for task, batch in self._at_work.items() if task is not self._bulk_task
-        )
-
     def _soon(self) -> None:
         """Start after this turn of the loop: what else arrives in it rides along."""
         loop = asyncio.get_running_loop()
@@ -224,20 +229,18 @@ class Coalescer(Generic[Q, A]):
 
     def _start(self) -> None:
         self._scheduled = False
-        while self._waiting and len(self._at_work) < self._limits.in_flight_max:
-            self._begin(self._take(self._waiting, self._fitting()))
+        while self._waiting and self._may_begin():
+            self._begin(self._take(self._waiting, self._rate.fitting()))
         if not self._waiting:
             self._emptied_at = self._clock()
             if self._bulk and self._bulk_task is None:
-                self._bulk_task = self._begin(self._take(self._bulk, self._limits.batch_max))
+                self._bulk_task = self._begin(self._take(self._bulk, self._rate.fitting()))
 
-    def _fitting(self) -> int:
-        """Return how many questions a batch may have now."""
-        limits = self._limits
-        each_s = self._rate.each_s
-        if not each_s:
-            return limits.batch_max
-        return max(limits.batch_least, min(limits.batch_max, int(limits.batch_max_s / each_s)))
+    def _may_begin(self) -> bool:
+        at_work, limits = len(self._at_work), self._limits
+        singly = at_work - (self._bulk_task is not None)
+        enough = singly < SPREAD or len(self._waiting) >= limits.batch_least
+        return at_work < limits.in_flight_max and enough
 
     def _take(self, line: deque[Ticket[Q, A]], at_most: int) -> list[Ticket[Q, A]]:
         batch: list[Ticket[Q, A]] = []
@@ -252,15 +255,15 @@ class Coalescer(Generic[Q, A]):
             return None
         task = asyncio.ensure_future(self._run(batch))
         self._at_work[task] = batch
-        task.add_done_callback(self._finished)
+        task.add_done_callback(partial(self._finished, self._clock()))
         return task
 
-    def _finished(self, task: asyncio.Task[None]) -> None:
+    def _finished(self, began: float, task: asyncio.Task[None]) -> None:
         batch = self._at_work.pop(task)
         if task is self._bulk_task:
             self._bulk_task = None
-        else:
-            self._rate.answered(len(batch), bool(self._waiting), self._clock())
+        took_s, more_wait = self._clock() - began, bool(self._waiting)
+        self._rate.answered(len(batch), took_s, more_wait, self._cpu_clock())
         self._start()
 
     async def _run(self, batch: list[Ticket[Q, A]]) -> None:
@@ -279,7 +282,11 @@ class Coalescer(Generic[Q, A]):
             return
         asyncio.get_running_loop().call_later(LOOK_S, self._look)
         reached = self._clock() + LOOK_S
-        for line in (self._waiting, self._bulk, *self._at_work.values()):
+        self._looks += 1
+        lines = [self._waiting, *self._at_work.values()]
+        if self._looks % BULK_LOOKS == 0:
+            lines.append(self._bulk)
+        for line in lines:
             for ticket in line:
                 if ticket.deadline_at < reached:
                     ticket.tell(DeadlineMissed("no answer within the deadline; ask again"))

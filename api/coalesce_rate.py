@@ -1,41 +1,85 @@
-"""batches answered → how long a question that waits now will wait."""
+"""batches answered → how long a question that waits now will wait, and how many go together.
 
-from typing import Final
+A batch costs something by itself and something for each of its questions, and while it waits for
+others (the store, the log) the next one is worked on. So two things are measured apart: how long a
+batch takes from its begin to its answers, and how much of this thread's time a question takes.
+From the time between answers alone neither can be told: few answers would be taken for slow ones,
+fewer let in, and the next batches be smaller still.
+"""
+
+from typing import Final, NamedTuple
 
 WEIGHT: Final = 0.2
+"""Of the newest batch."""
 FORGET: Final = 0.9
+"""What is left of the time per question after a batch behind which nobody waited."""
+
+
+class Shape(NamedTuple):
+    """Bounds of batches.
+
+    Attributes:
+        batch_max: Questions per batch.
+        batch_max_s: And at most as many as cost this much of the thread's time, but `batch_least`.
+        batch_least: See there.
+        in_flight_max: Batches at work at once.
+    """
+
+    batch_max: int
+    batch_max_s: float
+    batch_least: int
+    in_flight_max: int
 
 
 class Rate:
-    """The time per question while questions wait; idle times say nothing of it.
+    """Times of a batch and of a question, lately.
 
     Attributes:
-        each_s: Seconds per answered question lately; 0 before it is known.
+        took_s: Seconds from the begin of a batch to its answers; 0 before it is known.
+        each_s: Seconds of this thread per answer while questions wait; 0 before it is known.
     """
 
-    __slots__ = ("_since", "each_s")
+    __slots__ = ("_answers", "_cpu_s", "_shape", "_since", "took_s")
 
-    def __init__(self) -> None:
+    def __init__(self, shape: Shape) -> None:
         """Know nothing."""
-        self.each_s = 0.0
+        self._shape = shape
+        self.took_s = 0.0
+        self._answers = 0.0
+        self._cpu_s = 0.0
         self._since: float | None = None
 
-    def answered(self, count: int, more_wait: bool, now: float) -> None:
+    @property
+    def each_s(self) -> float:
+        """Seconds of this thread per answer; 0 before it is known."""
+        return self._cpu_s / self._answers if self._answers else 0.0
+
+    def answered(self, count: int, took_s: float, more_wait: bool, cpu_s: float) -> None:
         """Learn from a batch that was just answered.
 
         Args:
             count: Its questions.
-            more_wait: Whether others wait for their turn, so that the time until the next batch
-                is done is all work.
-            now: Monotonic seconds.
+            took_s: Seconds since it began.
+            more_wait: Whether others wait for their turn, so that what the thread does until the
+                next batch is answered is work.
+            cpu_s: Seconds that the thread has run so far.
         """
-        if self._since is not None:
-            each_s = (now - self._since) / count
-            self.each_s += (each_s - self.each_s) * (WEIGHT if self.each_s else 1.0)
+        self.took_s += (took_s - self.took_s) * (WEIGHT if self.took_s else 1.0)
+        if self._since is not None:  # batches count by their questions
+            self._cpu_s += (cpu_s - self._since) - self._cpu_s * WEIGHT
+            self._answers += count - self._answers * WEIGHT
         elif not more_wait:
-            self.each_s *= FORGET  # what was slow once need not be so for ever
-        self._since = now if more_wait else None
+            self._cpu_s *= FORGET  # what was slow once need not be so for ever
+        self._since = cpu_s if more_wait else None
 
-    def wait_s(self, before: int) -> float:
-        """Return how long a question waits that has so many before it, itself included."""
-        return (before + 1) * self.each_s
+    def fitting(self) -> int:
+        """Return how many questions a batch may have now."""
+        shape, each_s = self._shape, self.each_s
+        if not each_s:
+            return shape.batch_max
+        return max(shape.batch_least, min(shape.batch_max, int(shape.batch_max_s / each_s)))
+
+    def begins_in_s(self, waiting: int) -> float:
+        """Return after how long a question is begun before which so many wait."""
+        between_s = self.took_s / self._shape.in_flight_max
+        return max(waiting * self.each_s, (waiting // self.fitting() + 1) * between_s)

@@ -5,6 +5,7 @@ Kafka: the positions stand beside the rows that they speak of.
 """
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, Protocol
@@ -23,7 +24,11 @@ from models.decision import Decision
 from models.decision_codec import encode_decision
 
 FETCH_MAX_RECORDS: Final = 2_000
+FETCH_MIN_BYTES: Final = 1 << 20
+"""The broker waits for so much, `GATHER_S` at most."""
 POLL_S: Final = 0.5
+GATHER_S: Final = 0.1
+"""Pause between two polls: a poll and a transaction cost much more than what they bring each."""
 HEARTBEAT_S: Final = 1.0
 """An index with nothing to do says that it is up to date so often."""
 
@@ -77,7 +82,11 @@ class IndexFeeder:
             LogUnavailable: The log failed; what was not written is read again.
         """
         consumer = AIOKafkaConsumer(
-            **self._options, enable_auto_commit=False, auto_offset_reset="none"
+            **self._options,
+            enable_auto_commit=False,
+            auto_offset_reset="none",
+            fetch_min_bytes=FETCH_MIN_BYTES,
+            fetch_max_wait_ms=int(GATHER_S * 1000),
         )
         try:
             await consumer.start()
@@ -106,6 +115,8 @@ class IndexFeeder:
                 await asyncio.to_thread(
                     self._writer.commit, rows, positions, as_of_ms, self._now_ms()
                 )
+            if rows:
+                await _pause(stopping)
 
     async def _seek(self, consumer: AIOKafkaConsumer, partitions: Sequence[TopicPartition]) -> None:
         """Go on where the index stands; where the log does not have that, begin within the horizon.
@@ -168,6 +179,12 @@ def row_of(value: bytes, partition: int, offset: int) -> Row | None:
     answer = Decision(**{name: getattr(record, name) for name in _NAMES})
     body = encode_decision(answer)
     return Row(key, partition, offset, record.decided_at_ms, record.tenant, body)
+
+
+async def _pause(stopping: asyncio.Event) -> None:
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(GATHER_S):
+            await stopping.wait()
 
 
 async def _partitions_of(

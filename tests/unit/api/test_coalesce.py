@@ -46,7 +46,8 @@ def a_coalescer(
     step: Step, *, waiting_max: int = 10, clock: Clock | None = None, target_s: float = 0.02
 ) -> Coalescer[int, int]:
     limits = Limits(3, waiting_max, 6, 1, target_s, batch_least=3)
-    return Coalescer(step, limits, clock or Clock())
+    clock = clock or Clock()
+    return Coalescer(step, limits, clock, clock)
 
 
 async def settle() -> None:
@@ -97,9 +98,9 @@ async def a_busy_coalescer(step: Step, clock: Clock) -> tuple[Coalescer[int, int
 async def test_what_would_be_late_is_refused_when_it_comes() -> None:
     step, clock = Step(), Clock()
     coalescer, asked = await a_busy_coalescer(step, clock)
-    coalescer.check(clock.now + 0.071)  # three at work, three waiting, itself: 70 ms
-    with pytest.raises(Overloaded, match="70 ms would pass"):
-        coalescer.check(clock.now + 0.069)
+    coalescer.check(clock.now + 0.091)  # three at work, three waiting, itself: a batch each
+    with pytest.raises(Overloaded, match="90 ms would pass"):
+        coalescer.check(clock.now + 0.089)
     step.gate.set()
     assert await asyncio.gather(*asked) == [4 * q for q in range(12)]
 
@@ -160,7 +161,7 @@ async def test_lists_wait_behind_single_questions_and_are_bounded() -> None:
 async def test_batches_are_bounded_by_the_time_that_they_take() -> None:
     step, clock = Step(), Clock()
     coalescer: Coalescer[int, int] = Coalescer(
-        step, Limits(8, in_flight_max=1, batch_max_s=0.035, batch_least=1), clock
+        step, Limits(8, in_flight_max=1, batch_max_s=0.035, batch_least=1), clock, clock
     )
     asked = [asyncio.create_task(coalescer.ask(2 * q)) for q in range(30)]
     await settle()
