@@ -14,6 +14,10 @@ WEIGHT: Final = 0.2
 FORGET: Final = 0.9
 """What is left of the time per question after a batch behind which nobody waited."""
 
+APART: Final = 2.0
+"""Mean deviations above the mean that a batch is expected to take, as for a retransmission timer
+(Jacobson, "Congestion Avoidance and Control", 1988)."""
+
 
 class Shape(NamedTuple):
     """Bounds of batches.
@@ -35,19 +39,26 @@ class Rate:
     """Times of a batch and of a question, lately.
 
     Attributes:
-        took_s: Seconds from the begin of a batch to its answers; 0 before it is known.
+        took_s: Seconds from the begin of a batch to its answers, of which few take longer; 0
+            before it is known.
         each_s: Seconds of this thread per answer while questions wait; 0 before it is known.
     """
 
-    __slots__ = ("_answers", "_cpu_s", "_shape", "_since", "took_s")
+    __slots__ = ("_answers", "_apart_s", "_cpu_s", "_mean_s", "_shape", "_since")
 
     def __init__(self, shape: Shape) -> None:
         """Know nothing."""
         self._shape = shape
-        self.took_s = 0.0
+        self._mean_s = 0.0
+        self._apart_s = 0.0
         self._answers = 0.0
         self._cpu_s = 0.0
         self._since: float | None = None
+
+    @property
+    def took_s(self) -> float:
+        """Seconds of a batch, of which few take longer."""
+        return self._mean_s + APART * self._apart_s
 
     @property
     def each_s(self) -> float:
@@ -64,7 +75,9 @@ class Rate:
                 next batch is answered is work.
             cpu_s: Seconds that the thread has run so far.
         """
-        self.took_s += (took_s - self.took_s) * (WEIGHT if self.took_s else 1.0)
+        apart_s = took_s - self._mean_s
+        self._apart_s += (abs(apart_s) - self._apart_s) * WEIGHT if self._mean_s else 0.0
+        self._mean_s += apart_s * (WEIGHT if self._mean_s else 1.0)
         if self._since is not None:  # batches count by their questions
             self._cpu_s += (cpu_s - self._since) - self._cpu_s * WEIGHT
             self._answers += count - self._answers * WEIGHT
@@ -81,5 +94,5 @@ class Rate:
 
     def begins_in_s(self, waiting: int) -> float:
         """Return after how long a question is begun before which so many wait."""
-        between_s = self.took_s / self._shape.in_flight_max
+        between_s = self._mean_s / self._shape.in_flight_max
         return max(waiting * self.each_s, (waiting // self.fitting() + 1) * between_s)

@@ -10,6 +10,7 @@ import asyncio
 import time
 from typing import Any
 
+from api.door_brake import Brake
 from api.door_exchange import NO_HEAD, DoorLimits, Encoder, Exchange
 from api.door_line_http import Line
 from api.door_reader import Arrived, Reader, wire_of
@@ -25,6 +26,7 @@ class Connection(asyncio.Protocol):
         table: Table,
         limits: DoorLimits,
         encoder: Encoder,
+        brake: Brake,
         loop: asyncio.AbstractEventLoop,
         wiring: dict[str, Any],
     ) -> None:
@@ -41,6 +43,9 @@ class Connection(asyncio.Protocol):
         self.ended = False  # nothing more is written
         self._draining = False
         self._held = False  # reading is paused
+        self._brake = brake
+        self._braked: asyncio.TimerHandle | None = None  # it was refused, and waits for its turn
+        self._loop = loop
         self._stuck_since: float | None = None  # the peer takes nothing
 
     # what the transport says
@@ -59,6 +64,8 @@ class Connection(asyncio.Protocol):
         """Forget everything; nobody hears the answers."""
         self._connections.discard(self)
         self._deaf = self.ended = True
+        if self._braked is not None:
+            self._braked.cancel()
         self._line.lose(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -229,11 +236,23 @@ class Connection(asyncio.Protocol):
 
     def release(self) -> None:
         """Read on, unless something of what was read must wait or the peer takes nothing."""
-        waits = self._line.waits or self._stuck_since is not None
+        waits = self._line.waits or self._stuck_since is not None or self._braked is not None
         if self._held and (self.ended or not waits):
             self._held = False
             if not self.transport.is_closing():
                 self.transport.resume_reading()
+
+    def refused(self) -> None:
+        """Read on when it is this connection's turn among those that were refused."""
+        now = time.perf_counter()
+        wait_s = self._brake.turn(now) - now
+        if wait_s > 0 and self._braked is None:
+            self._braked = self._loop.call_later(wait_s, self._unbrake)
+            self.hold()
+
+    def _unbrake(self) -> None:
+        self._braked = None
+        self.release()
 
     def rest(self) -> None:
         """Begin to be quiet."""

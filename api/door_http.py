@@ -9,6 +9,7 @@ import asyncio
 import time
 from typing import Any, Final
 
+from api.door_brake import Brake
 from api.door_connection_http import Connection
 from api.door_exchange import DoorLimits, Encoder
 from api.route import Table
@@ -24,6 +25,7 @@ class Door:
         self._table = table
         self._limits = limits
         self._encoder = Encoder()
+        self._brake = Brake()
         self._looking = False
 
     def __call__(
@@ -39,7 +41,7 @@ class Door:
             self._looking = True
             loop.call_later(LOOK_S, self._look, loop, server_state)
         wiring = {"config": config, "server_state": server_state, "app_state": app_state}
-        return Connection(self._table, self._limits, self._encoder, loop, wiring)
+        return Connection(self._table, self._limits, self._encoder, self._brake, loop, wiring)
 
     def _look(self, loop: asyncio.AbstractEventLoop, state: Any) -> None:
         now = time.perf_counter()

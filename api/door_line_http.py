@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 from api.door_behind_http import Behind
 from api.door_exchange import CONTINUE, Encoder, Exchange
-from api.errors import Answer, Draining, problem_of
+from api.errors import Answer, Draining, Overloaded, problem_of
 from api.route import Request, Route, Table
 
 
@@ -42,6 +42,9 @@ class Peer(Protocol):
 
     def release(self) -> None:
         """Read on, unless something stands against it."""
+
+    def refused(self) -> None:
+        """A request was refused because too many wait."""
 
     def rest(self) -> None:
         """All that was asked is answered."""
@@ -145,6 +148,8 @@ class Line:
             fault, answer = answer, problem_of(answer)
             if answer.status == 500:  # answered; now let ours be heard
                 self._loop.call_exception_handler({"message": "a request", "exception": fault})
+            elif isinstance(fault, Overloaded):
+                self._peer.refused()
         if exchange is self._line[-1] and self._peer.leaving:
             exchange.closes = True
             self._peer.deafen()
