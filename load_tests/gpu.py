@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from load_tests.report import Row, main
-from models.bank_torch import Bank
+from models.bank_torch import TorchBank
 from models.engine_torch import Engine, engine_for
 from models.scorer import BULK
 
@@ -86,7 +86,7 @@ def measure(quick: bool) -> list[Row]:
 def measure_on(engine: Engine, half: bool, rounds: int) -> list[Row]:
     """Measure a bank on one device."""
     versions = [a_version(seed) for seed in (1, 2)]
-    bank = Bank(versions[0], engine, half=half)
+    bank = TorchBank(versions[0], engine, half=half)
 
     def write(turn: int = 0) -> None:
         with engine.staging():

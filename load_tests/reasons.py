@@ -16,9 +16,9 @@ from features.event import Amount, Event, from_ms
 from features.spec import Spec
 from load_tests.report import Row, main
 from load_tests.weights import a_version, balanced_trees, cpu_us
-from models.explain import Explainer
 from models.reasons import Explaining
 from models.scorer_torch import TorchScorer
+from models.walk import Walk
 from models.weights import Weights
 from models.weights_kinds import Array, network_shapes
 
@@ -63,7 +63,7 @@ def measure_quality(n: int, rng: np.random.Generator) -> list[Row]:
     z = np.log1p(X.astype(np.float64))
     reference = np.array([by_points(stack, row, REFERENCE_POINTS) for row in z])
     found: dict[str, Doubles] = {
-        "closed form": Explainer(weights).explain_many(X).astype(np.float64),
+        "closed form": Walk(weights).explain_many(X).astype(np.float64),
         **{f"{p} points": np.array([by_points(stack, row, p) for row in z]) for p in POINTS},
     }
     rows = []
@@ -138,7 +138,7 @@ def measure_cost(spec: Spec, rng: np.random.Generator, rounds: int) -> list[Row]
                 rows.append(
                     Row(f"{what}, batch of {size}, a row", cost, "µs", must, aim, "lower", note)
                 )
-    laid = cpu_us(lambda: Explainer(weights), rounds)
+    laid = cpu_us(lambda: Walk(weights), rounds)
     rows.append(Row("lay a new version out", laid, "µs", None, None, "lower"))
     return rows
 

@@ -13,13 +13,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from models.bank import Bank
 from models.engine_torch import Engine
-from models.explain import Explainer
 from models.forward_half_torch import HalfNetwork
 from models.forward_torch import Member, Network, prepare, scaled
 from models.passes_torch import Passes
 from models.renew_torch import renew
-from models.scorer import BUCKETS, Scores, bucket_for, factors_of, percentiles_of
+from models.scorer import factors_of
 from models.weights_kinds import Array, Arrays, arrays_of
 
 if TYPE_CHECKING:
@@ -29,15 +29,8 @@ STAGED_MAX_BYTES = 64 * 1024 * 1024
 """Arrays up to this size have pinned memory of their own, from which they are copied."""
 
 
-class Bank:
-    """Preallocated tensors of one set of shapes, and the version that they hold.
-
-    A new bank is being written; `open` lets it be read, `begin_writing` closes it again.
-
-    Attributes:
-        readers: Leases that hold it; while there are any it is not written.
-        content: What may be read: a version, and the SHA-256 of its bytes.
-    """
+class TorchBank(Bank):
+    """Preallocated tensors of one set of shapes, and the version that they hold."""
 
     def __init__(self, weights: "Weights", engine: Engine, *, half: bool = False) -> None:
         """Allocate tensors for the shapes of `weights`; nothing is held before `write`.
@@ -47,9 +40,7 @@ class Bank:
             engine: Where passes run.
             half: Whether networks compute in bfloat16 (`models/forward_half_torch.py`).
         """
-        self.readers = 0
-        self.content: tuple[Weights, str] | None = None
-        self._counting = threading.Lock()
+        super().__init__()
         self._passing = threading.Lock()
         self._engine = engine
         self._half = half
@@ -62,8 +53,6 @@ class Bank:
         self._held: Arrays = {}
         self._kinds: dict[str, str] = {}
         self._ready: dict[str, Member] = {}
-        self._explainer: Explainer | None = None
-        self._explained: Explainer | None = None
         self._terms: list[tuple[str, int]] = []
         self._factors = torch.zeros(1 + len(weights.members), device=engine.device)
         self._passes = Passes(engine, weights.n_features, self._answer)
@@ -74,37 +63,8 @@ class Bank:
         held = {name: (array.shape, array.dtype) for name, array in self._held.items()}
         return self._kinds == _kinds_of(weights) and found == held
 
-    @property
-    def version(self) -> int:
-        """Number of the version that may be read; 0: none."""
-        return 0 if self.content is None else self.content[0].version
-
-    def hold(self, weights: "Weights") -> bool:
-        """Keep the bank from being written, if it still holds this version."""
-        with self._counting:
-            held = self.content is not None and self.content[0] is weights
-            self.readers += held
-            return held
-
-    def let_go(self) -> None:
-        """End a hold."""
-        with self._counting:
-            self.readers -= 1
-
-    def begin_writing(self) -> bool:
-        """Close the bank, if nobody reads it."""
-        with self._counting:
-            if self.readers:
-                return False
-            self.content = None
-            return True
-
-    def open(self, weights: "Weights", sha256: str) -> None:
-        """Let the version that was written be read."""
-        self.content = weights, sha256
-
-    def write(self, weights: "Weights") -> None:
-        """Copy a version into the tensors of a closed bank; to be called while staging.
+    def _take(self, weights: "Weights") -> None:
+        """Copy a version into the tensors.
 
         Arrays that the version shares with the one held are there already.
         """
@@ -120,31 +80,10 @@ class Bank:
             if not (self._weigh(weights) and same):
                 self._passes.forget()
             self._passes.record()
-        self._quantiles = weights.arrays["quantiles"].astype(np.float64)
-        self._written = weights
-        self._explained, self._explainer = self._explainer or self._explained, None
 
-    @property
-    def explainer(self) -> Explainer:
-        """What explains the version that was written; made when it is first asked for."""
-        if self._explainer is None:
-            self._explainer = Explainer(self._written, self._explained)
-        return self._explainer
-
-    def score_many(self, X: NDArray[np.float32], bucket: int | None = None) -> Scores:
-        """Score vectors in slices of at most the largest bucket."""
-        rows = X.shape[0]
-        logit = np.empty(rows, np.float32)
-        buckets = np.empty(rows, np.uint16)
-        step = bucket or BUCKETS[-1]
+    def _logit_of_bucket(self, X: NDArray[np.float32], bucket: int) -> NDArray[np.float32]:
         with self._passing, torch.inference_mode():
-            for start in range(0, rows, step):
-                part = X[start : start + step]
-                size = bucket or bucket_for(len(part))
-                logit[start : start + step] = self._passes.run(part, size)[: len(part)]
-                buckets[start : start + step] = size
-        p = 1.0 / (1.0 + np.exp(-logit.astype(np.float64)))
-        return Scores(logit, p, percentiles_of(p, self._quantiles), buckets)
+            return self._passes.run(X, bucket)[: len(X)].copy()
 
     def logit_apart(self, X: NDArray[np.float32]) -> NDArray[np.float64]:
         """Return log-odds, shape (m,), while others may be scoring; in no bucket."""

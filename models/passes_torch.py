@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 
 from models.engine_torch import Engine, Work
-from models.scorer import BUCKETS, BULK
+from models.scorer import BUCKETS
 
 PAIR_ROWS = 4
 """Rows that a bucket of 2 is computed with: some matrix libraries take the two rows of a pair by
@@ -50,7 +50,6 @@ class Passes:
 
     def _pass(self, bucket: int) -> "_Pass":
         if bucket not in self._passes:
-            assert bucket in BUCKETS or bucket == BULK, f"no bucket of {bucket}"
             rows = PAIR_ROWS if bucket == 2 else bucket
             self._passes[bucket] = _Pass(self._engine, rows, self._n, self._compute)
         return self._passes[bucket]

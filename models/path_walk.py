@@ -35,7 +35,9 @@ def scale_many(X: Floats, mean: Floats, scale: Floats, z: Floats) -> None:
     for row in range(X.shape[0]):
         for i in range(X.shape[1]):
             x = X[row, i]
-            size = np.float32(np.log1p(abs(x)))
+            size = ZERO
+            if x != ZERO:  # most counts and sums are none
+                size = np.float32(np.log1p(abs(x)))
             at = ((size if x >= ZERO else -size) - mean[i]) / scale[i]
             if abs(at) < TINY or at != at:  # noqa: PLR0124 - only NaN is not itself
                 at = ZERO

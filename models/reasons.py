@@ -1,6 +1,6 @@
 """Snapshot, vectors, events → Reasons: which features moved a score, which way and how far.
 
-Contributions are additive and exact (`models.explain`). Beside each value stands what is usual: for
+Contributions are additive and exact (`models.walk`). Beside each value stands what is usual: for
 this very entity where the vector holds the same aggregate over a longer window, else the mean that
 the model has seen, mapped back to the feature's unit. Reasons are ordered by the size of their
 contribution.

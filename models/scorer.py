@@ -109,7 +109,7 @@ class Snapshot(Protocol):
         """Return signed contributions to the log-odds, shape (m, n_features).
 
         With `baseline` they sum to the row's log-odds, but for float32 rounding; how they are made
-        is said in `models.explain`. A row's do not depend on what is explained with it.
+        is said in `models.walk`. A row's do not depend on what is explained with it.
         """
 
     def __enter__(self) -> Self:

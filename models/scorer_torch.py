@@ -11,7 +11,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from models.bank_torch import Bank
+from models.bank import Bank
+from models.bank_torch import TorchBank
+from models.bank_walk import WalkBank
 from models.engine_torch import engine_for
 from models.forward_half_torch import HALF_TOLERANCE
 from models.gates import (
@@ -25,6 +27,7 @@ from models.gates import (
 from models.recent import Recent
 from models.scorer import ACTIVE, GOLDEN_TOLERANCE, NoWeights, Scores, WeightsRefused
 from models.slots_torch import Slots
+from models.trees_walk import COMPILED
 from models.weights import Weights
 
 
@@ -63,7 +66,10 @@ class TorchScorer:
         self._device = self._engine.name + (" bfloat16" if half else "")
         self._tolerance = HALF_TOLERANCE if half else GOLDEN_TOLERANCE
         self._bounds = bounds or GateBounds()
-        self._slots = Slots(self._engine, half=half)
+        walks = COMPILED and not half and not self._engine.captures
+        self._slots = Slots(
+            lambda weights: WalkBank() if walks else TorchBank(weights, self._engine, half=half)
+        )
         self._recent = Recent(n_features)
         self._refused = False  # one since the active version became so: nothing is owed to more
 
@@ -190,7 +196,7 @@ class Lease:
     @property
     def baseline(self) -> float:
         """Log-odds that contributions start from; see `scorer.Snapshot`."""
-        return self._bank.explainer.baseline
+        return self._bank.walk.baseline
 
     def score_many(self, X: NDArray[np.float32], bucket: int | None = None) -> Scores:
         """Score vectors, shape (m, n_features); see `scorer.Snapshot`."""
@@ -200,4 +206,4 @@ class Lease:
 
     def explain_many(self, X: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return contributions, shape (m, n_features); see `scorer.Snapshot`."""
-        return self._bank.explainer.explain_many(X)
+        return self._bank.walk.explain_many(X)

@@ -5,10 +5,10 @@ one that would be next, it is left to the reader and another takes its place: lo
 """
 
 import threading
+from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
-from models.bank_torch import Bank
-from models.engine_torch import Engine
+from models.bank import Bank
 from models.scorer import ACTIVE, SLOTS_MAX, NoWeights, WeightsRefused
 
 if TYPE_CHECKING:
@@ -33,11 +33,10 @@ class Pair(NamedTuple):
 class Slots:
     """All banks of a scorer. Whoever changes anything here holds `changing`."""
 
-    def __init__(self, engine: Engine, *, half: bool) -> None:
-        """Begin with no bank; see `Bank` for the arguments."""
+    def __init__(self, make: "Callable[[Weights], Bank]") -> None:
+        """Begin with no bank; `make` returns one for versions of the given one's shapes."""
         self.changing = threading.Lock()
-        self._engine = engine
-        self._half = half
+        self._make = make
         self._pairs: dict[str, Pair] = {}
         self._banks: list[Bank] = []
 
@@ -71,7 +70,7 @@ class Slots:
         read = [bank for bank in spare if bank.readers]
         if len(read) > LEFT_MAX:
             raise WeightsRefused(weights.version, "busy", f"{len(read)} banks are left to readers")
-        bank = Bank(weights, self._engine, half=self._half)
+        bank = self._make(weights)
         self._banks = [*held, *read, bank]
         return bank
 

@@ -12,7 +12,7 @@ from rich.table import Table
 from features.read import warm_up_reads
 from features.spec import Spec
 from features.window import warm_up
-from models import path_walk, trees_walk
+from models import walk
 from pipeline import dedup
 from pipeline.pieces import PIECE_BYTES
 from pipeline.topics_kafka import TopicPlan, ensure_topics
@@ -64,8 +64,7 @@ def warm(
     warm_up(spec)
     warm_up_reads(spec)
     dedup.warm_up()
-    trees_walk.warm_up()
-    path_walk.warm_up()
+    walk.warm_up()
     typer.echo(f"kernels compiled or loaded in {time.monotonic() - started:.1f} s")
 
 

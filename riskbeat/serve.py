@@ -20,7 +20,7 @@ from api.seen import Asked
 from features.event import Amount, Event, from_ms
 from features.read import warm_up_reads
 from features.store import SchemaMismatch, StoreUnavailable
-from models import path_walk, trees_walk
+from models import walk
 from models.decision import Source
 from riskbeat.clock import now_ms
 from riskbeat.index import keep_index
@@ -193,8 +193,7 @@ async def warm_up(parts: Parts) -> None:
     asked = [_an_event(parts, name) for name in parts.spec.event_rules.event_types]
     parts.decider.rehearse(asked)
     warm_up_reads(parts.spec)
-    trees_walk.warm_up()
-    path_walk.warm_up()
+    walk.warm_up()
     events = [one.event for one in asked]
     wait_s = parts.settings.redis_timeout_s
     for _ in range(WARM_UP_READS):  # side by side: each leaves a connection open behind it

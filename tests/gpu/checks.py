@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
 
-from models.bank_torch import Bank
+from models.bank_torch import TorchBank
 from models.engine_torch import CpuEngine, Engine, engine_for
 from models.forward_half_torch import HALF_TOLERANCE
 from models.scorer import BUCKETS, BULK
@@ -99,13 +99,13 @@ def some_rows(count: int, seed: int = 1) -> NDArray[np.float32]:
     return X
 
 
-def a_bank(engine: Engine, version: Version, *, half: bool = False) -> Bank:
-    bank = Bank(version, engine, half=half)
+def a_bank(engine: Engine, version: Version, *, half: bool = False) -> TorchBank:
+    bank = TorchBank(version, engine, half=half)
     write(engine, bank, version)
     return bank
 
 
-def write(engine: Engine, bank: Bank, version: Version) -> None:
+def write(engine: Engine, bank: TorchBank, version: Version) -> None:
     with engine.staging():
         bank.write(version)
     bank.open(version, "s")
@@ -179,7 +179,7 @@ def a_version_is_written_while_another_answers(engine: Engine) -> None:
     versions = {seed: a_version(seed) for seed in range(1, 5)}
     X = some_rows(20)
     expected = {s: a_bank(CpuEngine(), v).score_many(X).logit for s, v in versions.items()}
-    slots = Slots(engine, half=False)
+    slots = Slots(lambda weights: TorchBank(weights, engine))
 
     def load(seed: int) -> None:
         with slots.changing, torch.inference_mode(), engine.staging():

@@ -5,7 +5,7 @@ import threading
 import numpy as np
 import pytest
 
-from models.bank_torch import Bank
+from models.bank_torch import TorchBank
 from models.scorer import ACTIVE, SLOTS_MAX, NoWeights, WeightsRefused
 from models.scorer_torch import Lease, TorchScorer
 from models.slots_torch import LEFT_MAX
@@ -64,7 +64,7 @@ def test_no_more_slots_than_are_bounded() -> None:
 
 def test_going_back_is_instant_and_copies_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     scorer = a_scorer(1, 2)
-    monkeypatch.setattr(Bank, "write", None)  # who copied would fail
+    monkeypatch.setattr(TorchBank, "write", None)  # who copied would fail
     for version in (1, 2, 1, 2):
         assert scorer.recall(version)
         with scorer.snapshot() as held:

@@ -1,36 +1,17 @@
-"""Weights, vectors → what each feature adds to the log-odds, exactly: contributions of a version.
-
-With a baseline that is the version's own, a row's contributions sum to its log-odds but for float32
-rounding. They are made on a CPU, whatever device scores: by the version's arrays and compiled
-kernels, without a tensor library's call per operation. A scorer that rounds to bfloat16 has the
-contributions of float32, which sum to the log-odds of float32.
-
-- linear terms: coefficient times z;
-- networks: the integrated gradient on the straight way from the mean vector (z = 0, every category
-  absent), in closed form (`path_walk`). A category adds what its embedding does;
-- trees: what the expected value moves by at each split of the path, with log-odds of chances
-  stretched to their sum.
-
-For networks and linear terms a missing feature adds 0; trees may have learned that it is missing.
-Source: Sundararajan et al., Axiomatic Attribution for Deep Networks, ICML 2017; Saabas,
-Interpreting random forests, 2014.
-"""
+"""members' arrays → members laid out for compiled kernels: log-odds and contributions on a CPU."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from models.path_walk import NARROW_ROOMS, WIDE_ROOMS, integrate_many, scale_many
-from models.scorer import factors_of
+from models.network_walk import forward_many
+from models.path_walk import NARROW_ROOMS, WIDE_ROOMS, integrate_many
 from models.trees import LINK_CHANCE, P_CLIP, logit_of
-from models.trees_walk import attribute_many
-from models.weights_kinds import Array, arrays_of, embedded_columns
-
-if TYPE_CHECKING:
-    from models.weights import Weights
+from models.trees_walk import attribute_many, walk_many
+from models.weights_kinds import Array, embedded_columns
 
 LANES = 32
 """Inputs of a network are padded to a multiple of this, so that loops end with whole vectors."""
@@ -40,65 +21,48 @@ Doubles = NDArray[np.float64]
 Arrays = Mapping[str, Array]
 
 
-class _Part(Protocol):
-    """One member, ready to explain. `start` is its log-odds at the baseline."""
+class Member(Protocol):
+    """One member, ready to answer. `start` is its log-odds at the baseline."""
 
     @property
     def start(self) -> float:
         """Log-odds at the baseline."""
 
-    def add(self, X: Floats, z: Floats, factor: float, moved: Doubles) -> None:
-        """Add factor times its contributions, shape (m, n), to `moved`."""
-
-
-class Explainer:
-    """One version, ready to explain; made from arrays that nobody writes to."""
-
-    def __init__(self, weights: "Weights", before: "Explainer | None" = None) -> None:
-        """Lay the arrays out for the kernels.
+    def add_logit(self, X: Floats, z: Floats, factor: float, total: Doubles) -> None:
+        """Add factor times its log-odds, shape (m,), to `total`.
 
         Args:
-            weights: The version.
-            before: Of another version: members that both share are not laid out again.
+            X: Vectors as they are scored, shape (m, n), C order; NaN = missing.
+            z: The same, scaled.
+            factor: What the member counts for.
+            total: Shape (m,); added to.
         """
-        held = {} if before is None else before._parts
-        self._parts: dict[str, tuple[Arrays, _Part]] = {}
-        self._mean = weights.arrays["scaler.mean"].copy()
-        self._scale = weights.arrays["scaler.scale"].copy()
-        shift, factors = factors_of(weights)
-        self._terms: list[tuple[_Part, float]] = []
-        for member in weights.members:
-            arrays = arrays_of(member.prefix, member.kind, weights.arrays)
-            known = held.get(member.prefix)
-            part = known[1] if known and _same(known[0], arrays) else _part(member.kind, arrays)
-            self._parts[member.prefix] = arrays, part
-            if factors[member.prefix]:
-                self._terms.append((part, factors[member.prefix]))
-        self.baseline = shift + sum(factor * part.start for part, factor in self._terms)
 
-    def explain_many(self, X: Floats) -> Floats:
-        """Return contributions, float32, shape (m, n_features); see `scorer.Snapshot`."""
-        X = np.array(X, np.float32, order="C")
-        z = np.empty_like(X)
-        scale_many(X, self._mean, self._scale, z)
-        moved = np.zeros(X.shape)
-        for part, factor in self._terms:
-            part.add(X, z, factor, moved)
-        return moved.astype(np.float32)
+    def add(self, X: Floats, z: Floats, factor: float, moved: Doubles) -> None:
+        """Add factor times its contributions, shape (m, n), to `moved`; else as `add_logit`."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Linear:
+class Linear:
+    """log-odds = linear·z + bias, which is what they start from."""
+
     linear: Floats
     start: float
 
+    def add_logit(self, X: Floats, z: Floats, factor: float, total: Doubles) -> None:
+        """See `Member`."""
+        total += factor * ((z * self.linear.astype(np.float64)).sum(1) + self.start)
+
     def add(self, X: Floats, z: Floats, factor: float, moved: Doubles) -> None:
+        """See `Member`."""
         moved += z * (factor * self.linear.astype(np.float64))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Network:
-    """A stack laid out for `path_walk.integrate_many`; names as there.
+class Network:
+    """A stack laid out for `path_walk` and `network_walk`; names as there.
+
+    Its way begins at the baseline, so that inputs that are missing cost nothing.
 
     Attributes:
         tables: Column, where its inputs begin, and its embeddings less that of absence.
@@ -111,12 +75,15 @@ class _Network:
     second_at_start: Floats
     w1: Floats
     w2: Floats
+    b1: Floats
+    bias: float
     target: NDArray[np.int64]
     tables: tuple[tuple[int, int, Floats], ...]
     start: float
 
     @staticmethod
-    def of(arrays: Arrays) -> "_Network":
+    def of(arrays: Arrays) -> "Network":
+        """Lay out what is given, and copy it."""
         k, n = arrays["linear"].shape
         inputs = arrays["w0"].shape[2]
         padded = -(-inputs // LANES) * LANES
@@ -135,7 +102,7 @@ class _Network:
         second = (np.maximum(at_start, 0)[:, None] * arrays["w1"]).sum(2) + arrays["b1"]
         logits = (np.maximum(second, 0) * arrays["w2"]).sum(1) + arrays["b2"]
         flat = w0.reshape(-1, padded)
-        return _Network(
+        return Network(
             linear=arrays["linear"].mean(0, dtype=np.float64),
             w0=flat,
             w0_across=np.ascontiguousarray(flat.T),
@@ -143,24 +110,49 @@ class _Network:
             second_at_start=second.astype(np.float32),
             w1=np.ascontiguousarray(arrays["w1"].transpose(0, 2, 1)),
             w2=arrays["w2"].copy(),
+            b1=arrays["b1"].copy(),
+            bias=float(arrays["b2"].mean(dtype=np.float64)),
             target=target,
             tables=tuple(tables),
             start=float(logits.mean()),
         )
 
-    def add(self, X: Floats, z: Floats, factor: float, moved: Doubles) -> None:
-        rows, n = z.shape
+    def add_logit(self, X: Floats, z: Floats, factor: float, total: Doubles) -> None:
+        """See `Member`."""
         k, h0, h1 = self.w1.shape
-        padded = self.w0.shape[1]
-        way = np.zeros((rows, padded), np.float32)
+        forward_many(
+            self._way(X, z),
+            self.w0_across,
+            self.at_start,
+            self.w1,
+            self.b1,
+            self.w2,
+            self.linear,
+            self.bias,
+            factor,
+            np.empty(k * h0, np.float32),
+            np.empty(h1, np.float32),
+            total,
+        )
+
+    def _way(self, X: Floats, z: Floats) -> Floats:
+        """Return what the first layer is given, less what it is given at the baseline."""
+        rows, n = z.shape
+        way = np.zeros((rows, self.w0.shape[1]), np.float32)
         way[:, :n] = z
         for column, begin, table in self.tables:
             found = X[:, column]
             inside = (found >= 0) & (found < len(table))  # NaN is not
             row = np.where(inside, found, 0).astype(np.int64)
             way[:, begin : begin + table.shape[1]] = table[row] - table[0]
+        return way
+
+    def add(self, X: Floats, z: Floats, factor: float, moved: Doubles) -> None:
+        """See `Member`."""
+        k, h0, h1 = self.w1.shape
+        padded = self.w0.shape[1]
         integrate_many(
-            way,
+            self._way(X, z),
             self.target,
             self.w0,
             self.w0_across,
@@ -178,8 +170,8 @@ class _Network:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Trees:
-    """A forest laid out for `trees_walk.attribute_many`; names as there."""
+class Trees:
+    """A forest laid out for `trees_walk`; names as there."""
 
     side: NDArray[np.int32]
     threshold: Floats
@@ -187,25 +179,36 @@ class _Trees:
     value: Floats
     depth: int
     chance: bool
+    bias: float
     root: float
     start: float
 
     @staticmethod
-    def of(arrays: Arrays) -> "_Trees":
+    def of(arrays: Arrays) -> "Trees":
+        """Lay out what is given, and copy it."""
         root = float(arrays["bias"][0]) + float(arrays["value"][:, 0].sum(dtype=np.float64))
         chance = int(arrays["link"][0]) == LINK_CHANCE
-        return _Trees(
+        return Trees(
             side=2 * arrays["feature"] + arrays["missing_left"],
             threshold=arrays["threshold"].copy(),
             child=np.stack([arrays["right"], arrays["left"]], axis=2),
             value=arrays["value"].copy(),
             depth=int(arrays["depth"][0]),
             chance=chance,
+            bias=float(arrays["bias"][0]),
             root=root,
             start=float(logit_of(np.array([root]))[0]) if chance else root,
         )
 
+    def add_logit(self, X: Floats, z: Floats, factor: float, total: Doubles) -> None:
+        """See `Member`."""
+        own = np.full(len(X), self.bias)
+        places = np.empty(len(X), np.int32)
+        walk_many(X, self.side, self.threshold, self.child, self.value, self.depth, places, own)
+        total += factor * (logit_of(own) if self.chance else own)
+
     def add(self, X: Floats, z: Floats, factor: float, moved: Doubles) -> None:
+        """See `Member`."""
         own = np.zeros(X.shape)
         attribute_many(X, self.side, self.threshold, self.child, self.value, self.depth, own)
         if self.chance:
@@ -220,14 +223,11 @@ class _Trees:
         return np.where(still, 1.0 / (at * (1.0 - at)), apart / np.where(still, 1.0, by))
 
 
-def _part(kind: str, arrays: Arrays) -> _Part:
+def laid_out(kind: str, arrays: Arrays) -> Member:
+    """Return a member of one kind around its arrays (`weights_kinds`), by their short names."""
     if kind == "network":
-        return _Network.of(arrays)
+        return Network.of(arrays)
     if kind == "linear":
-        return _Linear(arrays["linear"].copy(), float(arrays["bias"][0]))
+        return Linear(arrays["linear"].copy(), float(arrays["bias"][0]))
     assert kind == "trees", kind
-    return _Trees.of(arrays)
-
-
-def _same(one: Arrays, other: Arrays) -> bool:
-    return one.keys() == other.keys() and all(one[name] is other[name] for name in one)
+    return Trees.of(arrays)

@@ -8,8 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from models import path_walk
-from models.explain import LANES, Explainer
+from models import walk as walks
+from models.bank_torch import TorchBank
+from models.engine_torch import CpuEngine
+from models.walk import Walk
+from models.walk_members import LANES
 from models.weights import MemberRef, Weights
 from tests import oracle_forward, oracle_gradients
 from tests.builders_weights import (
@@ -43,11 +46,11 @@ def version_of(kind: str, arrays: dict[str, NDArray[np.float32]], n: int = N) ->
 
 
 def check_sums(weights: Weights, X: NDArray[np.float32]) -> None:
-    explainer = Explainer(weights)
-    parts = explainer.explain_many(X)
+    walk = Walk(weights)
+    parts = walk.explain_many(X)
     assert (parts.dtype, parts.shape) == (np.float32, X.shape)
     logit = oracle_forward.logit_of(weights, X)
-    total = explainer.baseline + parts.astype(np.float64).sum(1)
+    total = walk.baseline + parts.astype(np.float64).sum(1)
     size = 1 + np.abs(parts).sum(1)  # parts of opposite signs may be far larger than their sum
     assert (np.abs(total - logit) / size).max(initial=0) < 2e-6
 
@@ -56,6 +59,39 @@ def check_sums(weights: Weights, X: NDArray[np.float32]) -> None:
 def test_contributions_and_the_baseline_sum_to_the_log_odds(make: type) -> None:
     for seed in range(5):
         check_sums(make(DIGEST, N, seed=seed), some_rows(40, N, seed))
+
+
+@pytest.mark.parametrize("make", [some_weights, an_ensemble])
+@pytest.mark.parametrize("rows", [0, 1, 3, 40])
+def test_log_odds_are_those_of_the_oracle_and_of_the_tensor_library(make: type, rows: int) -> None:
+    for seed in range(5):
+        weights, X = make(DIGEST, N, seed=seed), some_rows(rows, N, seed)
+        found = Walk(weights).logit_many(X)
+        assert (found.dtype, found.shape) == (np.float32, (rows,))
+        expected = oracle_forward.logit_of(weights, X)
+        np.testing.assert_allclose(found, expected, rtol=3e-6, atol=3e-6)
+        by_tensors = TorchBank(weights, CpuEngine())
+        by_tensors.write(weights)
+        np.testing.assert_allclose(found, by_tensors.logit_apart(X), rtol=3e-6, atol=3e-6)
+
+
+def test_a_rows_log_odds_depend_on_no_other_row() -> None:
+    walk, X = Walk(an_ensemble(DIGEST, N)), some_rows(33, N)
+    together = walk.logit_many(X)
+    for row in range(len(X)):
+        assert walk.logit_many(X[row : row + 1]).tobytes() == together[row].tobytes()
+
+
+@pytest.mark.parametrize("embedded", [{}, {2: (7, 4)}, {0: (7, 1), 5: (3, 2), 10: (7, 8)}])
+def test_networks_answer_as_the_oracle_does_for_odd_values(
+    embedded: dict[int, tuple[int, int]],
+) -> None:
+    X = some_rows(16, N)
+    for column in embedded or (3, 4):
+        X[: len(ODD), column] = ODD
+    weights = version_of("network", a_network(N, stack=3, embedded=embedded))
+    expected = oracle_forward.logit_of(weights, X)
+    np.testing.assert_allclose(Walk(weights).logit_many(X), expected, rtol=3e-6, atol=3e-6)
 
 
 @pytest.mark.parametrize("stack", [1, 3])
@@ -67,7 +103,7 @@ def test_networks_by_many_points(stack: int, embedded: dict[int, tuple[int, int]
     arrays = a_network(N, stack=stack, embedded=embedded)
     weights = version_of("network", arrays)
     check_sums(weights, X)
-    found = Explainer(weights).explain_many(X)
+    found = Walk(weights).explain_many(X)
     mean, scale = (weights.arrays[f"scaler.{name}"].astype(float) for name in ("mean", "scale"))
     for row, x in zip(found, X.astype(np.float64), strict=True):
         expected = oracle_gradients.integrated(arrays, x, mean, scale, POINTS)
@@ -98,42 +134,42 @@ def test_a_unit_that_reaches_the_edge_at_the_very_end_was_on() -> None:
     mean = np.zeros(1, np.float32)
     weights = with_arrays(weights, scaler__mean=mean, scaler__scale=np.ones(1, np.float32))
     X = np.array([[math.e - 1.0]], np.float32)  # z = 1: the first unit's edge, and the second's
-    np.testing.assert_allclose(Explainer(weights).explain_many(X), [[-6.0]], rtol=1e-5)
+    np.testing.assert_allclose(Walk(weights).explain_many(X), [[-6.0]], rtol=1e-5)
 
 
 def test_a_rows_bits_do_not_depend_on_its_company() -> None:
-    explainer, X = Explainer(an_ensemble(DIGEST, N)), some_rows(33, N)
-    together = explainer.explain_many(X)
-    alone = np.vstack([explainer.explain_many(X[i : i + 1]) for i in range(33)])
+    walk, X = Walk(an_ensemble(DIGEST, N)), some_rows(33, N)
+    together = walk.explain_many(X)
+    alone = np.vstack([walk.explain_many(X[i : i + 1]) for i in range(33)])
     assert together.tobytes() == alone.tobytes()
-    assert explainer.explain_many(X).tobytes() == together.tobytes()
-    assert explainer.explain_many(X[:0]).shape == (0, N)
+    assert walk.explain_many(X).tobytes() == together.tobytes()
+    assert walk.explain_many(X[:0]).shape == (0, N)
 
 
 def test_what_two_versions_share_is_laid_out_once_and_explained_alike() -> None:
     one = an_ensemble(DIGEST, N)
     changed = one.arrays["feedback.network.w1"] * np.float32(1.5)
     other = with_arrays(one, feedback__network__w1=changed)
-    before, X = Explainer(one), some_rows(9, N)
-    after = Explainer(other, before)
-    assert after.explain_many(X).tobytes() == Explainer(other).explain_many(X).tobytes()
+    before, X = Walk(one), some_rows(9, N)
+    after = Walk(other, before)
+    assert after.explain_many(X).tobytes() == Walk(other).explain_many(X).tobytes()
     assert after.explain_many(X).tobytes() != before.explain_many(X).tobytes()
 
 
 def test_a_missing_feature_adds_nothing_but_in_trees() -> None:
     X = some_rows(30, N)
     for kind, arrays in (("network", a_network(N)), ("linear", a_linear(N))):
-        assert (Explainer(version_of(kind, arrays)).explain_many(X)[np.isnan(X)] == 0).all()
+        assert (Walk(version_of(kind, arrays)).explain_many(X)[np.isnan(X)] == 0).all()
 
 
 @pytest.mark.parametrize("deep", [False, True])
 def test_contributions_of_trees_go_to_the_features_that_split(deep: bool) -> None:
     X = some_rows(25, N)
     arrays = some_trees(N, splits=20, deep=deep)
-    explainer = Explainer(version_of("trees", arrays))
+    walk = Walk(version_of("trees", arrays))
     moves = [oracle_forward.moves_of(arrays, row) for row in X.astype(np.float64)]
-    np.testing.assert_allclose(explainer.explain_many(X), moves, rtol=1e-5, atol=1e-5)
-    assert explainer.baseline == pytest.approx(0.2 + arrays["value"][:, 0].sum(), rel=1e-5)
+    np.testing.assert_allclose(walk.explain_many(X), moves, rtol=1e-5, atol=1e-5)
+    assert walk.baseline == pytest.approx(0.2 + arrays["value"][:, 0].sum(), rel=1e-5)
 
 
 @pytest.mark.parametrize("bias", [-5.0, 0.5, 5.0])
@@ -150,11 +186,11 @@ def test_a_forest_whose_paths_cancel_has_parts_that_cancel() -> None:
     arrays["value"][:] = ((0.1, 0.2, 0.2), (0.1, 0.0, 0.0))
     arrays["depth"][0] = 1
     arrays["feature"][1] = 1
-    parts = Explainer(version_of("trees", arrays, 2)).explain_many(np.zeros((1, 2), np.float32))
+    parts = Walk(version_of("trees", arrays, 2)).explain_many(np.zeros((1, 2), np.float32))
     slope = 1 / (0.4 * 0.6)
     np.testing.assert_allclose(parts, [[0.1 * slope, -0.1 * slope]], rtol=1e-5)
 
 
 def test_the_kernels_are_compiled_ahead() -> None:
-    path_walk.warm_up()
+    walks.warm_up()
     assert LANES % 8 == 0
