@@ -234,7 +234,7 @@ class Coalescer(Generic[Q, A]):
         if not self._waiting:
             self._emptied_at = self._clock()
             if self._bulk and self._bulk_task is None:
-                self._bulk_task = self._begin(self._take(self._bulk, self._rate.fitting()))
+                self._bulk_task = self._begin(self._take(self._bulk, self._limits.batch_max))
 
     def _may_begin(self) -> bool:
         at_work, limits = len(self._at_work), self._limits

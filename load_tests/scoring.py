@@ -31,7 +31,7 @@ RATE = 2_000.0
 SWAP_EVERY_S = 0.1
 LIST_EVENTS = 500
 LISTS = 4
-FULL = 16  # connections of the closed loop: more than that are refused by the queue's target
+FULL = 64
 SPARE = 0.6  # of the saturated rate, where 2 000/s is beyond it
 
 
