@@ -7,9 +7,11 @@ import signal
 import time
 from collections.abc import Callable
 from contextlib import closing, suppress
+from dataclasses import dataclass
 
 import structlog
 
+from features.client_redis import Client
 from features.spec import Spec
 from features.trace import Tracer
 from models.ensemble import Ensemble
@@ -123,38 +125,9 @@ async def _learn(
         await journal.start()
         room = settings.join_max_bytes
         store = await enter(path, registry, tenure, ttl_s, stop, standby=standby, bytes_max=room)
+        around = _Around(settings, spec, metrics, tracer, signer, registry, tenure, journal, client)
         with closing(store):
-            ensemble = make_ensemble(settings, spec)
-            sink = judge_log(settings, store, ensemble.predictors, metrics)
-            guarding = Guarding(settings, space_of(spec), sink, GuardMetrics(metrics.registry))
-            arms = ArmJudge()
-            company = dataclasses.replace(guarding.company, arms=arms)
-            step = make_step(settings, spec, store, ensemble, company)
-            if anew:
-                _begin_anew(step, store)
-            heard = Heard(metrics, lambda: guarding.tell(step.position.clock_ms), tracer)
-            publisher = _publisher(
-                settings,
-                signer,
-                journal,
-                store,
-                step,
-                registry,
-                tenure,
-                heard,
-                sink.committed,
-                guarding,
-            )
-            rules = loop_rules(settings, spec)
-            loop = LearnLoop(rules, journal, step, publisher, tenure, heard, time.monotonic)
-            log.info("learn.started", spec=spec.digest[:12], features=spec.n_features)
-            rollouts = RedisRolloutStore(client, settings.redis_prefix, spec.digest)
-            async with (
-                telling(arms, rollouts, speaks=not settings.line),
-                measuring(settings, metrics, journal, store, client),
-            ):
-                await loop.run(stop)
-            sink.close()
+            await _run(around, store, anew, stop)
     except Stopped:
         log.info("learn.stopped")
         return 0
@@ -171,6 +144,57 @@ async def _learn(
         await client.aclose()
     log.info("learn.stopped")
     return 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Around:
+    """What a learner is connected to."""
+
+    settings: Settings
+    spec: Spec
+    metrics: LearnMetrics
+    tracer: Tracer | None
+    signer: Signer
+    registry: RedisWeightsRegistry
+    tenure: Tenure
+    journal: KafkaLearnLog
+    client: Client
+
+
+async def _run(around: _Around, store: SqliteJoinStore, anew: bool, stop: asyncio.Event) -> None:
+    """Put the learner together around its store, and run it until it is told to stop."""
+    settings, spec, metrics = around.settings, around.spec, around.metrics
+    ensemble = make_ensemble(settings, spec)
+    sink = judge_log(settings, store, ensemble.predictors, metrics)
+    guarding = Guarding(settings, space_of(spec), sink, GuardMetrics(metrics.registry))
+    arms = ArmJudge()
+    company = dataclasses.replace(guarding.company, arms=arms)
+    step = make_step(settings, spec, store, ensemble, company)
+    if anew:
+        _begin_anew(step, store)
+    heard = Heard(metrics, lambda: guarding.tell(step.position.clock_ms), around.tracer)
+    publisher = _publisher(
+        settings,
+        around.signer,
+        around.journal,
+        store,
+        step,
+        around.registry,
+        around.tenure,
+        heard,
+        sink.committed,
+        guarding,
+    )
+    rules = loop_rules(settings, spec)
+    loop = LearnLoop(rules, around.journal, step, publisher, around.tenure, heard, time.monotonic)
+    log.info("learn.started", spec=spec.digest[:12], features=spec.n_features)
+    rollouts = RedisRolloutStore(around.client, settings.redis_prefix, spec.digest)
+    async with (
+        telling(arms, rollouts, speaks=not settings.line),
+        measuring(settings, metrics, around.journal, store, around.client),
+    ):
+        await loop.run(stop)
+    sink.close()
 
 
 def make_ensemble(settings: Settings, spec: Spec) -> Ensemble:

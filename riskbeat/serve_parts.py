@@ -11,7 +11,7 @@ import structlog
 
 from api.admin_http import AdminDeps
 from api.answer import Told
-from api.breaker import breakers_of
+from api.breaker import Breakers, breakers_of
 from api.decide import Decider
 from api.decide_kafka import StreamDoor
 from api.features import FeatureDesk
@@ -98,7 +98,6 @@ def build_parts(settings: Settings, place: str = "") -> Parts:
         BadKeys: A public key file cannot be read.
     """
     spec = Spec.load(settings.spec_path)
-    version = importlib.metadata.version("riskbeat")
     metrics, state = ServeMetrics(), State()
     tracer = open_tracer(settings, "serve", metrics.registry)
     fast, slow = clients = [redis_client(settings) for _ in range(2)]
@@ -111,36 +110,15 @@ def build_parts(settings: Settings, place: str = "") -> Parts:
     store = feature_store(settings, spec, link)
     policies = policy_watcher(settings, spec, slow, metrics.policy, _scorer_id(), now_ms)
     rolling = build_rollouts(
-        settings,
-        spec,
-        Around(
-            slow,
-            registry,
-            scorer,
-            lambda: _scorer(settings, spec),
-            _public_keys(settings),
-            _scorer_id(),
-            metrics,
-            heard.registry_failed,
-            now_ms,
-        ),
+        settings, spec, _around(settings, spec, slow, registry, scorer, heard, metrics)
     )
     decider = _decider(settings, spec, rolling, store, policies.ruler)
     publisher, adoption = _publisher(settings, place)
     watcher = WeightsWatcher(
         registry, scorer, _public_keys(settings), _scorer_id(), heard, NEWS_WAIT_S
     )
-
     keeper = doorkeeper(settings, slow, metrics, now_ms)
-
-    def ready() -> bool:
-        return state.taking and not state.leaving
-
-    def health() -> dict[str, str]:
-        return _health(decider, publisher, watcher) | {"keys": keeper.state}
-
-    paper = msgspec.json.encode(asyncapi(version, settings.topics))
-    rules = spec.event_rules
+    version = importlib.metadata.version("riskbeat")
     admin = AdminDeps(
         version,
         rolling.scorer,
@@ -148,27 +126,18 @@ def build_parts(settings: Settings, place: str = "") -> Parts:
         rolling.store,
         open_audit(settings),
         metrics,
-        health,
-        ready,
-        rules,
-        paper,
+        lambda: _health(decider, publisher, watcher) | {"keys": keeper.state},
+        lambda: state.taking and not state.leaving,
+        spec.event_rules,
+        msgspec.json.encode(asyncapi(version, settings.topics)),
     )
-    breakers = breakers_of(
-        settings.breaker_failures, settings.breaker_pause_s, settings.model_timeout_s, metrics
-    )
+    breakers = _breakers(settings, metrics)
     told = Told(heard.decided, heard.repeated)
     answerer = an_answerer(settings, spec, decider, publisher, link, told, breakers, tracer)
-    desk = FeatureDesk(
-        spec,
-        feature_store(settings, spec, slow),
-        now_ms,
-        metrics,
-        timeout_s=settings.read_timeout_s,
-        stale_after_s=settings.stale_after_s,
-    )
     trying = dry_runs(
         settings, spec, policies.ruler, store, rolling.scorer, decider.overlay, now_ms
     )
+    desk = _desk(settings, spec, slow, metrics)
     http = an_http_door(settings, spec, answerer, publisher, admin, desk, trying, keeper, tracer)
     http = replace(http, ready=lambda: state.taking)
     stream = a_stream_door(settings, spec, decider, metrics, tracer)
@@ -189,6 +158,45 @@ def build_parts(settings: Settings, place: str = "") -> Parts:
         keeper,
         policies,
         tracer,
+    )
+
+
+def _around(
+    settings: Settings,
+    spec: Spec,
+    client: Client,
+    registry: RedisWeightsRegistry,
+    scorer: TorchScorer,
+    heard: Heard,
+    metrics: ServeMetrics,
+) -> Around:
+    return Around(
+        client,
+        registry,
+        scorer,
+        lambda: _scorer(settings, spec),
+        _public_keys(settings),
+        _scorer_id(),
+        metrics,
+        heard.registry_failed,
+        now_ms,
+    )
+
+
+def _breakers(settings: Settings, metrics: ServeMetrics) -> Breakers:
+    return breakers_of(
+        settings.breaker_failures, settings.breaker_pause_s, settings.model_timeout_s, metrics
+    )
+
+
+def _desk(settings: Settings, spec: Spec, client: Client, metrics: ServeMetrics) -> FeatureDesk:
+    return FeatureDesk(
+        spec,
+        feature_store(settings, spec, client),
+        now_ms,
+        metrics,
+        timeout_s=settings.read_timeout_s,
+        stale_after_s=settings.stale_after_s,
     )
 
 

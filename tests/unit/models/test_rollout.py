@@ -1,6 +1,5 @@
 """A rollout never skips a step, never goes on over a breach, and always ends."""
 
-import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -8,13 +7,10 @@ from hypothesis import strategies as st
 from models.rollout import (
     CannotRoll,
     Plan,
-    Rollout,
     RolloutState,
     Step,
     Target,
-    parse_target,
 )
-from models.rollout_limits import Limits
 from models.rollout_rules import (
     aborted,
     advanced,
@@ -34,7 +30,6 @@ from tests.builders_rollout import (
     SHARES,
     a_plan,
     a_rollout,
-    a_step,
     counts,
 )
 
@@ -270,45 +265,3 @@ def test_only_reports_about_the_present_step_are_added_up() -> None:
     assert (signals.candidate.decisions, signals.stable.decisions) == (7, 7)
     reports["c"] = Report(number=2, step=0, slot="refused", detail="no signature")
     assert signals_of(2, 1, reports, None).refused == "c: no signature"
-
-
-@pytest.mark.parametrize(
-    ("text", "target"),
-    [
-        ("main", Target()),
-        ("rival", Target(line="rival")),
-        ("main@17", Target(at=17)),
-        ("main@latest", Target(at="latest")),
-        ("rival@active", Target(line="rival")),
-    ],
-)
-def test_a_candidate_is_named_as_it_is_shown(text: str, target: Target) -> None:
-    assert parse_target(text) == target
-    assert parse_target(str(target)) == target
-
-
-@pytest.mark.parametrize("text", ["", "Main", "main@", "main@-1", "main@0", "main@x", "@3", "a b"])
-def test_what_names_no_candidate_is_refused(text: str) -> None:
-    with pytest.raises(ValueError, match=r"name|number|expected"):
-        parse_target(text)
-
-
-@pytest.mark.parametrize(
-    ("steps", "why"),
-    [
-        ((), "needs a step"),
-        ((a_step(0.1), a_step(0.1)), "10 %, 10 %"),
-        ((a_step(0.5), a_step(0.1)), "must be larger"),
-        ((a_step(0.5, bake_s=float("inf")),), "must end"),
-    ],
-)
-def test_steps_that_do_not_grow_are_refused(steps: tuple[Step, ...], why: str) -> None:
-    with pytest.raises(ValueError, match=why):
-        Plan(steps=steps)
-
-
-def test_a_state_survives_the_journey_to_the_store() -> None:
-    rollout = a_rollout(plan=a_plan(limits=Limits(psi=0.4)))
-    state = RolloutState(revision=4, line="rival", rollout=rollout)
-    assert msgspec.json.decode(msgspec.json.encode(state), type=RolloutState) == state
-    assert isinstance(rollout, Rollout)

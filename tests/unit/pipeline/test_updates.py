@@ -81,3 +81,9 @@ def test_another_format_is_refused_by_its_version(record: UpdateRecord) -> None:
 def test_a_record_that_is_not_whole_is_refused(record: UpdateRecord, cut: int) -> None:
     with pytest.raises(UpdatesUnreadable, match="bytes"):
         decode_record(encode_record(record)[:-cut])
+
+
+def test_foreign_bytes_are_named() -> None:
+    for data in (b"", b"abc", b"\xff" * 40, b"\x02\x00\x00\x00\x91\x01"):
+        with pytest.raises(UpdatesUnreadable):
+            decode_record(data)
