@@ -17,7 +17,7 @@ from features.spec import Spec
 from load_tests.report import Row, main
 from load_tests.weights import a_version, balanced_trees, cpu_us
 from models.reasons import Explaining
-from models.scorer_torch import TorchScorer
+from models.scorer_local import LocalScorer
 from models.walk import Walk
 from models.weights import Weights
 from models.weights_kinds import Array, network_shapes
@@ -109,7 +109,7 @@ def the_shipped_shape(spec: Spec, rng: np.random.Generator) -> Weights:
 def measure_cost(spec: Spec, rng: np.random.Generator, rounds: int) -> list[Row]:
     """Score, explain, and say why, in small batches."""
     weights = the_shipped_shape(spec, rng)
-    scorer = TorchScorer(spec.digest, spec.n_features, "load", "cpu")
+    scorer = LocalScorer(spec.digest, spec.n_features, "load", "cpu")
     scorer.load(weights, "0" * 64)
     explaining = Explaining(spec)
     event = Event(

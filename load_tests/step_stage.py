@@ -37,7 +37,7 @@ from load_tests.weights import a_network, a_version, balanced_trees
 from models.decision import Source
 from models.policy_cel import CelCompiler
 from models.policy_ruling import Ruler, compile_policy
-from models.scorer_torch import TorchScorer
+from models.scorer_local import LocalScorer
 from models.signing import Signer
 from models.weights import Weights, decode_verified, encode
 from pipeline.topics_kafka import TopicPlan, ensure_topics
@@ -67,7 +67,7 @@ class Stage:
     intake: Intake
     store: RedisFeatureStore
     claims: RedisClaims
-    scorer: TorchScorer
+    scorer: LocalScorer
     decider: Decider
     publisher: SpoolingPublisher
     answerer: Answerer
@@ -106,7 +106,7 @@ async def on_stage(servers: Servers) -> AsyncIterator[Stage]:
         claims = RedisClaims(link, "step:", HOUR_S, HOUR_S, FEATURES_TIMEOUT_S)
         overlay = Overlay(OVERLAY_S, 20_000, 64, spec.max_fields)
         ruler = Ruler(spec, compile_policy(shipped, "policy.yaml", spec, CelCompiler))
-        scorer = TorchScorer(spec.digest, spec.n_features, "step", "cpu")
+        scorer = LocalScorer(spec.digest, spec.n_features, "step", "cpu")
         scorer.load(a_version_of(spec, np.linspace(0, 1, 1001, dtype=np.float32)), "0" * 64)
         decider = Decider(spec, ruler, store, scorer, overlay, now_ms)
         metrics = ServeMetrics()

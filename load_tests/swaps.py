@@ -30,7 +30,7 @@ from load_tests.swaps_versions import Line
 from models.decision import DecisionRecord
 from models.decision_codec import decode_record
 from models.registry_redis import RedisWeightsRegistry
-from models.scorer_torch import TorchScorer
+from models.scorer_local import LocalScorer
 
 SPEC_PATH = ROOT / "features.yaml"
 SWAPS, QUICK_SWAPS = 10_000, 500
@@ -72,7 +72,7 @@ def run_swaps(swaps: int, seed: int, rate: float = RATE, most_s: float = float("
         refused = deployment.count("serve", "riskbeat_weights_refused_total")
     assert activated >= done, f"{activated} of {done} versions became active"
     build = f"riskbeat-{importlib.metadata.version('riskbeat')}"
-    scorer = TorchScorer(spec.digest, spec.n_features, build, "cpu")
+    scorer = LocalScorer(spec.digest, spec.n_features, build, "cpu")
     verdict = check_answers(seen.answers, records, seen.sha256, line, scorer)
     return Run(done, int(refused), deployment.servers, seen, verdict)
 

@@ -16,7 +16,7 @@ from load_tests.swaps_load import Answer
 from load_tests.swaps_versions import Line
 from models.decision import DecisionRecord
 from models.decision_codec import decode_vector
-from models.scorer_torch import TorchScorer
+from models.scorer_local import LocalScorer
 
 Group = tuple[int, int]
 
@@ -53,7 +53,7 @@ def check_answers(
     records: Mapping[str, DecisionRecord],
     sha256: Mapping[int, str],
     line: Line,
-    scorer: TorchScorer,
+    scorer: LocalScorer,
 ) -> Verdict:
     """Compute all answers again.
 
@@ -89,7 +89,7 @@ def _check_group(
     bucket: int,
     members: Sequence[tuple[Answer, DecisionRecord]],
     line: Line,
-    scorer: TorchScorer,
+    scorer: LocalScorer,
     verdict: Verdict,
 ) -> None:
     X = np.stack([decode_vector(record.vector) for _, record in members])
@@ -110,7 +110,7 @@ def _check_group(
 
 
 def _scores(
-    version: int, bucket: int, X: NDArray[np.float32], line: Line, scorer: TorchScorer
+    version: int, bucket: int, X: NDArray[np.float32], line: Line, scorer: LocalScorer
 ) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
     if not scorer.recall(version):
         scorer.load(line.weights(version), "", willed=True)

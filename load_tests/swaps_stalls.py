@@ -9,7 +9,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from load_tests.report import Row
 from load_tests.weights import DIGEST, a_network, a_version
-from models.scorer_torch import TorchScorer
+from models.scorer_local import LocalScorer
 from models.signing import Signer
 from models.weights import encode
 from models.weights_chain import Links, assemble
@@ -29,7 +29,7 @@ def _rows(name: str, table_rows: int, loads: int) -> list[Row]:
     signer = Signer(Ed25519PrivateKey.from_private_bytes(b"k" * 32))
     version = a_version({"network": ("network", a_network(N, table_rows, rng))}, N)
     both = [encode(replace(version, version=number), signer) for number in (1, 2)]
-    scorer = TorchScorer(DIGEST, N, "load", "cpu")
+    scorer = LocalScorer(DIGEST, N, "load", "cpu")
 
     def load(data: bytes) -> None:
         held = assemble(Links(None, [data]), [signer.public_key])

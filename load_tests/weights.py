@@ -15,7 +15,7 @@ import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from load_tests.report import Row, main
-from models.scorer_torch import TorchScorer
+from models.scorer_local import LocalScorer
 from models.signing import Signer
 from models.weights import LaneRef, MemberRef, Weights, decode_verified, encode
 from models.weights_delta import apply_delta, encode_delta
@@ -115,7 +115,7 @@ def measure_forward(rounds: int) -> list[Row]:
     versions = {f"{name} only": {name: kinds[name]} for name in kinds} | {"both": kinds}
     rows = []
     for what, members in versions.items():
-        scorer = TorchScorer(DIGEST, FEATURES, "load", "cpu")
+        scorer = LocalScorer(DIGEST, FEATURES, "load", "cpu")
         scorer.load(a_version(members, FEATURES), "0" * 64)
         with scorer.snapshot() as snapshot:
             for size in BATCHES:
@@ -153,7 +153,7 @@ def measure_publishing(name: str, parameters: int, rounds: int) -> list[Row]:
     full, delta = encode(current, signer), encode_delta(parent, current, signer, told)
     found = apply_delta(parent, delta, keys)
     assert found.arrays[TABLE].tobytes() == decode_verified(full, keys).arrays[TABLE].tobytes()
-    scorer = TorchScorer(DIGEST, n, "load", "cpu")
+    scorer = LocalScorer(DIGEST, n, "load", "cpu")
     # two banks take turns: by this order the table of each is another one at each load
     again = itertools.cycle([found, current, current, found])
     for _ in range(2):

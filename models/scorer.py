@@ -129,7 +129,7 @@ class Scorer(Protocol):
 
     Loading never waits for an answer, nor an answer for loading: a version is written where nobody
     reads. Every method may be called from any thread; loads follow each other.
-    Implementation: `scorer_torch.TorchScorer`.
+    Implementation: `scorer_local.LocalScorer`.
     """
 
     @property

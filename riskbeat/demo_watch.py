@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from features.spec import Spec
 from features.topics import Topics
 from models.registry_redis import RedisWeightsRegistry
-from models.scorer_torch import TorchScorer
+from models.scorer_local import LocalScorer
 from models.signing import load_public_keys
 from models.weights_chain import Links, assemble, read_links
 from riskbeat.decisions_kafka import decisions_of
@@ -202,7 +202,7 @@ class DemoWatch:
             return math.nan
         keys = tuple(k for path in self._settings.public_key_paths for k in load_public_keys(path))
         held = assemble(self._frozen, keys)
-        scorer = TorchScorer(self._spec.digest, self._spec.n_features, "demo", "cpu")
+        scorer = LocalScorer(self._spec.digest, self._spec.n_features, "demo", "cpu")
         scorer.load(held.weights, held.sha256)
         with scorer.snapshot() as snapshot:
             logit = snapshot.score_many(self.tally.vectors).logit.astype(np.float64)

@@ -20,7 +20,7 @@ from models.policy import read_text
 from models.policy_ruling import Rulebook, Ruler
 from models.policy_store import NoPolicy
 from models.scorer import Scores, Snapshot
-from models.scorer_torch import TorchScorer
+from models.scorer_local import LocalScorer
 from models.signing import BadSignature, PublicKey, load_public_keys
 from models.weights import BadWeights, SchemaMismatch, Weights, decode_verified, sha256_of
 from models.weights_delta import apply_delta
@@ -92,7 +92,7 @@ class PastAnswers:
     ) -> None:
         """Take where versions and policies are found, and what a scorer is made with."""
         self._spec = spec
-        self._scorer = TorchScorer(spec.digest, spec.n_features, build, device, half=half)
+        self._scorer = LocalScorer(spec.digest, spec.n_features, build, device, half=half)
         self._versions = versions
         self._policy_of = policy_of
         self._deciders: dict[int, tuple[Decider, Ruler]] = {}

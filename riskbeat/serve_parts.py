@@ -32,7 +32,7 @@ from features.trace import Tracer
 from models.gates import GateBounds
 from models.policy_ruling import Ruler
 from models.registry_redis import RedisWeightsRegistry
-from models.scorer_torch import TorchScorer
+from models.scorer_local import LocalScorer
 from models.signing import PublicKey, load_public_keys
 from riskbeat.asyncapi import asyncapi
 from riskbeat.audit import open_audit
@@ -166,7 +166,7 @@ def _around(
     spec: Spec,
     client: Client,
     registry: RedisWeightsRegistry,
-    scorer: TorchScorer,
+    scorer: LocalScorer,
     heard: Heard,
     metrics: ServeMetrics,
 ) -> Around:
@@ -200,7 +200,7 @@ def _desk(settings: Settings, spec: Spec, client: Client, metrics: ServeMetrics)
     )
 
 
-def _scorer(settings: Settings, spec: Spec) -> TorchScorer:
+def _scorer(settings: Settings, spec: Spec) -> LocalScorer:
     build = f"riskbeat-{importlib.metadata.version('riskbeat')}"
     bounds = GateBounds(
         step_logit=settings.gate_step_logit,
@@ -211,7 +211,7 @@ def _scorer(settings: Settings, spec: Spec) -> TorchScorer:
         rows_min=settings.gate_rows_min,
     )
     half = settings.scorer_dtype == "bfloat16"
-    return TorchScorer(spec.digest, spec.n_features, build, settings.device, bounds, half=half)
+    return LocalScorer(spec.digest, spec.n_features, build, settings.device, bounds, half=half)
 
 
 def _decider(

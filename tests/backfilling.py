@@ -21,7 +21,7 @@ from models.decision_codec import encode_record
 from models.ensemble import Ensemble
 from models.policy_cel import CelCompiler
 from models.policy_ruling import Ruler, compile_policy
-from models.scorer_torch import TorchScorer
+from models.scorer_local import LocalScorer
 from models.space import space_of
 from pipeline.backfill import Backfill, BackfillLimits, InProcess
 from pipeline.backfill_job import BackfillJob
@@ -153,7 +153,7 @@ class OnlinePath:
         self.owned = worker_over(spec, self.store, self.log)
         self.clock_ms = NOW_MS
         overlay = Overlay(0.0, 10, 10, spec.max_fields)
-        self.scorer = scorer = TorchScorer(spec.digest, spec.n_features, "test", "cpu")
+        self.scorer = scorer = LocalScorer(spec.digest, spec.n_features, "test", "cpu")
         ruler = Ruler(spec, compile_policy(POLICY_TEXT, "policy.yaml", spec, CelCompiler))
         self.decider = Decider(spec, ruler, self.store, scorer, overlay, lambda: self.clock_ms)
         rules = LearnRules(

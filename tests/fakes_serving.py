@@ -24,7 +24,7 @@ from features.window import apply_many
 from models.decision_cloud import Stamp
 from models.policy_cel import CelCompiler
 from models.policy_ruling import Ruler, compile_policy
-from models.scorer_torch import TorchScorer
+from models.scorer_local import LocalScorer
 from models.weights import Weights
 from tests.builders_weights import NOW_MS, some_weights
 
@@ -188,7 +188,7 @@ class Stand:
 
     spec: Spec
     states: MemoryStates
-    scorer: TorchScorer
+    scorer: LocalScorer
     overlay: Overlay
     decider: Decider
     claims: MemoryClaims
@@ -220,7 +220,7 @@ def a_stand(
     spec = a_spec(folder, spec_text)
     clock_ms = [NOW_MS]
     states = MemoryStates(spec)
-    scorer = TorchScorer(spec.digest, spec.n_features, "test", "cpu")
+    scorer = LocalScorer(spec.digest, spec.n_features, "test", "cpu")
     overlay = Overlay(2.0, 1000, 256, spec.max_fields)
     ruler = Ruler(spec, compile_policy(policy_text, "policy.yaml", spec, CelCompiler))
     rollouts = Rollouts(SHADOW_BUDGET_S, SHADOW_UNTIL_S)

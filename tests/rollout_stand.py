@@ -9,7 +9,7 @@ from features.event import Event
 from models.decision import DecisionRecord, Source
 from models.rollout_arms import ArmPicker
 from models.scorer import ACTIVE, Scorer
-from models.scorer_torch import TorchScorer
+from models.scorer_local import LocalScorer
 from tests.builders_rollout import a_plan, a_rollout
 from tests.builders_weights import some_weights
 from tests.fakes_serving import Stand, an_event
@@ -19,9 +19,9 @@ RIVAL = 7
 MANY = 60
 
 
-def run(stand: Stand, share: float, *, shadow: bool = False, **changes: Any) -> TorchScorer:
+def run(stand: Stand, share: float, *, shadow: bool = False, **changes: Any) -> LocalScorer:
     """Roll a rival out at a share; it answers with version `RIVAL`."""
-    scorer = TorchScorer(stand.spec.digest, stand.spec.n_features, "test", "cpu")
+    scorer = LocalScorer(stand.spec.digest, stand.spec.n_features, "test", "cpu")
     weights = some_weights(stand.spec.digest, stand.spec.n_features, version=RIVAL)
     scorer.load(dataclasses.replace(weights, model="rival"), f"{RIVAL:064x}")
     begin(stand, scorer, share, shadow=shadow, **changes)

@@ -19,7 +19,7 @@ from models.registry import RegistryUnavailable
 from models.rollout import MAIN, Plan, RolloutAct, RolloutState, Target
 from models.rollout_acts import start
 from models.rollout_limits import Limits
-from models.scorer_torch import TorchScorer
+from models.scorer_local import LocalScorer
 from models.signing import Signer
 from models.weights import Weights, encode
 from tests.builders_rollout import a_plan
@@ -146,7 +146,7 @@ def a_worker(town: Town, name: str) -> Worker:
         return Quiet()
 
     def make_line(line_name: str) -> Line:
-        scorer = TorchScorer(spec.digest, spec.n_features, "test", "cpu")
+        scorer = LocalScorer(spec.digest, spec.n_features, "test", "cpu")
         return Line(town.registry_of(line_name), scorer)
 
     main = town.registry_of(MAIN)

@@ -9,7 +9,7 @@ import numpy as np
 
 from api.watch import WeightsWatcher
 from models.registry import Activation, NoWeights, RegistryUnavailable, Standing
-from models.scorer_torch import TorchScorer
+from models.scorer_local import LocalScorer
 from models.signing import Signer, ensure_keys
 from models.slew import movement
 from models.weights import Weights, encode, sha256_of
@@ -91,7 +91,7 @@ class Post:
         self.signer: Signer = ensure_keys(folder / "a.pem", folder / "a.pub")
         self.stranger: Signer = ensure_keys(folder / "b.pem", folder / "b.pub")
         self.shelf, self.ear = Shelf(), Ear()
-        self.scorer = TorchScorer(DIGEST, N, "test", "cpu")
+        self.scorer = LocalScorer(DIGEST, N, "test", "cpu")
         self.watcher = WeightsWatcher(
             self.shelf,  # type: ignore[arg-type]
             self.scorer,

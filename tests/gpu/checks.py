@@ -22,7 +22,7 @@ from models.bank_torch import TorchBank
 from models.engine_torch import CpuEngine, Engine, engine_for
 from models.forward_half_torch import HALF_TOLERANCE
 from models.scorer import BUCKETS, BULK
-from models.slots_torch import Slots
+from models.slots import Slots
 
 N = 40
 CATEGORIES = 9

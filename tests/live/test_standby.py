@@ -12,7 +12,7 @@ import pytest
 
 from api.watch import WeightsWatcher
 from features.spec import Spec
-from models.scorer_torch import TorchScorer
+from models.scorer_local import LocalScorer
 from models.signing import load_public_keys
 from models.weights import Weights
 from tests.live.learning import ROOT, Place, caught_up, feed, published, until
@@ -214,7 +214,7 @@ async def test_pin_rollback_and_unpin_reach_a_running_scorer(place: Place) -> No
     async with place.registry() as registry:
         latest = await registry.latest_version()
         spec = Spec.load(ROOT / "features.yaml")
-        scorer = TorchScorer(spec.digest, spec.n_features, "test", "cpu")
+        scorer = LocalScorer(spec.digest, spec.n_features, "test", "cpu")
         keys = load_public_keys(place.folder / "public.pem")
         watcher = WeightsWatcher(registry, scorer, keys, "serve-1", ear, 0.2)
         running = asyncio.create_task(watcher.run(stopping))

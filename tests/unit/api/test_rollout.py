@@ -14,7 +14,7 @@ from models.decision import RolloutRef
 from models.decision_codec import answer_of, decode_record, decode_vector, encode_record
 from models.rollout import Selector
 from models.scorer import ACTIVE, Scores
-from models.scorer_torch import TorchScorer
+from models.scorer_local import LocalScorer
 from tests.builders_weights import some_weights
 from tests.fakes_serving import a_stand, an_event
 from tests.oracle_forward import logit_of
@@ -64,7 +64,7 @@ async def test_alone_or_in_a_batch_an_event_gets_the_same_score(tmp_path: Path) 
 class Faulty:
     """A candidate whose forward pass fails in the way that a test chooses."""
 
-    def __init__(self, scorer: TorchScorer, fail: Callable[[Scores], Scores]) -> None:
+    def __init__(self, scorer: LocalScorer, fail: Callable[[Scores], Scores]) -> None:
         self._scorer = scorer
         self._fail = fail
 
@@ -118,7 +118,7 @@ async def test_where_the_candidate_fails_the_stable_arm_answers(
 async def test_a_candidate_that_is_not_there_yet_takes_no_part(tmp_path: Path) -> None:
     stand = a_stand(tmp_path)
     stand.load(1)
-    empty = TorchScorer(stand.spec.digest, stand.spec.n_features, "test", "cpu")
+    empty = LocalScorer(stand.spec.digest, stand.spec.n_features, "test", "cpu")
     begin(stand, empty, 1.0, shadow=True)
     records = await decide(stand, events(5))
     assert arms(records) == [None] * 5

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from models.slots_torch import LEFT_MAX
+from models.slots import LEFT_MAX
 from models.weights import Weights, sha256_of
 from tests.builders_weights import probed, some_weights, with_arrays
 from tests.watching import DIGEST, N, Post

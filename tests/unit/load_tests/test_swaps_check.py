@@ -14,7 +14,7 @@ from load_tests.swaps_check import Verdict, check_answers
 from load_tests.swaps_load import Answer
 from load_tests.swaps_plot import p99_by_window, slope
 from load_tests.swaps_versions import Line
-from models.scorer_torch import TorchScorer
+from models.scorer_local import LocalScorer
 from models.signing import Signer
 from models.weights import decode_verified, sha256_of
 
@@ -24,8 +24,8 @@ SIGNER = Signer(Ed25519PrivateKey.from_private_bytes(b"k" * 32))
 BUCKET = 4
 
 
-def a_scorer() -> TorchScorer:
-    return TorchScorer(LINE.digest, N, "test", "cpu")
+def a_scorer() -> LocalScorer:
+    return LocalScorer(LINE.digest, N, "test", "cpu")
 
 
 class World:

@@ -9,7 +9,7 @@ import pytest
 from models.gates import GateBounds
 from models.recent import BATCH_SAMPLE, RECENT_ROWS, Recent
 from models.scorer import GATES, WeightsRefused
-from models.scorer_torch import TorchScorer
+from models.scorer_local import LocalScorer
 from models.slew import movement
 from models.weights import Step, Weights
 from tests.builders_weights import probed, some_rows, some_weights, with_arrays
@@ -21,9 +21,9 @@ BOUNDS = GateBounds(step_logit=2.0, psi=0.25, alert_share=0.05, alert_ratio=3.0)
 LEARNED = 9_000
 
 
-def a_scorer(seen: int = 0, **changes: object) -> TorchScorer:
+def a_scorer(seen: int = 0, **changes: object) -> LocalScorer:
     """A scorer of a learned version that has scored some traffic."""
-    scorer = TorchScorer(DIGEST, N, "test", "cpu", dataclasses.replace(BOUNDS, **changes))
+    scorer = LocalScorer(DIGEST, N, "test", "cpu", dataclasses.replace(BOUNDS, **changes))
     scorer.load(first(), "one")
     for row in traffic(seen):
         with scorer.snapshot() as held:
@@ -60,7 +60,7 @@ def flattened(version: int = 2) -> Weights:
     return dataclasses.replace(flat, version=version)
 
 
-def refused_by(scorer: TorchScorer, weights: Weights) -> str:
+def refused_by(scorer: LocalScorer, weights: Weights) -> str:
     before = scorer.snapshot().weights
     with pytest.raises(WeightsRefused) as refused:
         scorer.load(weights, "next")
@@ -114,7 +114,7 @@ def test_a_canary_may_lie_anywhere() -> None:
 
 
 def test_a_young_model_may_move_as_it_likes() -> None:
-    scorer = TorchScorer(DIGEST, N, "test", "cpu", BOUNDS)
+    scorer = LocalScorer(DIGEST, N, "test", "cpu", BOUNDS)
     scorer.load(dataclasses.replace(first(), labels_learned=4_999), "one")
     scorer.load(dataclasses.replace(moved(30.0), labels_learned=5_001), "two")
     young = dataclasses.replace(moved(60.0, 3), labels_learned=0)
@@ -146,7 +146,7 @@ def test_another_share_of_alerts_is_refused(by: float) -> None:
 
 
 def test_where_all_vectors_are_alike_a_small_step_is_no_other_distribution() -> None:
-    scorer = TorchScorer(DIGEST, N, "test", "cpu", BOUNDS)
+    scorer = LocalScorer(DIGEST, N, "test", "cpu", BOUNDS)
     scorer.load(first(), "one")
     for _ in range(300):
         with scorer.snapshot() as held:
@@ -178,7 +178,7 @@ def test_a_sample_holds_the_newest_rows_and_few_of_a_batch() -> None:
 
 
 def test_rows_of_all_magnitudes_pass_an_equal_version() -> None:
-    scorer = TorchScorer(DIGEST, N, "test", "cpu", BOUNDS)
+    scorer = LocalScorer(DIGEST, N, "test", "cpu", BOUNDS)
     scorer.load(first(), "one")
     with scorer.snapshot() as held:
         for row in some_rows(400, N):

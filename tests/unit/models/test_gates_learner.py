@@ -4,7 +4,7 @@ import msgspec
 import numpy as np
 
 from models.formula_torch import TorchFormula
-from models.scorer_torch import TorchScorer
+from models.scorer_local import LocalScorer
 from models.slew import ALPHA, StepBounds, answered, bounded
 from models.weights import Weights, decode_verified, encode, sha256_of
 from tests.builders_ensemble import a_stamp, an_ensemble, some_rows
@@ -16,7 +16,7 @@ ROWS = 300
 
 def test_versions_of_an_ensemble_are_taken_one_after_the_other() -> None:
     ensemble, formula = an_ensemble(), TorchFormula()
-    scorer: TorchScorer | None = None
+    scorer: LocalScorer | None = None
     previous: Weights | None = None
     parent, shares = "", []
     for number in range(1, VERSIONS + 1):
@@ -34,7 +34,7 @@ def test_versions_of_an_ensemble_are_taken_one_after_the_other() -> None:
         data = encode(previous, SIGNER)
         parent = sha256_of(data)
         if scorer is None:
-            scorer = TorchScorer(previous.schema_digest, previous.n_features, "test", "cpu")
+            scorer = LocalScorer(previous.schema_digest, previous.n_features, "test", "cpu")
         scorer.load(decode_verified(data, [SIGNER.public_key]), parent)
         with scorer.snapshot() as held:
             for row in rows.X[:40]:

@@ -15,12 +15,12 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from models import engine_torch, forward_trees_torch, scorer_torch
+from models import engine_torch, forward_trees_torch, site, site_torch
 from models.engine_torch import CpuEngine, Work, engine_for
 from models.forward_half_torch import HALF_TOLERANCE
 from models.renew_torch import renew
 from models.scorer import BUCKETS, BULK, NoDevice, WeightsRefused
-from models.scorer_torch import TorchScorer
+from models.scorer_local import LocalScorer
 from models.weights import Weights
 from tests.builders_weights import an_ensemble, probed, some_rows, some_weights, with_arrays
 from tests.oracle_forward import logit_of
@@ -82,16 +82,17 @@ class TracedEngine(CpuEngine):
 @pytest.fixture
 def engine(monkeypatch: pytest.MonkeyPatch) -> TracedEngine:
     found = TracedEngine()
-    monkeypatch.setattr(scorer_torch, "engine_for", lambda device: found)
+    monkeypatch.setattr(site_torch, "engine_for", lambda device: found)
+    monkeypatch.setattr(site, "COMPILED", False)  # so that a processor is asked by tensors
     monkeypatch.setattr(forward_trees_torch, "COMPILED", False)  # as on CUDA: by tensors alone
     return found
 
 
-def a_scorer(**more: bool) -> TorchScorer:
-    return TorchScorer(DIGEST, N, "test", "cpu", **more)
+def a_scorer(**more: bool) -> LocalScorer:
+    return LocalScorer(DIGEST, N, "test", "cpu", **more)
 
 
-def load_and_check(scorer: TorchScorer, weights: Weights, tolerance: float = 1e-5) -> None:
+def load_and_check(scorer: LocalScorer, weights: Weights, tolerance: float = 1e-5) -> None:
     scorer.load(weights, "s")
     with scorer.snapshot() as held:
         for X in (ROWS, ROWS[:1], some_rows(600, N)):

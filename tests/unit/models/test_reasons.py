@@ -11,7 +11,7 @@ from features.spec import Spec
 from models.decision import Reason
 from models.reasons import CONTRIBUTION_MIN, Explaining, code_of
 from models.scaling import LEFT_OUT
-from models.scorer_torch import TorchScorer
+from models.scorer_local import LocalScorer
 from models.weights import Weights
 from tests.builders_weights import an_ensemble, probed, some_weights, with_arrays
 from tests.fakes_serving import a_spec, an_event
@@ -28,7 +28,7 @@ def spec(tmp_path_factory: pytest.TempPathFactory) -> Spec:
 def explained(
     spec: Spec, weights: Weights, X: NDArray[np.float32], at_most: int = 5
 ) -> tuple[list[list[Reason]], float]:
-    scorer = TorchScorer(spec.digest, spec.n_features, "test", "cpu")
+    scorer = LocalScorer(spec.digest, spec.n_features, "test", "cpu")
     scorer.load(weights, "s")
     explaining, events = Explaining(spec), [an_event() for _ in X]
     with scorer.snapshot() as snapshot:
@@ -134,7 +134,7 @@ def test_what_is_missing_and_what_is_a_category_are_called_so(spec: Spec) -> Non
 def test_each_vector_is_told_in_its_own_events_words(tmp_path: Path) -> None:
     spec = a_spec(tmp_path)
     weights = some_weights(spec.digest, spec.n_features)
-    scorer = TorchScorer(spec.digest, spec.n_features, "test", "cpu")
+    scorer = LocalScorer(spec.digest, spec.n_features, "test", "cpu")
     scorer.load(weights, "s")
     X = np.full((2, spec.n_features), np.nan, np.float32)
     X[:, spec.feature_names.index("event.hour_sin")] = -5.0

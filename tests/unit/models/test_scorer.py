@@ -15,7 +15,7 @@ from models.scorer import (
     bucket_for,
     percentiles_of,
 )
-from models.scorer_torch import TorchScorer
+from models.scorer_local import LocalScorer
 from tests import builders_weights
 from tests.builders_weights import an_ensemble, probed, some_weights, with_arrays
 from tests.oracle_forward import logit_of
@@ -24,8 +24,8 @@ DIGEST = "d" * 64
 N = 23
 
 
-def a_scorer() -> TorchScorer:
-    return TorchScorer(DIGEST, N, "test", "cpu")
+def a_scorer() -> LocalScorer:
+    return LocalScorer(DIGEST, N, "test", "cpu")
 
 
 def some_rows(count: int, seed: int = 7) -> np.ndarray:

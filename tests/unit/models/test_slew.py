@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from models.blend import Blend, can_glide, was_name
 from models.formula_torch import TorchFormula
 from models.scorer import WeightsRefused
-from models.scorer_torch import TorchScorer
+from models.scorer_local import LocalScorer
 from models.slew import ALPHA, StepBounds, answered, bounded, farthest
 from models.weights import LaneRef, MemberRef, Weights, checksum_of, decode_verified, encode
 from tests.builders_weights import (
@@ -140,7 +140,7 @@ def test_nothing_to_compare_with_is_nothing_to_bound() -> None:
 def test_the_golden_batch_is_answered_as_scorers_do_whatever_the_learner_says() -> None:
     honest = made(1)
     learners = honest.arrays["probe.logit"] + np.float32(3e-5)  # sums in another order
-    scorer = TorchScorer(DIGEST, N, "test", "cpu")
+    scorer = LocalScorer(DIGEST, N, "test", "cpu")
     with pytest.raises(WeightsRefused, match="golden"):
         scorer.load(with_arrays(honest, probe__logit=learners), "0" * 64)
     scorer.load(answered(with_arrays(honest, probe__logit=learners), FORMULA), "0" * 64)

@@ -7,8 +7,8 @@ import pytest
 
 from models.bank_torch import TorchBank
 from models.scorer import ACTIVE, SLOTS_MAX, NoWeights, WeightsRefused
-from models.scorer_torch import Lease, TorchScorer
-from models.slots_torch import LEFT_MAX
+from models.scorer_local import Lease, LocalScorer
+from models.slots import LEFT_MAX
 from models.weights import Weights
 from tests import builders_weights
 from tests.builders_weights import an_ensemble, some_weights, with_arrays
@@ -19,14 +19,14 @@ N = 9
 ROWS = builders_weights.some_rows(4, N)
 
 
-def a_scorer(*versions: int) -> TorchScorer:
-    scorer = TorchScorer(DIGEST, N, "test", "cpu")
+def a_scorer(*versions: int) -> LocalScorer:
+    scorer = LocalScorer(DIGEST, N, "test", "cpu")
     for version in versions:
         load(scorer, version)
     return scorer
 
 
-def load(scorer: TorchScorer, version: int, slot: str = ACTIVE) -> Weights:
+def load(scorer: LocalScorer, version: int, slot: str = ACTIVE) -> Weights:
     weights = some_weights(DIGEST, N, version=version)
     scorer.load(weights, f"sha {version}", slot)
     return weights
@@ -147,7 +147,7 @@ def test_a_version_may_have_other_shapes_than_all_banks() -> None:
 def test_threads_that_load_and_answer_never_mix_versions() -> None:
     known = {version: some_weights(DIGEST, N, version=version) for version in range(1, 9)}
     expected = {version: logit_of(weights, ROWS) for version, weights in known.items()}
-    scorer = TorchScorer(DIGEST, N, "test", "cpu")
+    scorer = LocalScorer(DIGEST, N, "test", "cpu")
     scorer.load(known[1], "1")
     done, seen = threading.Event(), list[tuple[int, np.ndarray]]()
 

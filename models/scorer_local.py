@@ -1,4 +1,4 @@
-"""Weights, Vectors → Scores on torch: versions in banks, and one reference to flip.
+"""Weights, Vectors → Scores in this process: versions in banks, and one reference to flip.
 
 The golden batch in every version is the proof that learner and scorer mean the same by it, checked
 at each load.
@@ -8,14 +8,9 @@ from types import TracebackType
 from typing import Self
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from models.bank import Bank
-from models.bank_torch import TorchBank
-from models.bank_walk import WalkBank
-from models.engine_torch import engine_for
-from models.forward_half_torch import HALF_TOLERANCE
 from models.gates import (
     GateBounds,
     check_claim,
@@ -25,14 +20,14 @@ from models.gates import (
     check_weights,
 )
 from models.recent import Recent
-from models.scorer import ACTIVE, GOLDEN_TOLERANCE, NoWeights, Scores, WeightsRefused
-from models.slots_torch import Slots
-from models.trees_walk import COMPILED
+from models.scorer import ACTIVE, NoWeights, Scores, WeightsRefused
+from models.site import site_for
+from models.slots import Slots
 from models.weights import Weights
 
 
-class TorchScorer:
-    """The scorer on a CPU core or on one CUDA device."""
+class LocalScorer:
+    """The scorer on a processor's core or on one CUDA device."""
 
     def __init__(
         self,
@@ -49,7 +44,7 @@ class TorchScorer:
         Args:
             spec_digest: Digest that a version must carry.
             n_features: Length of a vector.
-            build: Name of our code; torch's version and CPU capability are added.
+            build: Name of our code; those of the libraries that a pass depends on are added.
             device: "cpu", "cuda", or "auto": CUDA where there is one.
             bounds: How far a version may lie from the active one.
             half: Whether networks compute in bfloat16, within `HALF_TOLERANCE` of float32.
@@ -57,19 +52,12 @@ class TorchScorer:
         Raises:
             NoDevice: The device is not there.
         """
-        torch.set_num_threads(1)
-        torch.set_float32_matmul_precision("highest")
-        self._engine = engine_for(device)
+        self._site = site_for(device, half=half)
         self._spec_digest = spec_digest
         self._n_features = n_features
-        self._build = f"{build} torch-{torch.__version__}"
-        self._device = self._engine.name + (" bfloat16" if half else "")
-        self._tolerance = HALF_TOLERANCE if half else GOLDEN_TOLERANCE
+        self._build = f"{build} {self._site.libraries}"
         self._bounds = bounds or GateBounds()
-        walks = COMPILED and not half and not self._engine.captures
-        self._slots = Slots(
-            lambda weights: WalkBank() if walks else TorchBank(weights, self._engine, half=half)
-        )
+        self._slots = Slots(self._site.make)
         self._recent = Recent(n_features)
         self._refused = False  # one since the active version became so: nothing is owed to more
 
@@ -80,8 +68,8 @@ class TorchScorer:
 
     @property
     def device(self) -> str:
-        """Name of the device, or of the CPU's vector instructions."""
-        return self._device
+        """Name of the device, or of the kind of processor."""
+        return self._site.device
 
     def snapshot(self, slot: str = ACTIVE) -> "Lease":
         """Return the slot's version, to be used in a `with` block.
@@ -99,15 +87,14 @@ class TorchScorer:
         Raises:
             WeightsRefused: A gate failed; every slot is as it was.
         """
-        with self._slots.changing, torch.inference_mode():
+        with self._slots.changing:
             check_weights(weights, self._spec_digest, self._n_features)
-            torch.set_num_threads(1)  # of this thread: the sums of several come out otherwise
             bank = self._slots.idle_for(weights, slot)
-            with self._engine.staging():
+            with self._site.staging():
                 bank.write(weights)
                 probe = weights.arrays["probe.x"]
                 logit = bank.score_many(probe).logit.astype(np.float64)
-                check_golden(weights, logit, self._tolerance)
+                check_golden(weights, logit, self._site.tolerance)
                 if slot == ACTIVE and not willed:
                     self._compare(weights, bank, logit)
             bank.open(weights, sha256)
