@@ -52,7 +52,7 @@ class Limits(NamedTuple):
     in_flight_max: int = 4
     queue_target_s: float = 0.020
     batch_max_s: float = 0.010
-    batch_least: int = 16
+    batch_least: int = 32
 
 
 class Ticket(Generic[Q, A]):

@@ -242,10 +242,10 @@ class Connection(asyncio.Protocol):
             if not self.transport.is_closing():
                 self.transport.resume_reading()
 
-    def refused(self) -> None:
+    def refused(self, began: float) -> None:
         """Read on when it is this connection's turn among those that were refused."""
         now = time.perf_counter()
-        wait_s = self._brake.turn(now) - now
+        wait_s = self._brake.turn(now, now - began) - now
         if wait_s > 0 and self._braked is None:
             self._braked = self._loop.call_later(wait_s, self._unbrake)
             self.hold()

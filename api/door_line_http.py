@@ -43,8 +43,8 @@ class Peer(Protocol):
     def release(self) -> None:
         """Read on, unless something stands against it."""
 
-    def refused(self) -> None:
-        """A request was refused because too many wait."""
+    def refused(self, began: float) -> None:
+        """A request whose head was complete at `began` was refused because too many wait."""
 
     def rest(self) -> None:
         """All that was asked is answered."""
@@ -144,12 +144,11 @@ class Line:
         """Encode an answer, and write it when its turn comes."""
         if self._peer.ended or exchange.out is not None:
             return
+        fault: Exception | None = None
         if isinstance(answer, Exception):
             fault, answer = answer, problem_of(answer)
             if answer.status == 500:  # answered; now let ours be heard
                 self._loop.call_exception_handler({"message": "a request", "exception": fault})
-            elif isinstance(fault, Overloaded):
-                self._peer.refused()
         if exchange is self._line[-1] and self._peer.leaving:
             exchange.closes = True
             self._peer.deafen()
@@ -163,6 +162,8 @@ class Line:
         self._state.total_requests += 1
         self._table.observe(exchange.route, answer, exchange.began)
         self.turn()
+        if isinstance(fault, Overloaded):
+            self._peer.refused(exchange.began)
 
     def turn(self) -> None:
         """Write what is ready and whose turn it is; a cold request is handed on at its turn."""

@@ -36,6 +36,7 @@ HISTORY_EVENTS, QUICK_HISTORY_EVENTS = 60_000, 6_000
 FILL_TIMEOUT_S = 240.0
 READY_TIMEOUT_S = 300.0
 CLIENT_SLACK_S = 60.0
+OPEN_CONNECTIONS = 256  # of open loops: past saturation a request must not wait for another's
 SPEC = ROOT / "features.yaml"
 WIDE = {  # what is measured is cost and delay; a neighbour's hiccup must not turn to degradation
     "RISKBEAT_FEATURES_TIMEOUT_S": "0.5",
@@ -102,7 +103,14 @@ class Site:
         """Ask for decisions; events of one call are never those of another."""
         self.tags += 1
         tag = f"{self.pid}-{self.tags}-"
-        whole = {"path": "/v1/decisions", "connections": 64, "tag": tag, "seed": self.tags, **plan}
+        connections = OPEN_CONNECTIONS if plan.get("rate") else 64
+        whole = {
+            "path": "/v1/decisions",
+            "connections": connections,
+            "tag": tag,
+            "seed": self.tags,
+            **plan,
+        }
         return ask(Plan(self.port, seconds=seconds, **whole), self.pid, self.cores)  # type: ignore[arg-type]
 
     def page(self, metric: str) -> float:

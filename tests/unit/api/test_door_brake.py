@@ -1,31 +1,41 @@
-"""Refusals up to a rate hold nobody up; beyond it each refused connection waits for its turn."""
+"""Refusals up to a share of the time hold nobody up; then each connection waits for its turn."""
 
 import asyncio
 from typing import Any
 
 import pytest
 
-from api.door_brake import BURST_S, Brake
+from api.door_brake import BURST_S, COST_MAX_S, WHOLE, Brake
 from api.door_connection_http import Connection
 from api.door_exchange import DoorLimits, Encoder
 from api.errors import Answer, Overloaded
 from api.route import NO_HEADERS, Admitted, Head, Route
 
 
-def test_a_burst_is_free_then_turns_are_a_rate_apart() -> None:
-    brake = Brake(refusals_per_s=100.0)
-    free = int(BURST_S * 100)
-    turns = [brake.turn(50.0) for _ in range(free + 5)]
-    assert all(turn <= 50.0 for turn in turns[: free + 1])
-    assert turns[free + 1 :] == pytest.approx([50.01, 50.02, 50.03, 50.04])
+def test_a_burst_is_free_then_refusals_take_their_share() -> None:
+    brake = Brake(share=0.5, cost_s=0.001)
+    apart_s = 0.001 * WHOLE / 0.5
+    free = int(BURST_S / apart_s)
+    turns = [brake.turn(50.0, 0.001) for _ in range(free + 5)]
+    assert all(turn <= 50.0 for turn in turns[:free])
+    assert turns[free + 1 :] == pytest.approx([50.0 + apart_s * k for k in (1, 2, 3, 4)])
 
 
 def test_after_a_calm_the_burst_is_free_again() -> None:
-    brake = Brake(refusals_per_s=100.0)
+    brake = Brake(cost_s=0.001)
     for _ in range(1_000):
-        brake.turn(50.0)
-    assert brake.turn(50.0) > 59
-    assert brake.turn(70.0) <= 70.0
+        brake.turn(50.0, 0.001)
+    assert brake.turn(50.0, 0.001) > 57
+    assert brake.turn(70.0, 0.001) <= 70.0
+
+
+def test_it_learns_what_a_refusal_costs_and_not_what_waited_before_it() -> None:
+    brake = Brake()
+    for _ in range(500):
+        brake.turn(50.0, 0.0002)
+    assert brake.cost_s == pytest.approx(0.0002)
+    brake.turn(50.0, 30.0)
+    assert brake.cost_s < COST_MAX_S / 2
 
 
 class Crowded:
@@ -76,7 +86,7 @@ REQUEST = b"POST /v1/decisions HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\n\r\n{
 async def test_a_refused_connection_is_answered_at_once_and_read_again_in_its_turn() -> None:
     loop = asyncio.get_running_loop()
     state = type("State", (), {"connections": set(), "default_headers": [], "total_requests": 0})()
-    brake, wiring = Brake(refusals_per_s=2.0), {"server_state": state}
+    brake, wiring = Brake(share=1e-4), {"server_state": state}
     wires = [Wire(), Wire()]
     for wire in wires:
         connection = Connection(Crowded(), DoorLimits(), Encoder(), brake, loop, wiring)
