@@ -260,10 +260,10 @@ class Coalescer(Generic[Q, A]):
 
     def _finished(self, began: float, task: asyncio.Task[None]) -> None:
         batch = self._at_work.pop(task)
+        took_s: float | None = self._clock() - began
         if task is self._bulk_task:
-            self._bulk_task = None
-        took_s, more_wait = self._clock() - began, bool(self._waiting)
-        self._rate.answered(len(batch), took_s, more_wait, self._cpu_clock())
+            self._bulk_task = took_s = None
+        self._rate.answered(len(batch), took_s, bool(self._waiting), self._cpu_clock())
         self._start()
 
     async def _run(self, batch: list[Ticket[Q, A]]) -> None:

@@ -65,19 +65,20 @@ class Rate:
         """Seconds of this thread per answer; 0 before it is known."""
         return self._cpu_s / self._answers if self._answers else 0.0
 
-    def answered(self, count: int, took_s: float, more_wait: bool, cpu_s: float) -> None:
+    def answered(self, count: int, took_s: float | None, more_wait: bool, cpu_s: float) -> None:
         """Learn from a batch that was just answered.
 
         Args:
             count: Its questions.
-            took_s: Seconds since it began.
+            took_s: Seconds since it began; None: of a list, which says nothing of others.
             more_wait: Whether others wait for their turn, so that what the thread does until the
                 next batch is answered is work.
             cpu_s: Seconds that the thread has run so far.
         """
-        apart_s = took_s - self._mean_s
-        self._apart_s += (abs(apart_s) - self._apart_s) * WEIGHT if self._mean_s else 0.0
-        self._mean_s += apart_s * (WEIGHT if self._mean_s else 1.0)
+        if took_s is not None:
+            apart_s = took_s - self._mean_s
+            self._apart_s += (abs(apart_s) - self._apart_s) * WEIGHT if self._mean_s else 0.0
+            self._mean_s += apart_s * (WEIGHT if self._mean_s else 1.0)
         if self._since is not None:  # batches count by their questions
             self._cpu_s += (cpu_s - self._since) - self._cpu_s * WEIGHT
             self._answers += count - self._answers * WEIGHT

@@ -1,6 +1,6 @@
-"""device → how passes run there: as they are written on a CPU, as captured graphs on CUDA.
+"""device → how tensors' passes run there: as they are written on a CPU, as captured graphs on CUDA.
 
-The one place that chooses by device. Whatever runs is written once, as work at fixed addresses: it
+Whatever runs is written once, as work at fixed addresses: it
 reads and writes tensors that stay where they are. A captured graph repeats the very kernels with
 the very arguments, so numbers that change from version to version must lie in tensors, too.
 """

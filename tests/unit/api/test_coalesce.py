@@ -158,6 +158,24 @@ async def test_lists_wait_behind_single_questions_and_are_bounded() -> None:
     assert await coalescer.ask_list([], float("inf")) == []
 
 
+async def test_what_a_list_takes_is_not_expected_of_single_questions() -> None:
+    step, clock = Step(), Clock()
+    coalescer = Coalescer(step, Limits(3, 10, 6, 2, batch_least=3), clock, clock)
+    many = asyncio.create_task(coalescer.ask_list([2, 4, 6, 8, 10, 12], float("inf")))
+    await settle()
+    for _ in range(2):
+        clock.now += 30.0
+        step.open_once()
+        await settle()
+    await many
+    asked = [asyncio.create_task(coalescer.ask(2 * q)) for q in range(8)]
+    await settle()
+    assert coalescer.waiting == 2
+    coalescer.check(clock.now + 0.001)
+    step.gate.set()
+    await asyncio.gather(*asked)
+
+
 async def test_batches_are_bounded_by_the_time_that_they_take() -> None:
     step, clock = Step(), Clock()
     coalescer: Coalescer[int, int] = Coalescer(
