@@ -74,6 +74,16 @@ class Stage:
             await consumer.stop()
         return found
 
+    async def length(self, topic: str) -> int:
+        """Return how many records the topic has ever had."""
+        consumer = AIOKafkaConsumer(topic, bootstrap_servers=self.kafka)
+        await consumer.start()
+        try:
+            ends = await consumer.end_offsets(consumer.assignment())
+        finally:
+            await consumer.stop()
+        return sum(ends.values())
+
 
 def body_of(event_id: str, **changes: Any) -> dict[str, Any]:
     return {

@@ -53,6 +53,33 @@ async def test_an_event_is_decided_recorded_and_answered_once(
         await asyncio.to_thread(ends_well, stage)
 
 
+async def test_twins_that_come_at_once_are_one_decision(
+    tmp_path: Path, kafka_bootstrap: str, redis_url: str, topic_prefix: str, redis_prefix: str
+) -> None:
+    """Also those that are asked again because they were refused or late."""
+    async with on_stage(tmp_path, kafka_bootstrap, redis_url, topic_prefix, redis_prefix) as stage:
+
+        async def ask(event_id: str) -> dict[str, Any]:
+            async with asyncio.timeout(DEADLINE_S):
+                while (answer := await stage.decide(event_id)).status_code != 200:
+                    assert answer.status_code in {409, 429, 503}, answer.text
+                    await asyncio.sleep(0.05)
+            found: dict[str, Any] = answer.json()
+            return found
+
+        answers = await asyncio.gather(*(ask(f"twin_{i % 10}") for i in range(80)))
+        by_event: dict[str, list[dict[str, Any]]] = {}
+        for answer in answers:
+            by_event.setdefault(answer["event_id"], []).append(answer)
+        assert sorted(map(len, by_event.values())) == [8] * 10
+        for same in by_event.values():
+            assert [one["status"] for one in same].count("new") <= 1
+            assert all(one | {"status": ""} == same[0] | {"status": ""} for one in same)
+        await asyncio.to_thread(ends_well, stage)
+        assert await stage.length(stage.topics.decisions) == 10
+        assert await stage.length(stage.topics.events) == 10
+
+
 async def test_the_stream_is_decided_except_for_what_http_decided(
     tmp_path: Path, kafka_bootstrap: str, redis_url: str, topic_prefix: str, redis_prefix: str
 ) -> None:
