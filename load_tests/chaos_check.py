@@ -18,14 +18,13 @@ from aiokafka.structs import TopicPartition
 from features.client_redis import connect_redis
 from features.event import EventRejected, decision_id, identity_of, parse_event
 from load_tests.chaos_features_check import Truth, different, letters_of, read_truth
-from load_tests.chaos_learning_check import check_transitions
+from load_tests.chaos_learning_check import check_chain, check_transitions
 from load_tests.chaos_learning_load import Told as Labels
 from load_tests.chaos_stage import DEADLINE_S, PARTITIONS, UPDATES_PARTITIONS, Stage
 from load_tests.label_serving import read_all
 from models.decision import DecisionRecord
 from models.decision_codec import decode_record
 from models.registry_redis import RedisWeightsRegistry
-from models.weights import manifest_of, sha256_of
 
 SETTLE_TIMEOUT_S = 180.0
 RECOMPUTED, LOOKED_UP = 500, 20
@@ -182,20 +181,8 @@ def _check_labels(stage: Stage, found: Found) -> None:
 
 
 def _check_versions(stage: Stage, found: Found) -> None:
-    bodies: dict[int, bytes] = {}
-    wrong: list[str] = []
     topic = stage.topics.weights(stage.spec.digest)
-    for record in asyncio.run(read_all(stage.kafka.address, topic)):
-        number = manifest_of(record.value).version
-        if bodies.setdefault(number, record.value) != record.value:
-            wrong.append(f"version {number} has two contents")
-    parent = ""
-    for number in range(1, max(bodies, default=0) + 1):
-        body = bodies.get(number)
-        if body is None or manifest_of(body).parent_sha256 != parent:
-            wrong.append(f"version {number} does not follow")
-        parent = "" if body is None else sha256_of(body)
-    found.versions = len(bodies)
+    found.versions, wrong = check_chain(asyncio.run(read_all(stage.kafka.address, topic)))
     found.add("versions missing, doubled, or not following", wrong)
 
 

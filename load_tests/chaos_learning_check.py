@@ -45,22 +45,29 @@ class Verdict:
 def judge(env: Mapping[str, str], topics: Topics, digest: str, told: Told) -> Verdict:
     """Read the log and the registry."""
     kafka = env[KAFKA]
-    versions = asyncio.run(read_all(kafka, topics.weights(digest)))
-    bodies: dict[int, bytes] = {}
-    gaps = 0
-    for record in versions:
-        number = manifest_of(record.value).version
-        gaps += bodies.setdefault(number, record.value) != record.value
-    parent = ""
-    for number in range(1, max(bodies) + 1):
-        body = bodies.get(number)
-        gaps += body is None or manifest_of(body).parent_sha256 != parent
-        parent = "" if body is None else sha256_of(body)
+    count, wrong = check_chain(asyncio.run(read_all(kafka, topics.weights(digest))))
     wrong_numbers, wrong_labels = check_transitions(
         asyncio.run(read_all(kafka, topics.label_updates)), told
     )
-    unequal, words = verify(env, len(bodies))
-    return Verdict(len(bodies), gaps, wrong_labels, wrong_numbers, unequal, words)
+    unequal, words = verify(env, count)
+    return Verdict(count, len(wrong), wrong_labels, wrong_numbers, unequal, words)
+
+
+def check_chain(records: Sequence[ConsumerRecord]) -> tuple[int, list[str]]:
+    """Return how many versions a topic holds, and what is missing, doubled or does not follow."""
+    bodies: dict[int, bytes] = {}
+    wrong: list[str] = []
+    for record in records:
+        number = manifest_of(record.value).version
+        if bodies.setdefault(number, record.value) != record.value:
+            wrong.append(f"version {number} has two contents")
+    parent = ""
+    for number in range(1, max(bodies, default=0) + 1):
+        body = bodies.get(number)
+        if body is None or manifest_of(body).parent_sha256 != parent:
+            wrong.append(f"version {number} does not follow")
+        parent = "" if body is None else sha256_of(body)
+    return len(bodies), wrong
 
 
 def check_transitions(records: Sequence[ConsumerRecord], told: Told) -> tuple[int, int]:
