@@ -1,8 +1,11 @@
 """ADWIN finds a shift that was planted, keeps quiet without one, and goes on where it stopped."""
 
+from typing import Any, cast
+
 import msgspec
 import numpy as np
 import pytest
+from river.drift import ADWIN
 
 from models.drift import Watched
 from models.drift_river import Adwin
@@ -23,6 +26,25 @@ def test_a_planted_shift_is_found_soon(seed: int) -> None:
     assert finding
     assert finding[0].before < 0.22
     assert watched.found == len(finding)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_it_is_rivers_own_detector(seed: int) -> None:
+    ours, make = Adwin(SIGNIFICANCE), cast(Any, ADWIN)
+    theirs = make(delta=SIGNIFICANCE)
+    means = np.random.default_rng(seed).uniform(0.1, 0.9, 8)
+    values = [x for i, mean in enumerate(means) for x in a_stream(10 * seed + i, 700, mean)]
+    detected = 0
+    for value in values:
+        before = theirs.estimation
+        theirs.update(value)
+        found = ours.update_many([value])
+        assert bool(found) == theirs.drift_detected
+        if found:
+            assert (found[0].before, found[0].after) == (before, value)
+        assert (ours.mean, ours.width) == (theirs.estimation, theirs.width)
+        detected += theirs.drift_detected
+    assert detected >= 5
 
 
 def test_without_a_shift_it_keeps_quiet() -> None:
