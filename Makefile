@@ -9,9 +9,10 @@ STAMP := .venv/.installed
 PYTEST := $(BIN)/python -m pytest
 EMBEDDED_TESTS := $(addprefix tests/live/test_,servers.py stack.py path.py)
 SECONDS_OF_DEMO ?= 90
+ONLY ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check live long load up down format
+.PHONY: help install demo test check live long load evidence up down format
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -43,6 +44,9 @@ load: $(STAMP) ## run every measurement; fails when a promised number is missed
 	@status=0; for name in $$(cd load_tests && grep -l '__main__' *.py); do \
 	  $(BIN)/python -m load_tests.$${name%.py} --out dist/load/$${name%.py}.json $(LOAD_FLAGS) || status=1; \
 	done; exit $$status
+
+evidence: $(STAMP) ## measure what the README shows, and write it there (hours; ONLY=scoring,weights for some)
+	$(BIN)/python -m load_tests.evidence --measure --write --only "$(ONLY)"
 
 up: ## the whole stack in containers; returns when a decision can be answered
 	docker compose up --build --wait
