@@ -10,6 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from api.coalesce import SPREAD
 from api.door_exchange import DoorLimits
 from pipeline.tls_files import TlsFiles
 from tests.builders_tls import self_signed
@@ -160,19 +161,19 @@ async def test_a_refusal_reaches_a_peer_that_is_still_sending(door: Running) -> 
 async def test_a_peer_that_hung_up_is_not_worked_for(site: Site, door: Running) -> None:
     site.stand.log.acks.clear()
     first = await door.connect()
-    busy = [await door.connect() for _ in range(4)]
-    for i, wire in enumerate(busy):  # each its own batch: all slots are at work
+    busy = [await door.connect() for _ in range(SPREAD)]
+    for i, wire in enumerate(busy):  # each its own batch: one question alone begins no more
         wire.send(a_request(an_event(f"busy{i}")))
         await until(lambda i=i: site.stand.log.waiting == i + 1)  # type: ignore[misc]
     first.send(a_request(an_event("gone")))
     await until(lambda: site.deps.coalescer.waiting == 1)
     await first.close()
-    await until(lambda: len(door.server.server_state.connections) == 4)
+    await until(lambda: len(door.server.server_state.connections) == SPREAD)
     site.stand.log.acks.set()
     for wire in busy:
         assert (await wire.answer()).status == 200
     assert site.deps.coalescer.waiting == 0
-    assert len(site.stand.log.of("t.decisions.v1")) == 4
+    assert len(site.stand.log.of("t.decisions.v1")) == SPREAD
 
 
 async def test_who_asks_while_the_server_leaves_is_answered_and_told_to_go(site: Site) -> None:
