@@ -80,7 +80,7 @@ class Walk:
         return moved.astype(np.float32)
 
     def _scaled(self, X: Floats) -> tuple[Floats, Floats]:
-        X = np.ascontiguousarray(X, np.float32)
+        X = np.array(X, np.float32, order="C")  # kernels are compiled for what can be written
         z = np.empty_like(X)
         scale_many(X, self._mean, self._scale, z)
         return X, z

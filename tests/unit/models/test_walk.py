@@ -1,6 +1,7 @@
 """Contributions sum to the log-odds, and are what their definition says, by independent oracles."""
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from models import network_walk, path_walk, trees_walk
 from models import walk as walks
 from models.bank_torch import TorchBank
 from models.engine_torch import CpuEngine
@@ -191,6 +193,22 @@ def test_a_forest_whose_paths_cancel_has_parts_that_cancel() -> None:
     np.testing.assert_allclose(parts, [[0.1 * slope, -0.1 * slope]], rtol=1e-5)
 
 
-def test_the_kernels_are_compiled_ahead() -> None:
+@pytest.mark.skipif(not trees_walk.COMPILED, reason="nothing is compiled")
+def test_the_kernels_are_compiled_ahead_and_for_every_version() -> None:
     walks.warm_up()
+    kernels: list[Any] = [
+        network_walk.forward_many,
+        path_walk.scale_many,
+        path_walk.integrate_many,
+        trees_walk.walk_many,
+        trees_walk.attribute_many,
+    ]
+    before = [len(kernel.signatures) for kernel in kernels]
+    weights, X = an_ensemble(DIGEST, N), some_rows(3, N)
+    for array in (X, *weights.arrays.values()):  # as they are when they come from the registry
+        array.setflags(write=False)
+    walk = Walk(weights)
+    walk.logit_many(X)
+    walk.explain_many(X)
+    assert [len(kernel.signatures) for kernel in kernels] == before
     assert LANES % 8 == 0
