@@ -48,6 +48,19 @@ CHOSEN = (
             "takeover after detection: .*",
         ),
     ),
+    Chosen(
+        "chaos",
+        "chaos --seeds 20",
+        (
+            "seeds",
+            "events",
+            "states that are not those of the log",
+            "events whose label was lost or counted twice",
+            "decisions that recomputation makes otherwise.*",
+            "answers over their deadline",
+            "kill -9 of the (worker|learner|scorer): back after, p50",
+        ),
+    ),
     Chosen("label_serving", "label_serving", ("label appended → .*",)),
     Chosen(
         "learning_handbook",
