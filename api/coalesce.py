@@ -18,9 +18,9 @@ import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
-from typing import Final, Generic, NamedTuple, TypeVar
+from typing import Final, Generic, TypeVar
 
-from api.coalesce_rate import Rate, Shape
+from api.coalesce_rate import Limits, Rate
 from api.errors import DeadlineMissed, Draining, Overloaded
 
 STANDING_S: Final = 0.1
@@ -32,27 +32,6 @@ BULK_LOOKS: Final = 16
 
 Q = TypeVar("Q")
 A = TypeVar("A")
-
-
-class Limits(NamedTuple):
-    """Bounds of a queue and its batches.
-
-    Attributes:
-        batch_max: Questions per batch.
-        batch_max_s: And at most as many as cost this much of the thread's time, but `batch_least`.
-        waiting_max: Questions that may wait; one more is refused.
-        bulk_waiting_max: Questions of lists that may wait.
-        in_flight_max: Batches at work at once; one of them at most is of lists.
-        queue_target_s: Longest wait that is let in while a queue stands.
-    """
-
-    batch_max: int = 256
-    waiting_max: int = 2_048
-    bulk_waiting_max: int = 4_000
-    in_flight_max: int = 4
-    queue_target_s: float = 0.020
-    batch_max_s: float = 0.010
-    batch_least: int = 32
 
 
 class Ticket(Generic[Q, A]):
@@ -106,9 +85,7 @@ class Coalescer(Generic[Q, A]):
         self._bulk: deque[Ticket[Q, A]] = deque()
         self._at_work: dict[asyncio.Task[None], list[Ticket[Q, A]]] = {}
         self._bulk_task: asyncio.Task[None] | None = None
-        self._rate = Rate(
-            Shape(limits.batch_max, limits.batch_max_s, limits.batch_least, limits.in_flight_max)
-        )
+        self._rate = Rate(limits)
         self._emptied_at = clock()
         self._scheduled = False
         self._looking = False

@@ -19,20 +19,25 @@ APART: Final = 2.0
 (Jacobson, "Congestion Avoidance and Control", 1988)."""
 
 
-class Shape(NamedTuple):
-    """Bounds of batches.
+class Limits(NamedTuple):
+    """Bounds of a queue and its batches.
 
     Attributes:
         batch_max: Questions per batch.
         batch_max_s: And at most as many as cost this much of the thread's time, but `batch_least`.
-        batch_least: See there.
-        in_flight_max: Batches at work at once.
+        waiting_max: Questions that may wait; one more is refused.
+        bulk_waiting_max: Questions of lists that may wait.
+        in_flight_max: Batches at work at once; one of them at most is of lists.
+        queue_target_s: Longest wait that is let in while a queue stands.
     """
 
-    batch_max: int
-    batch_max_s: float
-    batch_least: int
-    in_flight_max: int
+    batch_max: int = 256
+    waiting_max: int = 2_048
+    bulk_waiting_max: int = 4_000
+    in_flight_max: int = 4
+    queue_target_s: float = 0.020
+    batch_max_s: float = 0.010
+    batch_least: int = 32
 
 
 class Rate:
@@ -44,11 +49,11 @@ class Rate:
         each_s: Seconds of this thread per answer while questions wait; 0 before it is known.
     """
 
-    __slots__ = ("_answers", "_apart_s", "_cpu_s", "_mean_s", "_shape", "_since")
+    __slots__ = ("_answers", "_apart_s", "_cpu_s", "_limits", "_mean_s", "_since")
 
-    def __init__(self, shape: Shape) -> None:
+    def __init__(self, limits: Limits) -> None:
         """Know nothing."""
-        self._shape = shape
+        self._limits = limits
         self._mean_s = 0.0
         self._apart_s = 0.0
         self._answers = 0.0
@@ -88,12 +93,12 @@ class Rate:
 
     def fitting(self) -> int:
         """Return how many questions a batch may have now."""
-        shape, each_s = self._shape, self.each_s
+        limits, each_s = self._limits, self.each_s
         if not each_s:
-            return shape.batch_max
-        return max(shape.batch_least, min(shape.batch_max, int(shape.batch_max_s / each_s)))
+            return limits.batch_max
+        return max(limits.batch_least, min(limits.batch_max, int(limits.batch_max_s / each_s)))
 
     def begins_in_s(self, waiting: int) -> float:
         """Return after how long a question is begun before which so many wait."""
-        between_s = self._mean_s / self._shape.in_flight_max
+        between_s = self._mean_s / self._limits.in_flight_max
         return max(waiting * self.each_s, (waiting // self.fitting() + 1) * between_s)

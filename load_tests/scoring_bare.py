@@ -19,7 +19,8 @@ import uvicorn
 import uvloop
 from fastapi import FastAPI
 
-from api.coalesce import Coalescer, Limits
+from api.coalesce import Coalescer
+from api.coalesce_rate import Limits
 from api.door_exchange import DoorLimits
 from api.door_http import Door
 from api.errors import Answer, problem_of

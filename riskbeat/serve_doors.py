@@ -4,7 +4,8 @@ from api.admin_http import AdminDeps
 from api.answer import Answerer, Told
 from api.breaker import Breakers
 from api.claims_redis import RedisClaims
-from api.coalesce import Coalescer, Limits
+from api.coalesce import Coalescer
+from api.coalesce_rate import Limits
 from api.decide import Decider
 from api.decide_kafka import StreamDoor, StreamLimits
 from api.dry_run import DryRuns

@@ -7,7 +7,8 @@ from typing import Any
 import httpx
 
 from api.admin_http import AdminDeps
-from api.coalesce import Coalescer, Limits
+from api.coalesce import Coalescer
+from api.coalesce_rate import Limits
 from api.decide_http import create_app
 from api.dry_run import DryRuns
 from api.errors import Overloaded

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 
 import pytest
 
-from api.coalesce import Coalescer, Limits
+from api.coalesce import Coalescer
+from api.coalesce_rate import Limits
 from api.errors import DeadlineMissed, Draining, Overloaded
 
 Task = asyncio.Task[int]
