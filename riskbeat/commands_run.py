@@ -79,7 +79,7 @@ def serve(
 ) -> None:
     """Decide: over HTTP, and from the events topic to the decisions topic."""
     settings = _start("serve")
-    if http and settings.http_workers > 1:
+    if http and (settings.http_workers > 1 or settings.http_spare):
         sys.exit(_house("serve_workers").run_workers(settings, stream=stream))
     sys.exit(_house("serve").run_serve(settings, http=http, stream=stream))
 

@@ -2,15 +2,13 @@
 
 Start: warm up, freeze the garbage collector's view, listen. Stop (SIGTERM, SIGINT): take no more
 connections, answer what comes on those that are open until they are closed, commit what the stream
-decided, leave. One of several on a port (`serve_workers.py`) listens only when it can answer.
+decided, leave. One of several on a port (`serve_workers.py`) loads, and listens once it is called.
 """
 
 import asyncio
 import contextlib
 import gc
-import os
 import signal
-import socket
 
 import structlog
 import uvloop
@@ -28,7 +26,7 @@ from riskbeat.keyring import NoKeys
 from riskbeat.serve_gauges import measure
 from riskbeat.serve_http import HttpServer, http_server
 from riskbeat.serve_parts import Parts, build_parts
-from riskbeat.serve_place import Place
+from riskbeat.serve_place import LISTENS, Calls, Place
 from riskbeat.settings import Settings
 
 STREAM_RESTART_S = 1.0
@@ -51,7 +49,7 @@ def run_serve(
         settings: Of the process.
         http: Whether decisions are answered over HTTP. Health and metrics always are: on
             `http_port`, or on `metrics_port` without this door.
-        stream: Whether the events topic is decided.
+        stream: Whether the events topic is decided; one of several is told when it is called.
         place: Among several processes on the port (`serve_workers.py`); None: alone.
 
     Raises:
@@ -70,8 +68,7 @@ async def _serve(settings: Settings, http: bool, stream: bool, place: Place | No
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
-    if place is not None:  # its only event is its end: the one who started us is gone
-        loop.add_reader(place.life_fd, stopping.set)
+    calls = Calls(place, stopping) if place is not None else None
     if await _is_refused(parts):
         await _close(parts)
         return EXIT_REFUSED
@@ -97,16 +94,17 @@ async def _serve(settings: Settings, http: bool, stream: bool, place: Place | No
         tasks["http"] = asyncio.create_task(server.serve())
     await _await_first(parts.policies.loaded, stopping, parts.settings.policy_wait_s)
     await _await_first(parts.watcher.loaded, stopping, parts.settings.first_weights_wait_s)
+    calm_collector()
+    if calls is not None:
+        await calls.wait(tasks.values())
+        stream = calls.streams
+    parts.state.taking = calls is None or calls.called
+    if calls is not None and calls.called:  # what waits in the socket's queue meets who can answer
+        tasks["http"] = asyncio.create_task(server.serve([calls.listening()]))
+        await server.listening.wait()
+        calls.say(LISTENS)
     if stream:
         tasks["stream"] = asyncio.create_task(_keep_streaming(parts, stopping, restart=http))
-    calm_collector()
-    parts.state.taking = True
-    if place is not None:  # what waits in the socket's queue meets one that can answer
-        tasks["http"] = asyncio.create_task(
-            server.serve([socket.socket(fileno=place.listening_fd)])
-        )
-        await server.listening.wait()
-        os.write(place.ready_fd, b"1")
     log.info("serve.started", http=http, stream=stream, device=parts.http.admin.scorer.device)
     asked = asyncio.create_task(stopping.wait())
     await asyncio.wait({asked, *tasks.values()}, return_when=asyncio.FIRST_COMPLETED)

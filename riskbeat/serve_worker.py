@@ -15,10 +15,10 @@ def main(text: str) -> int:
     place = Place.decode(text)
     settings = load_settings()
     configure_logs(settings, f"serve-{place.name}")
-    for fd in (place.listening_fd, place.ready_fd, place.life_fd):
+    for fd in (place.listening_fd, place.says_fd, place.hears_fd):
         os.set_inheritable(fd, False)
     share_metrics(place.name)
-    return run_serve(settings, stream=place.stream, place=place)
+    return run_serve(settings, place=place)
 
 
 if __name__ == "__main__":

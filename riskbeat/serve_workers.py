@@ -1,34 +1,33 @@
 """settings → several serve processes on one port, kept running: `RISKBEAT_HTTP_WORKERS` of them.
 
 This process owns the listening socket and nothing else: it answers nothing, and neither Redis nor
-Kafka nor a model is known to it. A worker listens on the shared socket once it can answer. A dead
-one is started again; SIGHUP puts a new one in each one's place, up before the old one drains, so
-that no connection is refused; SIGTERM drains them all. Workers end when this process does.
+Kafka nor a model is known to it. A worker listens on the shared socket once it is called. When one
+dies, the spare (`RISKBEAT_HTTP_SPARE`), which has loaded everything and follows the weights, is
+called in its place at once, and another is loaded; without a spare one is started. SIGHUP puts a
+new one in each one's place, up before the old one drains, so that no connection is refused; SIGTERM
+drains them all. Workers end when this process does.
 """
 
 import asyncio
-import os
+import itertools
 import shutil
 import signal
 import socket
-import sys
 import time
 from collections import deque
 from collections.abc import Coroutine
-from contextlib import suppress
-from dataclasses import dataclass, replace
 from typing import Any
 
 import structlog
 
-from riskbeat.serve_place import BACKLOG, GENERATIONS, Place
+from riskbeat.serve_place import BACKLOG
 from riskbeat.settings import Settings
+from riskbeat.worker_process import WorkerProcess, start_worker
 
 RESTARTS_MAX = 8
 RESTART_WINDOW_S = 60.0
 BACKOFF_FIRST_S = 0.1
 BACKOFF_LIMIT_S = 5.0
-STARTED_WITHIN_S = 120.0
 STOP_MARGIN_S = 5.0
 EXIT_REFUSED = 3
 
@@ -43,32 +42,20 @@ def run_workers(settings: Settings, *, stream: bool) -> int:
     return asyncio.run(_Workers(settings, stream).run())
 
 
-@dataclass(eq=False)
-class _Worker:
-    """One process, and how to hear of it.
+class _Deaths:
+    """When the workers of one seat died."""
 
-    Attributes:
-        heard: Its readiness: a byte when it listens, the end when it died.
-        ear: What `heard` reads from.
-        life: Our end of a pipe; when it closes, the worker ends.
-    """
+    def __init__(self) -> None:
+        self._when_s: deque[float] = deque(maxlen=RESTARTS_MAX + 1)
 
-    place: Place
-    process: asyncio.subprocess.Process
-    heard: asyncio.StreamReader
-    ear: asyncio.BaseTransport
-    life: int
-
-    async def listens(self) -> bool:
-        """Wait until it listens; return whether it does."""
-        with suppress(TimeoutError):
-            async with asyncio.timeout(STARTED_WITHIN_S):
-                return bool(await self.heard.read(1))
-        return False
+    def add(self) -> int:
+        """Count one; return how many there were of late."""
+        self._when_s.append(time.monotonic())
+        return sum(self._when_s[-1] - one < RESTART_WINDOW_S for one in self._when_s)
 
 
 class _Workers:
-    """The processes, by their place."""
+    """The processes by their seat, and the spare, which has none."""
 
     def __init__(self, settings: Settings, stream: bool) -> None:
         self._settings = settings
@@ -78,7 +65,10 @@ class _Workers:
         self._asked_to_roll = asyncio.Event()
         self._exit = 0
         self._listening: socket.socket | None = None
-        self._workers: dict[int, _Worker] = {}
+        self._seats: dict[int, WorkerProcess] = {}
+        self._spare: WorkerProcess | None = None
+        self._spare_left = asyncio.Event()
+        self._names: set[str] = set()
 
     async def run(self) -> int:
         """See `run_workers`."""
@@ -94,36 +84,68 @@ class _Workers:
             self._listening = listening
             count = self._settings.http_workers
             log.info("workers.started", count=count, port=listening.getsockname()[1])
-            rolls = asyncio.create_task(self._roll_when_asked())
-            keepers = [asyncio.create_task(self._keep(index)) for index in range(count)]
+            for seat in range(count):
+                self._fill(seat, await self._start())
+            others = [asyncio.create_task(self._roll_when_asked())]
+            if self._settings.http_spare:
+                others.append(asyncio.create_task(self._keep_spare()))
+            keepers = [asyncio.create_task(self._keep(seat)) for seat in range(count)]
             await asyncio.wait(keepers, return_when=asyncio.FIRST_COMPLETED)
             self._stopping.set()
-            await asyncio.gather(rolls, *keepers)
+            await asyncio.gather(*others, *keepers)
         log.info("workers.stopped", exit=self._exit)
         return self._exit
 
-    async def _keep(self, index: int) -> None:
-        """Keep one place filled until told to stop, or until its workers die too often."""
-        deaths: deque[float] = deque(maxlen=RESTARTS_MAX + 1)
-        place = Place(index=index, generation=GENERATIONS[0], stream=self._stream and not index)
-        self._workers[index] = await self._start(place)
+    async def _keep(self, seat: int) -> None:
+        """Keep one seat filled until told to stop, or until its workers die too often."""
+        deaths = _Deaths()
         while not self._stopping.is_set():
-            worker = self._workers[index]
+            worker = self._seats[seat]
             await self._either(worker.process.wait())
-            if self._stopping.is_set() or self._workers[index] is not worker:
+            if self._stopping.is_set() or self._seats[seat] is not worker:
                 continue
-            code = worker.process.returncode
-            self._forget(worker)
-            log.error("worker.died", worker=worker.place.name, code=code)
-            deaths.append(time.monotonic())
-            recent = sum(deaths[-1] - death < RESTART_WINDOW_S for death in deaths)
+            code, recent = self._bury(worker), deaths.add()
             if code == EXIT_REFUSED or recent > RESTARTS_MAX:
                 self._exit = EXIT_REFUSED if code == EXIT_REFUSED else 1
                 return
-            await self._either(asyncio.sleep(min(BACKOFF_LIMIT_S, BACKOFF_FIRST_S * 2**recent)))
+            if recent > 1:  # a first death is no habit, and somebody waits
+                await self._either(asyncio.sleep(_pause_s(recent)))
             if not self._stopping.is_set():
-                self._workers[index] = await self._start(worker.place)
-        await self._stop(self._workers[index])
+                self._fill(seat, self._take_spare() or await self._start())
+        await self._drain(self._seats[seat])
+
+    def _fill(self, seat: int, worker: WorkerProcess) -> None:
+        self._seats[seat] = worker
+        worker.call(stream=self._stream and seat == 0)
+        log.info("worker.called", worker=worker.name, seat=seat)
+
+    async def _keep_spare(self) -> None:
+        """Keep a spare, begun when the seats are taken: it would only delay them."""
+        deaths = _Deaths()
+        while not self._stopping.is_set():
+            for worker in list(self._seats.values()):
+                await self._either(worker.listens())
+            if self._stopping.is_set():
+                return
+            spare = self._spare = await self._start()
+            self._spare_left.clear()
+            await self._either(_first(spare.process.wait(), self._spare_left.wait()))
+            if self._spare is not spare:
+                continue
+            self._spare = None
+            if spare.lives:
+                await self._drain(spare)
+            else:
+                self._bury(spare)
+                await self._either(asyncio.sleep(_pause_s(deaths.add())))
+
+    def _take_spare(self) -> WorkerProcess | None:
+        """Return the spare, if one lives: it may still be loading, but is ahead of a new one."""
+        if self._spare is None or not self._spare.lives:
+            return None
+        spare, self._spare = self._spare, None
+        self._spare_left.set()
+        return spare
 
     async def _roll_when_asked(self) -> None:
         """Put a new worker in each one's place, one after the other."""
@@ -132,64 +154,63 @@ class _Workers:
             if self._stopping.is_set():
                 return
             self._asked_to_roll.clear()
-            for index in sorted(self._workers):
-                before = self._workers[index].place
-                new = await self._start(replace(before, generation=before.next_generation))
-                if not await new.listens() or self._stopping.is_set():
-                    log.error("worker.not_rolled", worker=before.name)
-                    await self._stop(new)
-                    continue
-                old, self._workers[index] = self._workers[index], new
-                await self._stop(old)
-                log.info("worker.rolled", worker=new.place.name)
+            if (spare := self._take_spare()) is not None:  # it is of the old kind
+                await self._drain(spare)
+            for seat in sorted(self._seats):
+                await self._roll(seat)
 
-    async def _start(self, place: Place) -> _Worker:
+    async def _roll(self, seat: int) -> None:
+        new = await self._start()
+        if await new.loads() and not self._stopping.is_set():
+            new.call(stream=self._stream and seat == 0)
+        if self._stopping.is_set() or not await new.listens():
+            log.error("worker.not_rolled", worker=self._seats[seat].name)
+            await self._drain(new)
+            return
+        old, self._seats[seat] = self._seats[seat], new
+        await self._drain(old)
+        log.info("worker.rolled", worker=new.name, instead_of=old.name)
+
+    async def _start(self) -> WorkerProcess:
         assert self._listening is not None
-        ready, tells = os.pipe()
-        lives, life = os.pipe()
-        fd = self._listening.fileno()
-        place = replace(place, listening_fd=fd, ready_fd=tells, life_fd=lives)
-        try:
-            process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", "riskbeat.serve_worker", place.encode()),
-                env={**os.environ, "PROMETHEUS_MULTIPROC_DIR": str(self._metrics)},
-                stdin=asyncio.subprocess.DEVNULL,
-                pass_fds=(fd, tells, lives),
-            )
-        finally:
-            os.close(tells)
-            os.close(lives)
-        heard = asyncio.StreamReader()
-        ear, _ = await asyncio.get_running_loop().connect_read_pipe(
-            lambda: asyncio.StreamReaderProtocol(heard), os.fdopen(ready, "rb")
-        )
-        log.info("worker.started", worker=place.name, pid=process.pid)
-        return _Worker(place, process, heard, ear, life)
+        name = next(name for i in itertools.count() if (name := str(i)) not in self._names)
+        self._names.add(name)
+        worker = await start_worker(name, self._listening, self._metrics)
+        log.info("worker.started", worker=name, pid=worker.process.pid)
+        return worker
 
-    async def _stop(self, worker: _Worker) -> None:
-        """Let a worker drain; kill it when it takes too long."""
-        with suppress(ProcessLookupError):
-            worker.process.terminate()
-        try:
-            async with asyncio.timeout(self._settings.stop_timeout_s + STOP_MARGIN_S):
-                await worker.process.wait()
-        except TimeoutError:
-            log.error("worker.killed", worker=worker.place.name)
-            worker.process.kill()
-            await worker.process.wait()
+    async def _drain(self, worker: WorkerProcess) -> None:
+        """Let a worker end what it began; kill it when it takes too long."""
+        if not await worker.drain(self._settings.stop_timeout_s + STOP_MARGIN_S):
+            log.error("worker.killed", worker=worker.name)
         self._forget(worker)
 
-    def _forget(self, worker: _Worker) -> None:
+    def _bury(self, worker: WorkerProcess) -> int | None:
+        """Say that a worker died by itself; return its exit code."""
+        code = worker.process.returncode
+        log.error("worker.died", worker=worker.name, code=code)
+        self._forget(worker)
+        return code
+
+    def _forget(self, worker: WorkerProcess) -> None:
         """Take what an ended worker's gauges said off the page; its counts stay."""
-        worker.ear.close()
-        with suppress(OSError):
-            os.close(worker.life)
-        for page in self._metrics.glob(f"gauge_*_{worker.place.name}.db"):
+        worker.forget()
+        self._names.discard(worker.name)
+        for page in self._metrics.glob(f"gauge_*_{worker.name}.db"):
             page.unlink(missing_ok=True)
 
     async def _either(self, other: Coroutine[Any, Any, Any]) -> None:
         """Wait for something, or for being told to stop."""
-        waits = [asyncio.ensure_future(other), asyncio.ensure_future(self._stopping.wait())]
-        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-        for wait in waits:
-            wait.cancel()
+        await _first(other, self._stopping.wait())
+
+
+async def _first(*others: Coroutine[Any, Any, Any]) -> None:
+    """Wait for the first of several to end, and for no other."""
+    waits = [asyncio.ensure_future(other) for other in others]
+    await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+    for wait in waits:
+        wait.cancel()
+
+
+def _pause_s(recent: int) -> float:
+    return min(BACKOFF_LIMIT_S, BACKOFF_FIRST_S * 2.0**recent)

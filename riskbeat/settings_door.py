@@ -13,6 +13,10 @@ class DoorSettings(BaseSettings):
     http_workers: int = Field(
         1, ge=1, le=256, description="Processes that answer on `http_port`; about one for each core"
     )
+    http_spare: bool = Field(
+        False,
+        description="Keep one more process loaded, which answers at once when another dies",
+    )
     http_tls_certfile: Path | None = Field(
         None, description="PEM of the certificate that HTTP answers with; absent: no TLS"
     )

@@ -12,7 +12,7 @@ import pytest
 
 from tests.live.stage import START_DEADLINE_S, Stage, ends_well, on_stage, until
 
-pytestmark = [pytest.mark.live, pytest.mark.long]
+pytestmark = pytest.mark.live
 
 
 def workers_of(stage: Stage) -> set[int]:
@@ -32,12 +32,19 @@ async def counted(stage: Stage, metric: str) -> float:
     )
 
 
-async def ask(stage: Stage, names: list[str]) -> None:
-    """Ask for each over a connection of its own, so that all workers get some."""
+async def ask(stage: Stage, names: list[str]) -> list[int]:
+    """Ask for each over a connection of its own, so that all workers get some.
+
+    Returns:
+        The versions of the weights that answered.
+    """
+    versions = []
     for name in names:
         async with httpx.AsyncClient(base_url=stage.http.base_url, timeout=10.0) as http:
             answer = await http.post("/v1/decisions", json=a_body(name))
             assert answer.status_code == 200
+            versions.append(answer.json()["model"]["version"])
+    return versions
 
 
 def a_body(name: str) -> dict[str, object]:
@@ -50,6 +57,7 @@ def a_body(name: str) -> dict[str, object]:
     }
 
 
+@pytest.mark.long
 async def test_several_workers_are_one_service(
     tmp_path: Path, kafka_bootstrap: str, redis_url: str, topic_prefix: str, redis_prefix: str
 ) -> None:
@@ -73,7 +81,7 @@ async def test_several_workers_are_one_service(
 
         async def active() -> bool:
             page = (await stage.http.get("/metrics")).text
-            return len(re.findall(r'riskbeat_weights_version\{pid="\d[ab]"\} 1\.0', page)) == 2
+            return len(re.findall(r'riskbeat_weights_version\{pid="\d"\} 1\.0', page)) == 2
 
         await until("both workers have version 1", active)
         await ask(stage, [f"p{i}" for i in range(40)])
@@ -112,6 +120,7 @@ async def test_several_workers_are_one_service(
         assert not psutil.pid_exists(max(second))
 
 
+@pytest.mark.long
 async def test_workers_end_when_the_one_who_started_them_is_killed(
     tmp_path: Path, kafka_bootstrap: str, redis_url: str, topic_prefix: str, redis_prefix: str
 ) -> None:
@@ -132,3 +141,36 @@ async def test_workers_end_when_the_one_who_started_them_is_killed(
             return not any(psutil.pid_exists(pid) for pid in workers)
 
         await until("no worker is left", gone)
+
+
+async def test_the_spare_answers_when_the_only_worker_is_killed(
+    tmp_path: Path, kafka_bootstrap: str, redis_url: str, topic_prefix: str, redis_prefix: str
+) -> None:
+    """Nobody is refused, and it has the weights that the dead one had; stopped, all of it ends."""
+    async with on_stage(
+        tmp_path,
+        kafka_bootstrap,
+        redis_url,
+        topic_prefix,
+        redis_prefix,
+        RISKBEAT_HTTP_SPARE="true",
+        RISKBEAT_FIRST_WEIGHTS_WAIT_S="0",
+    ) as stage:
+        await stage.publish(1)
+
+        async def follows() -> bool:
+            page = (await stage.http.get("/metrics")).text
+            return len(re.findall(r'riskbeat_weights_version\{pid="\d"\} 1\.0', page)) == 2
+
+        await until("the worker and its spare have version 1", follows, START_DEADLINE_S)
+        worker, spare = started(stage)
+        os.kill(worker, signal.SIGKILL)
+        assert await ask(stage, ["after"]) == [1]
+        assert re.search(r"worker.called.*\bworker\W+1\b", stage.log.read_text())
+        await asyncio.to_thread(ends_well, stage)
+        assert not psutil.pid_exists(spare)
+
+
+def started(stage: Stage) -> list[int]:
+    """Return the workers' process ids in the order in which they were started."""
+    return [int(n) for n in re.findall(r"worker\.started.*?\bpid\W+(\d+)", stage.log.read_text())]
