@@ -4,7 +4,7 @@ import os
 from collections import Counter as TallyOf
 from collections.abc import Callable, Sequence
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, values
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, mmap_dict, values
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.values import MultiProcessValue
@@ -26,6 +26,8 @@ _AGE_EDGES = (0.01, 0.1, 0.25, 0.5, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0, 60.0, 300.0)
 _STALE_EDGES = (0.005, 0.01, 0.025, 0.06, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 15.0, 60.0)
 
 SHARED = "PROMETHEUS_MULTIPROC_DIR"
+SHARED_BYTES = 1 << 20
+"""Of each file, sparse: one that grew while a request is counted could fail it."""
 
 
 class Tallied(Histogram):
@@ -287,4 +289,5 @@ def share_metrics(worker: str) -> None:
         worker: A name that no other process of the folder bears at the same time. The one that
             bears it next goes on with its counts.
     """
+    mmap_dict._INITIAL_MMAP_SIZE = SHARED_BYTES
     values.ValueClass = MultiProcessValue(lambda: worker)  # type: ignore[no-untyped-call]

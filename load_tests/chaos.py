@@ -1,9 +1,10 @@
 """`python -m load_tests.chaos --seeds N --out FILE`: the lab. The whole path, broken on purpose.
 
-Each seed starts a deployment of its own (two featurize workers, a learner, a scorer, Apache Kafka,
-Redis with its append-only file) under load over HTTP, on the stream and of labels, with poison
-between, and draws faults that follow one another. Then everything is held against the log: events
-counted once, answers recorded and made again, labels learned once, versions in a row.
+Each seed starts a deployment of its own (two featurize workers, a learner and its standby, a scorer
+and its spare, Apache Kafka, Redis with its append-only file) under load over HTTP, on the stream
+and of labels, with poison between, and draws faults that follow one another. Then everything is
+held against the log: events counted once, answers recorded and made again, labels learned once,
+versions in a row.
 
 What a seed found is appended to FILE; a later run adds other seeds to it. A seed that fails prints
 the command that repeats it; its faults are drawn again alike, when they hit is up to the machine.
@@ -26,11 +27,9 @@ import numpy as np
 from load_tests.chaos_check import judge
 from load_tests.chaos_faults import FAULTS
 from load_tests.chaos_features import stopped_by_signals
-from load_tests.chaos_features_servers import LossyRedis, a_kafka, a_lossy_redis
+from load_tests.chaos_servers import Servers, the_servers
 from load_tests.chaos_stage import a_stage
 from load_tests.report import COMMIT, Row, machine, write
-from tests.conftest import kafka_answers
-from tests.live.servers import Server, wait_until
 
 NAME = "chaos"
 SEEDS, QUICK_SEEDS = 20, 1
@@ -71,7 +70,7 @@ class Trial:
         return not any(self.wrong.values())
 
 
-def attempt(seed: int, faults: int, folder: Path, kafka: Server, store: LossyRedis) -> Trial:
+def attempt(seed: int, kinds: Sequence[str], faults: int, folder: Path, servers: Servers) -> Trial:
     """Run one seed."""
     start_s = time.monotonic()
 
@@ -79,9 +78,9 @@ def attempt(seed: int, faults: int, folder: Path, kafka: Server, store: LossyRed
         print(f"  seed {seed} {time.monotonic() - start_s:6.1f} s  {words}", flush=True)
 
     folder.mkdir(parents=True)
-    with a_stage(folder, kafka, store, seed, say) as stage:
+    with a_stage(folder, servers, seed, say) as stage:
         say("everything moves")
-        for kind in stage.draw.sample(list(FAULTS), faults):
+        for kind in stage.draw.sample(kinds, faults):
             stage.crew.pause(stage.draw.uniform(*BETWEEN_S))
             stage.strike(kind, FAULTS[kind])
         found = judge(stage)
@@ -154,24 +153,29 @@ def main() -> int:
     parser.add_argument("--seeds", type=int, help=f"how many (default {SEEDS})")
     parser.add_argument("--first", type=int, help="the first seed (default: the next of FILE)")
     parser.add_argument("--faults", type=int, default=FAULTS_PER_SEED, help="of each seed")
+    parser.add_argument("--only", help=f"of these kinds, by comma: {', '.join(FAULTS)}")
     parser.add_argument("--quick", action="store_true", help="one seed of two faults")
     parser.add_argument("--out", type=Path, required=True, help="the JSON file to add to")
     parser.add_argument("--keep", type=Path, help="keep logs and data in this folder")
     asked = parser.parse_args()
     seeds = asked.seeds or (QUICK_SEEDS if asked.quick else SEEDS)
     faults = QUICK_FAULTS if asked.quick else asked.faults
+    kinds = asked.only.split(",") if asked.only else list(FAULTS)
+    if strange := set(kinds) - set(FAULTS):
+        parser.error(f"--only: there is no fault {', '.join(sorted(strange))}")
+    faults = min(faults, len(kinds))
     trials = read_trials(asked.out)
     first = asked.first or max((trial.seed for trial in trials), default=0) + 1
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # a broker that is away is no news
     bad = 0
     with stopped_by_signals(), tempfile.TemporaryDirectory(prefix="riskbeat-chaos-") as made:
         folder = asked.keep or Path(made)
-        with a_kafka(folder / "kafka") as kafka, a_lossy_redis(folder / "redis") as store:
-            wait_until(lambda: kafka_answers(kafka.address), f"{kafka.what} answers")
+        with the_servers(folder) as servers:
             for seed in range(first, first + seeds):
                 again = f"python -m load_tests.{NAME} --seeds 1 --first {seed} --faults {faults}"
+                again += f' --only "{asked.only}"' if asked.only else ""
                 print(again, flush=True)
-                trial = attempt(seed, faults, folder / f"seed-{seed}", kafka, store)
+                trial = attempt(seed, kinds, faults, folder / f"seed-{seed}", servers)
                 trials = [t for t in trials if t.seed != seed] + [trial]
                 if not trial.good:
                     bad += 1

@@ -1,6 +1,7 @@
 """the processes of a deployment, and a supervisor that starts again whatever ends."""
 
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -11,9 +12,23 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import psutil
+
 from load_tests.chaos_features_workers import DIES_WITH_US
 
 STOP_TIMEOUT_S = 40.0
+NOTHING = 1  # bytes; 0 would be the same, and some systems take it for none
+
+WORKERS = ("featurize-1", "featurize-2")
+LEARNERS = ("learn-1", "learn-2")
+SCORER = "serve"
+PROCESSES = (*WORKERS, *LEARNERS, SCORER)
+COMMANDS = {
+    **dict.fromkeys(WORKERS, ("featurize",)),
+    **dict.fromkeys(LEARNERS, ("learn", "--standby")),
+    SCORER: ("serve",),
+}
+HOMES = {**dict.fromkeys(LEARNERS, "learn")}  # both learners use one data directory
 
 
 @dataclass(frozen=True)
@@ -36,6 +51,7 @@ class Crew:
     Attributes:
         ends: How often a process ended that nobody had killed, by its name and status.
         down: Names that the supervisor leaves alone.
+        full: Names whose disk is full: no file grows, that of their log neither.
     """
 
     env: Mapping[str, str]
@@ -44,6 +60,7 @@ class Crew:
     running: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
     ends: Counter[str] = field(default_factory=Counter)
     down: set[str] = field(default_factory=set)
+    full: set[str] = field(default_factory=set)
 
     def __enter__(self) -> "Crew":
         return self
@@ -64,6 +81,24 @@ class Crew:
                 stdin=subprocess.DEVNULL,
                 start_new_session=True,
             )
+        if name in self.full:
+            _bound_files(self.running[name].pid, NOTHING)
+
+    def fill(self, name: str) -> None:
+        """Let no file of a process and its children grow, as on a disk that is full."""
+        self.full.add(name)
+        self._bound(name, NOTHING)
+
+    def free(self, name: str) -> None:
+        """Let its files grow again."""
+        self.full.discard(name)
+        self._bound(name, resource.RLIM_INFINITY)
+
+    def _bound(self, name: str, most_bytes: int) -> None:
+        with suppress(psutil.NoSuchProcess):
+            family = psutil.Process(self.running[name].pid)
+            for one in (family, *family.children(recursive=True)):
+                _bound_files(one.pid, most_bytes)
 
     def keep(self) -> None:
         """Start again what ended by itself."""
@@ -109,3 +144,10 @@ class Crew:
         while (left_s := end_s - time.monotonic()) > 0:
             self.keep()
             time.sleep(min(step_s, left_s))
+
+
+def _bound_files(pid: int, most_bytes: int) -> None:
+    """Bound how far a process may extend a file; what is written within a file's size may be."""
+    _, hard = resource.prlimit(pid, resource.RLIMIT_FSIZE)
+    with suppress(ProcessLookupError):
+        resource.prlimit(pid, resource.RLIMIT_FSIZE, (most_bytes, hard))

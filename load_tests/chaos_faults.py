@@ -7,12 +7,17 @@ import sys
 import time
 from collections.abc import Callable
 
-from load_tests.chaos_stage import OTHERS, POLL_S, SESSION_TIMEOUT_S, WORKERS, Stage
+from load_tests.chaos_clock import LOOKED_AT_S
+from load_tests.chaos_crew import LEARNERS, PROCESSES, SCORER, WORKERS
+from load_tests.chaos_stage import POLL_S, SESSION_TIMEOUT_S, Stage
+from load_tests.chaos_wire import Wire
 from tests.conftest import kafka_answers
 from tests.live.servers import wait_until
 
 RIVAL_TIMEOUT_S = 60.0
 SLOW_S = 0.2
+STEP_S = (5.0, 50.0)  # events may come from 60 s ahead
+ROLLED = "\nworker.rolled "
 
 
 def _kill(stage: Stage, name: str) -> None:
@@ -32,11 +37,23 @@ def kill_worker(stage: Stage) -> None:
 
 
 def kill_learner(stage: Stage) -> None:
-    _kill(stage, "learn")
+    _kill(stage, stage.leader())
+
+
+def lose_learners(stage: Stage) -> None:
+    for name in LEARNERS:
+        stage.crew.kill(name)
+    stage.crew.pause(stage.draw.uniform(0.0, 1.0))
+    for name in LEARNERS:
+        stage.crew.start(name)
 
 
 def kill_scorer(stage: Stage) -> None:
-    _kill(stage, "serve")
+    os.kill(stage.answering(), signal.SIGKILL)
+
+
+def lose_scorer(stage: Stage) -> None:
+    _kill(stage, SCORER)
 
 
 def freeze_worker(stage: Stage) -> None:
@@ -44,11 +61,11 @@ def freeze_worker(stage: Stage) -> None:
 
 
 def freeze_learner(stage: Stage) -> None:
-    _freeze(stage, "learn", stage.draw.uniform(2.0, 12.0))
+    _freeze(stage, stage.leader(), stage.draw.uniform(2.0, 12.0))
 
 
 def freeze_scorer(stage: Stage) -> None:
-    _freeze(stage, "serve", stage.draw.uniform(1.0, 4.0))
+    _freeze(stage, SCORER, stage.draw.uniform(1.0, 4.0))
 
 
 def restart_broker(stage: Stage) -> None:
@@ -76,23 +93,56 @@ def freeze_store(stage: Stage) -> None:
 
 
 def cut_wire(stage: Stage) -> None:
-    wire = stage.wires[stage.draw.choice([*WORKERS, *OTHERS])]
+    _cut(stage, stage.wires[stage.draw.choice(PROCESSES)])
+
+
+def slow_wire(stage: Stage) -> None:
+    _slow(stage, stage.wires[stage.draw.choice(PROCESSES)])
+
+
+def cut_log_wire(stage: Stage) -> None:
+    _cut(stage, stage.log_wires[stage.draw.choice(PROCESSES)])
+
+
+def slow_log_wire(stage: Stage) -> None:
+    _slow(stage, stage.log_wires[stage.draw.choice(PROCESSES)])
+
+
+def _cut(stage: Stage, wire: Wire) -> None:
     wire.cut()
     stage.crew.pause(stage.draw.uniform(0.5, 4.0))
     wire.mend()
 
 
-def slow_wire(stage: Stage) -> None:
-    wire = stage.wires[stage.draw.choice([*WORKERS, *OTHERS])]
+def _slow(stage: Stage, wire: Wire) -> None:
     wire.slow(SLOW_S)
     stage.crew.pause(stage.draw.uniform(2.0, 4.0))
     wire.mend()
 
 
+def fill_disk(stage: Stage) -> None:
+    """Let the disk of the learners, or that of the scorer, be full for a while."""
+    names = stage.draw.choice((LEARNERS, (SCORER,)))
+    for name in names:
+        stage.crew.fill(name)
+    stage.crew.pause(stage.draw.uniform(2.0, 5.0))
+    for name in names:
+        stage.crew.free(name)
+
+
+def step_clock(stage: Stage) -> None:
+    """Step the time of day of one process, and put it right again."""
+    name = stage.draw.choice(PROCESSES)
+    stage.clocks[name].step(stage.draw.choice((-1, 1)) * stage.draw.uniform(*STEP_S))
+    stage.crew.pause(LOOKED_AT_S + stage.draw.uniform(1.0, 4.0))
+    stage.clocks[name].step(0)
+    stage.crew.pause(LOOKED_AT_S)
+
+
 def second_learner(stage: Stage) -> None:
     """Start a learner with a disk of its own: it must end by itself, and say why."""
     folder = stage.crew.folder / f"rival-{len(stage.rivals)}"
-    env = {**os.environ, **stage.crew.env, **stage.crew.roles["learn"].env}
+    env = {**os.environ, **stage.crew.env, **stage.crew.roles[LEARNERS[0]].env}
     with (stage.crew.folder / "rival.log").open("ab") as out:
         rival = subprocess.Popen(
             [sys.executable, "-m", "riskbeat", "learn"],
@@ -110,19 +160,25 @@ def second_learner(stage: Stage) -> None:
 
 
 def roll_all(stage: Stage) -> None:
-    """Stop and start every process in turn, as an upgrade does."""
-    for name in (*WORKERS, *OTHERS):
+    """Put a new process in each one's place in turn, as an upgrade does; the scorer never ends."""
+    for name in (*WORKERS, *LEARNERS):
         status = stage.crew.stop(name)
         if status:
             stage.crew.ends[f"{name}, asked to stop, ended with {status}"] += 1
         stage.crew.start(name)
         stage.crew.pause(stage.draw.uniform(0.5, 2.0))
+    rolled = stage.log_of(SCORER).count(ROLLED)
+    os.kill(stage.crew.running[SCORER].pid, signal.SIGHUP)
+    while stage.log_of(SCORER).count(ROLLED) == rolled:
+        stage.crew.pause(POLL_S)
 
 
 FAULTS: dict[str, Callable[[Stage], None]] = {
     "kill -9 of a worker": kill_worker,
     "kill -9 of the learner": kill_learner,
     "kill -9 of the scorer": kill_scorer,
+    "both learners are lost": lose_learners,
+    "the scorer is lost with its spare": lose_scorer,
     "a worker stands still": freeze_worker,
     "the learner stands still": freeze_learner,
     "the scorer stands still": freeze_scorer,
@@ -132,7 +188,11 @@ FAULTS: dict[str, Callable[[Stage], None]] = {
     "Redis stands still": freeze_store,
     "one process loses Redis": cut_wire,
     "one process finds Redis slow": slow_wire,
+    "one process loses Kafka": cut_log_wire,
+    "one process finds Kafka slow": slow_log_wire,
+    "a full disk": fill_disk,
+    "a clock is stepped": step_clock,
     "a second learner": second_learner,
-    "every process is stopped and started": roll_all,
+    "every process is rolled": roll_all,
 }
 """Kind of fault → what does it, and returns when nothing stands in the way any more."""

@@ -5,9 +5,10 @@ import re
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import redis
@@ -15,6 +16,7 @@ import redis
 from tests.live.kafka_maven import kafka_from_maven
 from tests.live.servers import (
     ContainerHost,
+    Door,
     Host,
     ProcessHost,
     Server,
@@ -104,14 +106,16 @@ class LossyRedis:
 
 
 @contextmanager
-def a_kafka(folder: Path) -> Iterator[Server]:
+def a_kafka(folder: Path, doors: Sequence[Door] = ()) -> Iterator[Server]:
     """Run an Apache Kafka: a container, else the one from Maven Central.
 
     Raises:
         Unavailable: Neither can be had here.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    server = _first([kafka_in_docker, kafka_from_maven], folder)
+    server = _first(
+        [partial(kafka_in_docker, doors=doors), partial(kafka_from_maven, doors=doors)], folder
+    )
     try:
         yield server
     finally:

@@ -2,11 +2,12 @@
 
 import os
 import random
+import re
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,12 +16,22 @@ import redis
 
 from features.spec import Spec
 from features.topics import Topics
-from load_tests.chaos_crew import Crew, Role
+from load_tests.chaos_clock import Clock
+from load_tests.chaos_crew import (
+    COMMANDS,
+    HOMES,
+    LEARNERS,
+    PROCESSES,
+    SCORER,
+    Crew,
+    Role,
+)
 from load_tests.chaos_features_check import Kept
 from load_tests.chaos_features_servers import LossyRedis, client_of
 from load_tests.chaos_load import Load
-from load_tests.chaos_wire import Wire, a_wire
-from load_tests.deployment import KAFKA, REDIS
+from load_tests.chaos_servers import Servers
+from load_tests.chaos_wire import Wire, port_of
+from load_tests.deployment import KAFKA, LOOPBACK, REDIS
 from load_tests.report import ROOT
 from riskbeat.embedded import free_ports
 from tests.live.servers import Host, Server, wait_until
@@ -33,8 +44,6 @@ READY_TIMEOUT_S = 240.0
 BACK_TIMEOUT_S = 240.0
 ONE_SHOT_TIMEOUT_S = 120.0
 POLL_S = 0.1
-WORKERS = ("featurize-1", "featurize-2")
-OTHERS = ("learn", "serve")
 
 
 @dataclass(frozen=True)
@@ -55,15 +64,26 @@ class Blow:
 
 @dataclass
 class Stage:
-    """A deployment that runs."""
+    """A deployment that runs.
+
+    Attributes:
+        wires: Process → its wire to the store.
+        log_wires: Process → its wire to the log.
+        clocks: Process → its time of day.
+        http: A client of the scorer, kept: making one costs more than many questions.
+        client: And one of the store.
+    """
 
     crew: Crew
     kafka: Server
     store: LossyRedis
     wires: dict[str, Wire]
+    log_wires: Mapping[str, Wire]
+    clocks: dict[str, Clock]
+    http: httpx.Client
+    client: redis.Redis
     topics: Topics
     spec: Spec
-    port: int
     load: Load
     draw: random.Random
     prefix: str
@@ -104,18 +124,17 @@ class Stage:
     def _marks(self) -> list[int]:
         """Return the next updates offset of each partition; -1 where the store does not say."""
         found = []
-        with client_of(self.store.server) as client:
-            for p in range(UPDATES_PARTITIONS):
-                try:
-                    found.append(int(client.hget(f"{self.prefix}0:{{{p}}}:meta", "offset") or -1))
-                except redis.RedisError:
-                    found.append(-1)
+        for p in range(UPDATES_PARTITIONS):
+            try:
+                found.append(int(self.client.hget(f"{self.prefix}0:{{{p}}}:meta", "offset") or -1))
+            except redis.RedisError:
+                found.append(-1)
         return found
 
     def _version(self) -> int | None:
         """Return the version that `serve` answers with; None if it does not say."""
         try:
-            page = httpx.get(f"http://127.0.0.1:{self.port}/v1/model", timeout=2.0).json()
+            page = self.http.get("/v1/model").json()
         except (httpx.TransportError, ValueError):
             return None
         return int(page["active"]["version"]) if page.get("active") else None
@@ -127,6 +146,30 @@ class Stage:
                 raise TimeoutError(f"{what}: not back within {BACK_TIMEOUT_S:g} s")
             self.crew.pause(POLL_S)
 
+    def leader(self) -> str:
+        """Return which of the learners publishes; either, where the store does not say."""
+        with suppress(redis.RedisError):
+            for key in self.client.scan_iter(f"{self.prefix}*:lease"):
+                owner = str(self.client.get(key))
+                for name in LEARNERS:
+                    if f"/{self.crew.running[name].pid}-" in owner:
+                        return name
+        return self.draw.choice(LEARNERS)
+
+    def answering(self) -> int:
+        """Return the process id of the scorer that was called last."""
+        log = self.log_of(SCORER)
+        called = re.findall(r"^worker\.called.*\bworker=(\d+)", log, re.MULTILINE)[-1]
+        return int(
+            re.findall(rf"^worker\.started.*\bworker={called}\b.*\bpid=(\d+)", log, re.MULTILINE)[
+                -1
+            ]
+        )
+
+    def log_of(self, name: str) -> str:
+        """Return what a process has written."""
+        return (self.crew.folder / f"{name}.log").read_text(errors="replace")
+
     def kept(self) -> Kept:
         """Return the store's epoch, to be read from outside."""
         return Kept(client_of(self.store.server), f"{self.prefix}0:", UPDATES_PARTITIONS)
@@ -134,14 +177,15 @@ class Stage:
 
 @contextmanager
 def a_stage(
-    folder: Path, kafka: Server, store: LossyRedis, seed: int, say: Callable[[str], None]
+    folder: Path, servers: Servers, seed: int, say: Callable[[str], None]
 ) -> Iterator[Stage]:
     """Start a deployment of this seed's own on shared servers; everything ends with the block."""
     topics, prefix = Topics(f"lab{seed}."), f"lab{seed}:"
-    port, *pages = free_ports(5)
+    kafka, store, log_wires = servers.kafka, servers.store, servers.log_wires
+    port, *pages = free_ports(1 + len(PROCESSES))
     with ExitStack() as stack:
-        names = (*WORKERS, *OTHERS)
-        wires = {name: stack.enter_context(a_wire(store.server.address)) for name in names}
+        wires = {name: servers.box.wire(port_of(store.server.address)) for name in PROCESSES}
+        clocks = {name: Clock(folder / f"{name}.clock") for name in PROCESSES}
         env = {
             KAFKA: kafka.address,
             REDIS: store.server.address,
@@ -160,31 +204,54 @@ def a_stage(
             "RISKBEAT_AUTH": "off",
             "RISKBEAT_DEVICE": "cpu",
             "RISKBEAT_HTTP_PORT": str(port),
+            "RISKBEAT_HTTP_SPARE": "true",
             "RISKBEAT_DEADLINE_S": str(DEADLINE_S),
             "RISKBEAT_FEATURES_TIMEOUT_S": "0.1",
             "RISKBEAT_ACK_TIMEOUT_S": "0.2",
             "OMP_NUM_THREADS": "1",
+            "PYTHONDONTWRITEBYTECODE": "",  # else every start compiles anew; an image has it
         }
         roles = {
             name: Role(
-                (name.split("-")[0],),
-                {
-                    REDIS: f"redis://127.0.0.1:{wires[name].port}/0",
+                COMMANDS[name],
+                clocks[name].environment
+                | {
+                    KAFKA: f"{LOOPBACK}:{log_wires[name].port}",
+                    REDIS: f"redis://{LOOPBACK}:{wires[name].port}/0",
                     "RISKBEAT_METRICS_PORT": str(page),
-                    "RISKBEAT_DATA_DIR": str(folder / "data" / name),
+                    "RISKBEAT_DATA_DIR": str(folder / "data" / HOMES.get(name, name)),
                 },
             )
-            for name, page in zip(names, pages, strict=True)
+            for name, page in zip(PROCESSES, pages, strict=True)
         }
         crew = stack.enter_context(Crew(env, folder, roles))
         for command in ("topics", "keys"):
             _riskbeat(crew, command)
-        for name in names:
+        for name in PROCESSES:
             crew.start(name)
-        wait_until(lambda: _ready(crew, port), "serve is ready", READY_TIMEOUT_S)
+        base = f"http://{LOOPBACK}:{port}"
+        http = stack.enter_context(httpx.Client(base_url=base, timeout=2.0))
+        client = stack.enter_context(client_of(store.server))
+        wait_until(lambda: _ready(crew, http), "serve is ready", READY_TIMEOUT_S)
+        wait_until(lambda: _stand_by(crew), "the spares stand by", READY_TIMEOUT_S)
         load = stack.enter_context(Load(kafka.address, topics, port, PARTITIONS, seed))
         spec, draw = Spec.load(SPEC), random.Random(seed)
-        stage = Stage(crew, kafka, store, wires, topics, spec, port, load, draw, prefix, say)
+        stage = Stage(
+            crew,
+            kafka,
+            store,
+            wires,
+            log_wires,
+            clocks,
+            http,
+            client,
+            topics,
+            spec,
+            load,
+            draw,
+            prefix,
+            say,
+        )
         stage._until(stage._moves(), "the start")
         yield stage
 
@@ -199,9 +266,17 @@ def _riskbeat(crew: Crew, *arguments: str) -> None:
     )
 
 
-def _ready(crew: Crew, port: int) -> bool:
+def _ready(crew: Crew, http: httpx.Client) -> bool:
     crew.keep()
     try:
-        return httpx.get(f"http://127.0.0.1:{port}/readyz", timeout=2.0).status_code == 200
+        return http.get("/readyz").status_code == 200
     except httpx.TransportError:
         return False
+
+
+def _stand_by(crew: Crew) -> bool:
+    """Whether the spare scorer and the standby learner have loaded."""
+    crew.keep()
+    logs = ["".join((crew.folder / f"{name}.log").read_text() for name in LEARNERS)]
+    logs.append((crew.folder / f"{SCORER}.log").read_text())
+    return "learn.standby " in logs[0] and "worker.stands_by " in logs[1]

@@ -1,81 +1,55 @@
-"""one process ↔ the store, through a wire of ours: passed on, held up, or cut.
+"""one process ↔ the store or the log, through a wire of ours: passed on, held up, or cut.
 
 A proxy on loopback stands for the network between two processes, so that any one of them can lose
-the store or find it slow while the others do not.
+a server or find it slow while the others do not. A broker tells those who come in by a wire to come
+back by it (`tests.live.servers.Door`). All wires are in one process of their own (`python -m
+load_tests.chaos_wire`), which is told line by line what to do, so that what they pass on takes no
+time from those who measure.
 """
 
 import asyncio
-import threading
+import json
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import Literal
+from typing import Any
+
+import uvloop
 
 from load_tests.deployment import LOOPBACK
 
 READ_BYTES = 64 * 1024
-START_TIMEOUT_S = 10.0
-
-State = Literal["whole", "cut"]
+END_TIMEOUT_S = 10.0
 
 
-class Wire:
-    """A listener that passes bytes both ways; its state may change at any time."""
+class _Passing:
+    """A listener that passes bytes both ways; how may change at any time."""
 
-    def __init__(self, host: str, port: int) -> None:
-        self._target = host, port
-        self._loop = asyncio.new_event_loop()
-        self._ready = threading.Event()
+    def __init__(self, port: int) -> None:
+        self._target = port
         self._open: set[asyncio.StreamWriter] = set()
-        self._state: State = "whole"
-        self._delay_s = 0.0
-        self._thread = threading.Thread(target=self._run, name="wire", daemon=True)
-        self.port = 0
+        self._cut, self._delay_s = False, 0.0
 
-    def start(self) -> None:
-        """Listen; returns when the port is known."""
-        self._thread.start()
-        assert self._ready.wait(START_TIMEOUT_S)
+    async def listen(self) -> int:
+        """Listen; return where."""
+        self._server = await asyncio.start_server(self._accept, LOOPBACK, 0)
+        port: int = self._server.sockets[0].getsockname()[1]
+        return port
 
-    def stop(self) -> None:
-        """Close everything."""
-        self.cut()
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(START_TIMEOUT_S)
-
-    def cut(self) -> None:
-        """Close what is open, and refuse what comes."""
-        self._state = "cut"
-        self._loop.call_soon_threadsafe(self._close_all)
-
-    def slow(self, delay_s: float) -> None:
-        """Hold up every piece for so long, each way."""
-        self._delay_s = delay_s
-
-    def mend(self) -> None:
-        """Pass everything on, at once."""
-        self._state, self._delay_s = "whole", 0.0
-
-    def _run(self) -> None:
-        asyncio.set_event_loop(self._loop)
-        server = self._loop.run_until_complete(asyncio.start_server(self._accept, LOOPBACK, 0))
-        self.port = server.sockets[0].getsockname()[1]
-        self._ready.set()
-        self._loop.run_forever()
-        server.close()
-        if ending := asyncio.all_tasks(self._loop):  # all are closed: they end by themselves
-            self._loop.run_until_complete(asyncio.wait(ending, timeout=START_TIMEOUT_S))
-        self._loop.close()
-
-    def _close_all(self) -> None:
-        for writer in self._open:
-            writer.transport.abort()
+    def be(self, cut: bool, delay_s: float) -> None:
+        """Pass on from now on, held up for so long each way; or close what is open, and refuse."""
+        self._cut, self._delay_s = cut, delay_s
+        if cut:
+            for writer in self._open:
+                writer.transport.abort()
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        if self._state == "cut":
+        if self._cut:
             writer.transport.abort()
             return
         try:
-            far_reader, far_writer = await asyncio.open_connection(*self._target)
+            far_reader, far_writer = await asyncio.open_connection(LOOPBACK, self._target)
         except OSError:
             writer.transport.abort()
             return
@@ -99,13 +73,88 @@ class Wire:
             writer.transport.abort()
 
 
+class Wire:
+    """One of the wires."""
+
+    def __init__(self, box: "WireBox", number: int, port: int) -> None:
+        """Take where it listens."""
+        self.port = port
+        self._box, self._number = box, number
+
+    def cut(self) -> None:
+        """Close what is open, and refuse what comes."""
+        self._box.tell(wire=self._number, cut=True)
+
+    def slow(self, delay_s: float) -> None:
+        """Hold up every piece for so long, each way."""
+        self._box.tell(wire=self._number, delay_s=delay_s)
+
+    def mend(self) -> None:
+        """Pass everything on, at once."""
+        self._box.tell(wire=self._number)
+
+
+class WireBox:
+    """The process of all wires, from outside."""
+
+    def __init__(self, process: "subprocess.Popen[str]") -> None:
+        """Take the process."""
+        self._process = process
+        self._made = 0
+
+    def wire(self, port: int) -> Wire:
+        """Return a new wire to a server on loopback, which need not listen yet."""
+        wire = Wire(self, self._made, self.tell(to=port))
+        self._made += 1
+        return wire
+
+    def tell(self, **words: Any) -> int:
+        """Have something done; return the number that it answers."""
+        assert self._process.stdin is not None and self._process.stdout is not None
+        self._process.stdin.write(json.dumps(words) + "\n")
+        self._process.stdin.flush()
+        return int(self._process.stdout.readline())
+
+
 @contextmanager
-def a_wire(address: str) -> Iterator[Wire]:
-    """Yield a wire to a server of `redis://host:port/db`."""
-    host, port = address.split("//", 1)[1].split("/", 1)[0].rsplit(":", 1)
-    wire = Wire(host, int(port))
-    wire.start()
+def a_wire_box() -> Iterator[WireBox]:
+    """Run the process; all wires end with it."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "load_tests.chaos_wire"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    assert process.stdin is not None
     try:
-        yield wire
+        yield WireBox(process)
     finally:
-        wire.stop()
+        process.stdin.close()
+        process.wait(END_TIMEOUT_S)
+
+
+def port_of(url: str) -> int:
+    """Return the port of `redis://host:port/db`."""
+    return int(url.split("//", 1)[1].split("/", 1)[0].rsplit(":", 1)[1])
+
+
+async def _pass_on() -> None:
+    wires: list[_Passing] = []
+    reader = asyncio.StreamReader()
+    await asyncio.get_running_loop().connect_read_pipe(
+        lambda: asyncio.StreamReaderProtocol(reader), sys.stdin
+    )
+    while line := await reader.readline():
+        words = json.loads(line)
+        answer = 0
+        if "to" in words:
+            wires.append(_Passing(words["to"]))
+            answer = await wires[-1].listen()
+        else:
+            wires[words["wire"]].be(words.get("cut", False), words.get("delay_s", 0.0))
+        print(answer, flush=True)
+
+
+if __name__ == "__main__":
+    uvloop.run(_pass_on())

@@ -106,6 +106,7 @@ def deployed(env: dict[str, str], workers: Sequence[str] = WORKERS) -> Iterator[
             "RISKBEAT_HTTP_PORT": str(ports["serve"]),
             "RISKBEAT_AUTH": "off",
             "OMP_NUM_THREADS": "1",
+            "PYTHONDONTWRITEBYTECODE": "",  # else every start compiles anew; an image has it
             **env,
         }
         processes = stack.enter_context(Processes(settings, folder))

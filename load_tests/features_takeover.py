@@ -10,12 +10,14 @@ import logging
 import statistics
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.coordinator.protocol import ConsumerProtocolMemberAssignment
+from aiokafka.errors import GroupCoordinatorNotAvailableError
 
 from load_tests.features_arrivals import START_S, Plan, Sight, producing, reading
 from load_tests.features_bench import (
@@ -92,9 +94,10 @@ class Group:
         """Wait until the group is stable with so many members that own all there is."""
         async with asyncio.timeout(timeout_s):
             while True:
-                state, owned = await self.state()
-                if state == "Stable" and len(owned) == members and all(owned.values()):
-                    return owned
+                with suppress(GroupCoordinatorNotAvailableError):  # of a broker's first group
+                    state, owned = await self.state()
+                    if state == "Stable" and len(owned) == members and all(owned.values()):
+                        return owned
                 await asyncio.sleep(POLL_S)
 
     async def left_stable(self, members: int, timeout_s: float) -> float:

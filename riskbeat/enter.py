@@ -3,7 +3,8 @@
 Two doors, in this order. The file lock of the join store: the operating system lifts it when its
 holder dies, so who has it knows that the learner before it on this disk is dead. Then the lease in
 the registry, which tells learners on other disks. A standby opens the store only once the lease is
-free, so that it never stands in the way of the learner that runs.
+free, or its holder was a process of this machine that is no more, so that it never stands in the
+way of the learner that runs.
 """
 
 import asyncio
@@ -68,7 +69,7 @@ async def enter(
     while not stop.is_set():
         try:
             holder = await registry.lease_owner() if standby else ""
-            if not holder:
+            if not holder or _is_dead(path, holder):
                 store = SqliteJoinStore(path, bytes_max=bytes_max)
                 if await _has_lease(path, tenure, store):
                     return store
@@ -103,6 +104,24 @@ async def _has_lease(path: Path, tenure: Tenure, store: SqliteJoinStore) -> bool
         if holder != tenure.owner:
             store.close()
     return holder == tenure.owner
+
+
+def _is_dead(path: Path, holder: str) -> bool:
+    """Whether a lease's holder was a process of this machine and disk that is no more.
+
+    A holder that only seems dead (its process numbers are another namespace's) is met at the lock.
+    """
+    disk, _, rest = holder.rpartition("/")
+    pid = rest.partition("-")[0]
+    if disk != _disk_of(path) or not pid.isdigit():
+        return False
+    try:
+        os.kill(int(pid), 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:
+        return False  # it runs, as another user
+    return False
 
 
 def _disk_of(path: Path) -> str:

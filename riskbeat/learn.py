@@ -23,6 +23,7 @@ from models.registry_redis import RedisWeightsRegistry
 from models.rollout_redis import RedisRolloutStore
 from models.signing import Signer, ensure_keys
 from models.space import space_of
+from models.warm_up import warm_up
 from pipeline.guard_metrics import GuardMetrics
 from pipeline.join import JoinBusy
 from pipeline.join_sqlite import SqliteJoinStore
@@ -116,6 +117,7 @@ async def _learn(
         now_ms,
         traced=tracer is not None,
     )
+    warm_up(make_ensemble(settings, spec), spec.n_features, signer)
     try:
         await ensure_topics(
             settings.kafka_options(),

@@ -22,6 +22,7 @@ import structlog
 
 from riskbeat.serve_place import BACKLOG
 from riskbeat.settings import Settings
+from riskbeat.shared_metrics import metrics_folder
 from riskbeat.worker_process import WorkerProcess, start_worker
 
 RESTARTS_MAX = 8
@@ -60,7 +61,7 @@ class _Workers:
     def __init__(self, settings: Settings, stream: bool) -> None:
         self._settings = settings
         self._stream = stream
-        self._metrics = settings.data_dir / "metrics" / f"http-{settings.http_port}"
+        self._metrics = metrics_folder(settings)
         self._stopping = asyncio.Event()
         self._asked_to_roll = asyncio.Event()
         self._exit = 0
@@ -68,6 +69,8 @@ class _Workers:
         self._seats: dict[int, WorkerProcess] = {}
         self._spare: WorkerProcess | None = None
         self._spare_left = asyncio.Event()
+        self._not_rolling = asyncio.Event()
+        self._not_rolling.set()
         self._names: set[str] = set()
 
     async def run(self) -> int:
@@ -76,8 +79,6 @@ class _Workers:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stopping.set)
         loop.add_signal_handler(signal.SIGHUP, self._asked_to_roll.set)
-        shutil.rmtree(self._metrics, ignore_errors=True)
-        self._metrics.mkdir(parents=True)
         host, port = self._settings.http_host, self._settings.http_port
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         with socket.create_server((host, port), family=family, backlog=BACKLOG) as listening:
@@ -93,6 +94,7 @@ class _Workers:
             await asyncio.wait(keepers, return_when=asyncio.FIRST_COMPLETED)
             self._stopping.set()
             await asyncio.gather(*others, *keepers)
+        shutil.rmtree(self._metrics, ignore_errors=True)
         log.info("workers.stopped", exit=self._exit)
         return self._exit
 
@@ -123,12 +125,16 @@ class _Workers:
         """Keep a spare, begun when the seats are taken: it would only delay them."""
         deaths = _Deaths()
         while not self._stopping.is_set():
+            await self._either(self._not_rolling.wait())
             for worker in list(self._seats.values()):
                 await self._either(worker.listens())
             if self._stopping.is_set():
                 return
             spare = self._spare = await self._start()
             self._spare_left.clear()
+            await self._either(_first(spare.loads(), self._spare_left.wait()))
+            if self._spare is spare and spare.lives and not self._stopping.is_set():
+                log.info("worker.stands_by", worker=spare.name)
             await self._either(_first(spare.process.wait(), self._spare_left.wait()))
             if self._spare is not spare:
                 continue
@@ -154,10 +160,12 @@ class _Workers:
             if self._stopping.is_set():
                 return
             self._asked_to_roll.clear()
+            self._not_rolling.clear()
             if (spare := self._take_spare()) is not None:  # it is of the old kind
                 await self._drain(spare)
             for seat in sorted(self._seats):
                 await self._roll(seat)
+            self._not_rolling.set()
 
     async def _roll(self, seat: int) -> None:
         new = await self._start()

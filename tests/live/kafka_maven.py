@@ -3,11 +3,20 @@
 import os
 import shutil
 import subprocess
+from collections.abc import Sequence
 from hashlib import sha256
 from pathlib import Path
 
 from riskbeat.embedded import LOOPBACK, free_ports
-from tests.live.servers import CLUSTER_ID, KAFKA_CONFIG, ProcessHost, Server, Unavailable
+from tests.live.servers import (
+    CLUSTER_ID,
+    KAFKA_CONFIG,
+    Door,
+    ProcessHost,
+    Server,
+    Unavailable,
+    with_doors,
+)
 
 POM = Path(__file__).with_name("kafka-server-jars.pom.xml")
 HEAP = ("-Xms128m", "-Xmx512m")
@@ -15,7 +24,7 @@ MAVEN_TIMEOUT_S = 300.0
 FORMAT_TIMEOUT_S = 60.0
 
 
-def kafka_from_maven(folder: Path) -> Server:
+def kafka_from_maven(folder: Path, *, doors: Sequence[Door] = ()) -> Server:
     """Start a broker on a free port, its log in `folder`; jars are kept in the user's cache."""
     java, maven = shutil.which("java"), shutil.which("mvn")
     if java is None or maven is None:
@@ -23,7 +32,7 @@ def kafka_from_maven(folder: Path) -> Server:
     jars = _jars(maven)
     port, controller = free_ports(2)
     properties = folder / "server.properties"
-    properties.write_text(
+    text = (
         (KAFKA_CONFIG / "server.properties")
         .read_text()
         .replace("INTERNAL://:9092,", "")
@@ -36,6 +45,8 @@ def kafka_from_maven(folder: Path) -> Server:
         .replace("19099", str(port))
         .replace("/var/lib/kafka/data", str(folder / "log"))
     )
+    listens = [f"{LOOPBACK}:{door.port}" for door in doors]
+    properties.write_text(with_doors(text, doors, listens))
     logging = f"-Dlog4j2.configurationFile={KAFKA_CONFIG / 'log4j2.yaml'}"
     command = [java, *HEAP, logging, f"-Dkafka.logs.dir={folder}", "-cp", f"{jars}/*"]
     _run(

@@ -5,7 +5,7 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -23,6 +23,7 @@ STOP_TIMEOUT_S = 15.0
 POLL_S = 0.05
 CLUSTER_ID = "5L6g3nShT-eMCtK--X86sw"
 KAFKA_IMAGE = "apache/kafka:4.1.0"
+FIRST_DOOR = 29100  # within a container
 EMBEDDED_BROKER = "the embedded broker (noida-db)"
 REDIS_IMAGE = "redis:7"
 KAFKA_CONFIG = Path(__file__).parents[2] / "deploy" / "kafka"
@@ -133,14 +134,46 @@ def check_docker() -> None:
         raise Unavailable(f"Docker does not answer: {error}") from error
 
 
-def kafka_in_docker(folder: Path, *, proxied: bool = True) -> Server:
-    """Start Apache Kafka; without the proxy of a published port it shares the host's network."""
+@dataclass(frozen=True)
+class Door:
+    """One more way into a broker on loopback, for clients that something stands before.
+
+    Attributes:
+        port: Where it listens.
+        told: The port that it tells those who came in by it to come back to.
+    """
+
+    port: int
+    told: int
+
+
+def with_doors(properties: str, doors: Sequence[Door], listens: Sequence[str]) -> str:
+    """Return a broker's properties with doors, which listen on `listens`, beside its own."""
+    more = {
+        "listeners": [f"DOOR{i}://{where}" for i, where in enumerate(listens)],
+        "advertised.listeners": [f"DOOR{i}://{LOOPBACK}:{d.told}" for i, d in enumerate(doors)],
+        "listener.security.protocol.map": [f"DOOR{i}:PLAINTEXT" for i in range(len(doors))],
+    }
+    lines = []
+    for line in properties.splitlines():
+        key, _, value = line.partition("=")
+        lines.append(",".join([line, *more[key]]) if value and key in more else line)
+    return "\n".join(lines) + "\n"
+
+
+def kafka_in_docker(folder: Path, *, proxied: bool = True, doors: Sequence[Door] = ()) -> Server:
+    """Start Apache Kafka; without the proxy of a published port it shares the host's network.
+
+    Doors are published ports, too.
+    """
     check_docker()
     port, *inner = free_ports(3)
     container = _on_loopback(DockerContainer(KAFKA_IMAGE), 19099, port, proxied=proxied)
     container.with_env("KAFKA_HEAP_OPTS", "-Xms128m -Xmx512m")
     container.with_env("CLUSTER_ID", CLUSTER_ID).with_env("HOST_PORT", str(port))
     container.with_command(["bash", "/riskbeat/start"])
+    for i, door in enumerate(doors):
+        _on_loopback(container, FIRST_DOOR + i, door.port, proxied=proxied)
     for path in KAFKA_CONFIG.iterdir():
         text = path.read_text()
         if not proxied and path.name == "server.properties":
@@ -148,6 +181,8 @@ def kafka_in_docker(folder: Path, *, proxied: bool = True) -> Server:
                 text = text.replace(f"://:{usual}", f"://{LOOPBACK}:{ours}")
                 text = text.replace(f"localhost:{usual}", f"{LOOPBACK}:{ours}")
             text = text.replace("HOST://:19099", f"HOST://{LOOPBACK}:{port}")
+        if path.name == "server.properties":
+            text = with_doors(text, doors, [f":{FIRST_DOOR + i}" for i in range(len(doors))])
         container.with_copy_into_container(text.encode(), f"/riskbeat/{path.name}")
     return Server(f"{LOOPBACK}:{port}", f"{KAFKA_IMAGE} in Docker", ContainerHost(container))
 
