@@ -13,6 +13,7 @@ the command that repeats it; its faults are drawn again alike, when they hit is 
 import argparse
 import json
 import logging
+import random
 import sys
 import tempfile
 import time
@@ -25,10 +26,10 @@ from typing import Any
 import numpy as np
 
 from load_tests.chaos_check import judge
-from load_tests.chaos_faults import FAULTS
+from load_tests.chaos_faults import CLOCK, FAULTS
 from load_tests.chaos_features import stopped_by_signals
 from load_tests.chaos_servers import Servers, the_servers
-from load_tests.chaos_stage import a_stage
+from load_tests.chaos_stage import Stage, a_stage
 from load_tests.report import COMMIT, Row, machine, write
 
 NAME = "chaos"
@@ -78,13 +79,15 @@ def attempt(seed: int, kinds: Sequence[str], faults: int, folder: Path, servers:
         print(f"  seed {seed} {time.monotonic() - start_s:6.1f} s  {words}", flush=True)
 
     folder.mkdir(parents=True)
-    with a_stage(folder, servers, seed, say) as stage:
+    drawn = random.Random(seed).sample(kinds, faults)
+    with a_stage(folder, servers, seed, say, with_clock=CLOCK in drawn) as stage:
         say("everything moves")
-        for kind in stage.draw.sample(kinds, faults):
+        for kind in drawn:
             stage.crew.pause(stage.draw.uniform(*BETWEEN_S))
             stage.strike(kind, FAULTS[kind])
         found = judge(stage)
         told = stage.load.told
+        _keep_times(stage, folder / "load.json")
         for what, count in found.wrong.items():
             if count:
                 say(f"WRONG {what}: {count}: {found.words[what]}")
@@ -108,6 +111,19 @@ def attempt(seed: int, kinds: Sequence[str], faults: int, folder: Path, servers:
                 "ended by themselves": dict(stage.crew.ends),
             },
         )
+
+
+def _keep_times(stage: Stage, path: Path) -> None:
+    """Write down when what was asked, answered, refused and broken; for a reader of a failure."""
+    told = stage.load.told
+    times = {
+        "answers": [(one.asked_at_s, one.took_s) for one in told.answers.values()],
+        "refusals": told.refusals,
+        "faults": told.faults,
+        "own delays": told.own_delays,
+        "blows": [(one.kind, one.begun_s, one.healed_s, one.back_s) for one in stage.blows],
+    }
+    path.write_text(json.dumps(times))
 
 
 def rows_of(trials: Sequence[Trial]) -> list[Row]:

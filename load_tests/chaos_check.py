@@ -245,11 +245,22 @@ def _late(stage: Stage) -> list[str]:
     return [
         f"{name}: {heard.took_s:.2f} s, {_during(stage, heard)}"
         for name, heard in stage.load.told.answers.items()
-        if heard.took_s > DEADLINE_S + CLIENT_SLACK_S
+        if heard.asked_at_s >= stage.steady_s
+        and heard.took_s - _own_delay_s(stage, heard) > DEADLINE_S + CLIENT_SLACK_S
         and not any(
             a <= heard.asked_at_s + heard.took_s and heard.asked_at_s <= b for a, b in spans
         )
     ]
+
+
+def _own_delay_s(stage: Stage, heard: Heard) -> float:
+    """Return how long the asker itself was late while it waited for an answer."""
+    end_s = heard.asked_at_s + heard.took_s
+    return sum(
+        late_s
+        for since_s, late_s in stage.load.told.own_delays
+        if heard.asked_at_s <= since_s <= end_s
+    )
 
 
 def _during(stage: Stage, heard: Heard) -> str:

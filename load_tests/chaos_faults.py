@@ -17,6 +17,7 @@ from tests.live.servers import wait_until
 RIVAL_TIMEOUT_S = 60.0
 SLOW_S = 0.2
 STEP_S = (5.0, 50.0)  # events may come from 60 s ahead
+CLOCK = "a clock is stepped"
 ROLLED = "\nworker.rolled "
 
 
@@ -132,10 +133,9 @@ def fill_disk(stage: Stage) -> None:
 
 def step_clock(stage: Stage) -> None:
     """Step the time of day of one process, and put it right again."""
-    name = stage.draw.choice(PROCESSES)
-    stage.clocks[name].step(stage.draw.choice((-1, 1)) * stage.draw.uniform(*STEP_S))
+    stage.clock.step(stage.draw.choice((-1, 1)) * stage.draw.uniform(*STEP_S))
     stage.crew.pause(LOOKED_AT_S + stage.draw.uniform(1.0, 4.0))
-    stage.clocks[name].step(0)
+    stage.clock.step(0)
     stage.crew.pause(LOOKED_AT_S)
 
 
@@ -191,7 +191,7 @@ FAULTS: dict[str, Callable[[Stage], None]] = {
     "one process loses Kafka": cut_log_wire,
     "one process finds Kafka slow": slow_log_wire,
     "a full disk": fill_disk,
-    "a clock is stepped": step_clock,
+    CLOCK: step_clock,
     "a second learner": second_learner,
     "every process is rolled": roll_all,
 }

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-import httpx
+import aiohttp
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 
@@ -25,6 +25,7 @@ LABEL_AFTER_S = (0.5, 3.0)
 ANSWER_TIMEOUT_S = 3.0
 AGAIN_AFTER_S = 0.2
 GIVE_UP_S = 90.0
+BEAT_S = 0.05
 CARDS, MERCHANTS = 300, 40
 TYPE, TENANT = "card_payment", "default"
 
@@ -47,6 +48,8 @@ class Told:
         statuses: Of all answers; 0 where none came.
         faults: (when, status or error) of what was neither taken nor refused early;
             monotonic seconds of the end.
+        refusals: (when asked, status) of every other answer than 200.
+        own_delays: (since when, seconds) that the asker itself was late.
         net: Identity → what its labels say in the end.
         lost: Event ids that were asked for until the end, in vain.
     """
@@ -54,6 +57,8 @@ class Told:
     answers: dict[str, Heard] = field(default_factory=dict)
     statuses: Counter[int] = field(default_factory=Counter)
     faults: list[tuple[float, str]] = field(default_factory=list)
+    refusals: list[tuple[float, int]] = field(default_factory=list)
+    own_delays: list[tuple[float, float]] = field(default_factory=list)
     net: dict[str, bool] = field(default_factory=dict)
     lost: list[str] = field(default_factory=list)
     streamed: int = 0
@@ -95,18 +100,30 @@ class Load:
         )
         await producer.start()
         try:
-            free = httpx.Limits(max_connections=None)  # nobody waits for another's connection
-            async with httpx.AsyncClient(timeout=ANSWER_TIMEOUT_S, limits=free) as http:
+            free = aiohttp.TCPConnector(limit=0)  # nobody waits for another's connection
+            within = aiohttp.ClientTimeout(total=ANSWER_TIMEOUT_S)
+            async with aiohttp.ClientSession(connector=free, timeout=within) as http:
                 asking = self._every(HTTP_PER_S, lambda n: self._ask(http, producer, n))
                 streaming = self._every(STREAM_PER_S, lambda n: self._stream(producer, n))
+                beating = asyncio.ensure_future(self._beat())
                 await asyncio.gather(asking, streaming)
                 while self._tasks:
                     await asyncio.wait(self._tasks)
+                beating.cancel()
         except BaseException as error:
             self.failure = error
         finally:
             with suppress(KafkaError):
                 await producer.stop()
+
+    async def _beat(self) -> None:
+        """Note when this loop, which takes the times, was late itself."""
+        while True:
+            due_s = time.monotonic() + BEAT_S
+            await asyncio.sleep(BEAT_S)
+            late_s = time.monotonic() - due_s
+            if late_s > BEAT_S:
+                self.told.own_delays.append((due_s, late_s))
 
     async def _every(self, per_s: float, begin: Any) -> None:
         """Begin something at a steady rate, whatever became of what was begun before."""
@@ -123,29 +140,32 @@ class Load:
         if not task.cancelled() and (error := task.exception()) is not None:
             self.failure = error
 
-    async def _ask(self, http: httpx.AsyncClient, producer: AIOKafkaProducer, number: int) -> None:
+    async def _ask(
+        self, http: aiohttp.ClientSession, producer: AIOKafkaProducer, number: int
+    ) -> None:
         """Ask for one decision until it is answered: a caller that means it."""
         name = f"h{self._seed}-{number}"
         body = self._event(name)
+        url = f"http://127.0.0.1:{self._port}/v1/decisions"
         told, begun_s = self.told, time.monotonic()
         while time.monotonic() < begun_s + GIVE_UP_S:
             asked_s = time.monotonic()
             try:
-                response = await http.post(
-                    f"http://127.0.0.1:{self._port}/v1/decisions", content=body
-                )
-            except httpx.TransportError as error:
+                async with http.post(url, data=body) as response:
+                    status, answer = response.status, await response.read()
+            except (aiohttp.ClientError, TimeoutError) as error:
                 told.statuses[0] += 1
                 told.faults.append((time.monotonic(), type(error).__name__))
             else:
-                told.statuses[response.status_code] += 1
-                if response.status_code == 200:
+                told.statuses[status] += 1
+                if status == 200:
                     took_s = time.monotonic() - asked_s
-                    told.answers[name] = Heard(asked_s, took_s, response.json())
+                    told.answers[name] = Heard(asked_s, took_s, json.loads(answer))
                     await self._label(producer, name)
                     return
-                if response.status_code not in {409, 429, 503}:
-                    told.faults.append((asked_s, f"{response.status_code} {response.text[:200]}"))
+                told.refusals.append((asked_s, status))
+                if status not in {409, 429, 503}:
+                    told.faults.append((asked_s, f"{status} {answer[:200].decode()}"))
             await asyncio.sleep(AGAIN_AFTER_S)
         told.lost.append(name)
 
