@@ -20,7 +20,6 @@ import uvloop
 from load_tests.deployment import LOOPBACK
 
 READ_BYTES = 64 * 1024
-END_TIMEOUT_S = 10.0
 
 
 class _Passing:
@@ -119,19 +118,16 @@ class WireBox:
 @contextmanager
 def a_wire_box() -> Iterator[WireBox]:
     """Run the process; all wires end with it."""
-    process = subprocess.Popen(
+    with subprocess.Popen(
         [sys.executable, "-m", "load_tests.chaos_wire"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
         start_new_session=True,
-    )
-    assert process.stdin is not None
-    try:
+    ) as process:
         yield WireBox(process)
-    finally:
-        process.stdin.close()
-        process.wait(END_TIMEOUT_S)
+        assert process.stdin is not None
+        process.stdin.close()  # it ends
 
 
 def port_of(url: str) -> int:

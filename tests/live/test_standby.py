@@ -87,6 +87,22 @@ async def test_a_standby_goes_on_where_a_killed_learner_ended(quick: Place) -> N
         assert await registry.lease_owner() == ""
 
 
+async def test_a_standby_of_the_same_machine_does_not_wait_for_a_dead_ones_lease(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The lease would live longer than this test waits."""
+    monkeypatch.setenv("RISKBEAT_LEARN_LEASE_TTL_S", "3600")
+    first = await place.learner()
+    await until(lambda: published(place, 1))
+    standby = await place.learner("--standby")
+    await until(lambda: waits(place))
+    first.send_signal(signal.SIGKILL)
+    await first.wait()
+    await feed(place, 0, 30)
+    await until(lambda: caught_up(place))
+    assert await stopped(standby) == 0
+
+
 async def test_a_standby_takes_over_at_once_from_a_learner_that_stops(quick: Place) -> None:
     first = await quick.learner()
     await until(lambda: published(quick, 1))
