@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import httpx
+import msgspec
 from aiokafka import AIOKafkaConsumer
 from aiokafka.structs import TopicPartition
 
@@ -202,7 +203,20 @@ def _recompute(stage: Stage, found: Found) -> None:
     unlike = [f"{x['decision_id']}: {x['differences'][0]}" for x in lines if x["differences"]]
     if not lines:
         unlike = [done.stderr[-300:]]
+    if unlike:
+        _keep_unlike(stage, {x["decision_id"] for x in lines if x["differences"]})
     found.add("decisions that recomputation makes otherwise (mixed answers)", unlike)
+
+
+def _keep_unlike(stage: Stage, ids: set[str]) -> None:
+    """Write down such decisions, and where each event stands in the log; for who looks for why."""
+    decided = _decided(stage)
+    log = [
+        (record.partition, record.offset, record.timestamp, (record.value or b"").decode("latin-1"))
+        for record in asyncio.run(read_all(stage.kafka.address, stage.topics.events))
+    ]
+    kept = {"decisions": [decided[i] for i in ids if i in decided], "events": log}
+    (stage.crew.folder / "unlike.json").write_bytes(msgspec.json.encode(kept))
 
 
 async def _caught_up(stage: Stage) -> bool:

@@ -67,7 +67,12 @@ class Told:
 
 
 class Load:
-    """Runs in a thread of its own until it is stopped; then finishes what it began."""
+    """Runs in a thread of its own until it is stopped; then finishes what it began.
+
+    Attributes:
+        pace: Times the usual rates; may change at any time.
+        begun: Events that were begun, asked or streamed.
+    """
 
     def __init__(self, kafka: str, topics: Topics, port: int, partitions: int, seed: int) -> None:
         self._kafka, self._topics, self._port = kafka, topics, port
@@ -78,6 +83,8 @@ class Load:
         self._thread = threading.Thread(target=lambda: asyncio.run(self._run()), name="load")
         self._tasks: set[asyncio.Task[None]] = set()
         self.told = Told()
+        self.pace = 1.0
+        self.begun = 0
         self.failure: BaseException | None = None
 
     def __enter__(self) -> "Load":
@@ -127,13 +134,15 @@ class Load:
 
     async def _every(self, per_s: float, begin: Any) -> None:
         """Begin something at a steady rate, whatever became of what was begun before."""
-        start_s, number = time.monotonic(), 0
+        due_s, number = time.monotonic(), 0
         while not self._stopping.is_set():
             task = asyncio.ensure_future(begin(number))
             self._tasks.add(task)
             task.add_done_callback(self._done)
             number += 1
-            await asyncio.sleep(max(0.0, start_s + number / per_s - time.monotonic()))
+            self.begun += 1
+            due_s += 1 / (per_s * self.pace)
+            await asyncio.sleep(max(0.0, due_s - time.monotonic()))
 
     def _done(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)

@@ -120,7 +120,7 @@ class Stage:
         told, since_s = self.load.told, time.monotonic() - STEADY_S
         took_s = [one.took_s for one in list(told.answers.values()) if one.asked_at_s >= since_s]
         refused = any(at_s >= since_s for at_s, _ in [*told.refusals, *told.faults])
-        enough = len(took_s) >= STEADY_S * HTTP_PER_S / 2
+        enough = len(took_s) >= STEADY_S * HTTP_PER_S * self.load.pace / 2
         return enough and max(took_s) <= DEADLINE_S and not refused
 
     def _moves(self) -> Callable[[], bool]:
