@@ -86,6 +86,7 @@ ROLES: Mapping[str, Role] = {
             _SEE,
             Grant(("READ",), "topic", ("decisions.v1", "labels.v1")),
             Grant(("READ", "WRITE"), "topic", ("weights.v1.",), "prefixed"),
+            Grant(("READ", "WRITE"), "topic", ("audit.v1",)),
             Grant(("WRITE",), "topic", ("label_updates.v1", "dead.v1")),
         ),
     ),

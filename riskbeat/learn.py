@@ -14,6 +14,7 @@ import structlog
 from features.client_redis import Client
 from features.spec import Spec
 from features.trace import Tracer
+from models.audit_trail import Trail, writing
 from models.ensemble import Ensemble
 from models.learner import StateMismatch
 from models.learners import make
@@ -38,12 +39,14 @@ from pipeline.publish import CheckpointLost, Publisher, PublishRules
 from pipeline.step_ports import Company
 from pipeline.tenure import LeaseHeld, LeaseLost, Tenure
 from pipeline.topics_kafka import TopicMismatch, ensure_topics
+from riskbeat.audit import open_audit
 from riskbeat.clock import now_ms
 from riskbeat.commands_ops import plan_topics, plan_weights
 from riskbeat.enter import Stopped, enter, owner_of
 from riskbeat.guarding import Guarding
 from riskbeat.judging import judge_log, telling
 from riskbeat.learn_heard import Heard
+from riskbeat.noted import NotedWeights
 from riskbeat.room import measuring
 from riskbeat.settings import Settings
 from riskbeat.settings_load import SettingInvalid
@@ -99,7 +102,9 @@ async def _learn(
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     client = redis_client(settings)
-    registry = RedisWeightsRegistry(
+    trail = Trail(open_audit(settings))
+    registry = NotedWeights(
+        trail,
         client,
         settings.redis_prefix,
         spec.digest,
@@ -127,7 +132,9 @@ async def _learn(
         await journal.start()
         room = settings.join_max_bytes
         store = await enter(path, registry, tenure, ttl_s, stop, standby=standby, bytes_max=room)
-        around = _Around(settings, spec, metrics, tracer, signer, registry, tenure, journal, client)
+        around = _Around(
+            settings, spec, metrics, tracer, signer, registry, tenure, journal, client, trail
+        )
         with closing(store):
             await _run(around, store, anew, stop)
     except Stopped:
@@ -161,6 +168,7 @@ class _Around:
     tenure: Tenure
     journal: KafkaLearnLog
     client: Client
+    trail: Trail
 
 
 async def _run(around: _Around, store: SqliteJoinStore, anew: bool, stop: asyncio.Event) -> None:
@@ -193,6 +201,7 @@ async def _run(around: _Around, store: SqliteJoinStore, anew: bool, stop: asynci
     rollouts = RedisRolloutStore(around.client, settings.redis_prefix, spec.digest)
     async with (
         telling(arms, rollouts, speaks=not settings.line),
+        writing(around.trail),
         measuring(settings, metrics, around.journal, store, around.client),
     ):
         await loop.run(stop)

@@ -12,12 +12,13 @@ from api.policy_metrics import PolicyMetrics
 from api.policy_watch import PolicyWatcher
 from features.client_redis import Client
 from features.spec import Spec
+from models.audit_trail import Trail
 from models.policy import read_text
 from models.policy_cel import CelCompiler
 from models.policy_lists_redis import RedisLists
 from models.policy_ruling import Rulebook, Ruler, compile_policy
 from models.policy_store import KeptPolicy
-from models.policy_store_redis import RedisPolicyStore
+from riskbeat.noted import NotedPolicies
 from riskbeat.settings import Settings
 
 SEED_WHY = "the policy file of a fresh deployment"
@@ -94,6 +95,7 @@ def policy_watcher(
     client: Client,
     metrics: PolicyMetrics,
     scorer_id: str,
+    trail: Trail,
     now_ms: Callable[[], int],
 ) -> PolicyWatcher:
     """Return what keeps a scorer's ruler up to date; until then it rules by the policy file.
@@ -105,7 +107,7 @@ def policy_watcher(
     seed, book = kept_of(settings.policy_path, spec, by, SEED_WHY)
     metrics.version.set(seed.version)
     return PolicyWatcher(
-        RedisPolicyStore(client, settings.redis_prefix),
+        NotedPolicies(trail, client, settings.redis_prefix),
         RedisLists(client, settings.redis_prefix, settings.list_entries_max),
         Ruler(spec, book),
         lambda text, name: compile_text(text, name, spec),

@@ -23,17 +23,7 @@ class RecordedPolicies(RedisPolicyStore):
 
     async def apply(self, policy: KeptPolicy, expected: int) -> None:
         """Let a version count; see the port."""
-        after = Stood(what=f"policy {policy.version}", sha256=policy.digest)
-        act = Act(
-            subject="policy",
-            verb="apply",
-            target=f"policy {policy.version}",
-            by=policy.by,
-            why=policy.why,
-            at_ms=policy.at_ms,
-            before=await self._stood(expected),
-            after=after,
-        )
+        act = told_policy(policy, await self._stood(expected))
         async with recorded(self.log, act):
             await super().apply(policy, expected)
 
@@ -46,8 +36,7 @@ class RecordedPolicies(RedisPolicyStore):
 
     async def switch(self, switch: Switch, act: PolicyAct) -> None:
         """Switch a rule off; see the port."""
-        after = Stood(what=switch.kind)
-        async with recorded(self.log, _told("policy", act, f"rule {switch.rule}", after=after)):
+        async with recorded(self.log, told_switch(switch, act)):
             await super().switch(switch, act)
 
     async def resume(self, rule: str, act: PolicyAct) -> bool:
@@ -80,17 +69,40 @@ class RecordedRollouts(RedisRolloutStore):
 
     async def replace(self, state: RolloutState, act: RolloutAct) -> None:
         """Put a state in place of the one before; see the port."""
-        told = Act(
-            subject="rollout",
-            verb=act.act,
-            target=f"rollout {act.number} of {act.candidate}",
-            by=act.by,
-            why=act.why or "as planned",
-            at_ms=act.at_ms,
-            after=Stood(what=f"{act.share:.4g} of the answers"),
-        )
-        async with recorded(self._log, told):
+        async with recorded(self._log, told_rollout(act)):
             await super().replace(state, act)
+
+
+def told_policy(policy: KeptPolicy, before: Stood = NOTHING) -> Act:
+    """Return a version's being let count as the audit log has it."""
+    return Act(
+        subject="policy",
+        verb="apply",
+        target=f"policy {policy.version}",
+        by=policy.by,
+        why=policy.why,
+        at_ms=policy.at_ms,
+        before=before,
+        after=Stood(what=f"policy {policy.version}", sha256=policy.digest),
+    )
+
+
+def told_rollout(act: RolloutAct) -> Act:
+    """Return a change of a rollout as the audit log has it."""
+    return Act(
+        subject="rollout",
+        verb=act.act,
+        target=f"rollout {act.number} of {act.candidate}",
+        by=act.by,
+        why=act.why or "as planned",
+        at_ms=act.at_ms,
+        after=Stood(what=f"{act.share:.4g} of the answers"),
+    )
+
+
+def told_switch(switch: Switch, act: PolicyAct) -> Act:
+    """Return a rule's being switched off as the audit log has it."""
+    return _told("policy", act, f"rule {switch.rule}", after=Stood(what=switch.kind))
 
 
 def _told(

@@ -89,6 +89,7 @@ async def _serve(settings: Settings, http: bool, stream: bool, place: Place | No
         "keys": asyncio.create_task(parts.doorkeeper.run(stopping)),
         "index": asyncio.create_task(keep_index(settings, stopping)),
         "policy": asyncio.create_task(parts.policies.run(stopping)),
+        "audit": asyncio.create_task(parts.trail.run(stopping)),
     }
     if place is None:
         tasks["http"] = asyncio.create_task(server.serve())

@@ -29,6 +29,7 @@ from features.client_redis import Client, RedisLink
 from features.spec import Spec
 from features.store_redis import RedisFeatureStore
 from features.trace import Tracer
+from models.audit_trail import Trail
 from models.gates import GateBounds
 from models.policy_ruling import Ruler
 from models.registry_redis import RedisWeightsRegistry
@@ -86,6 +87,7 @@ class Parts:
     clients: Sequence[Client]
     doorkeeper: Doorkeeper
     policies: PolicyWatcher
+    trail: Trail
     tracer: Tracer | None
 
 
@@ -108,9 +110,10 @@ def build_parts(settings: Settings, place: str = "") -> Parts:
     )
     link = RedisLink(fast, piped=True)
     store = feature_store(settings, spec, link)
-    policies = policy_watcher(settings, spec, slow, metrics.policy, _scorer_id(), now_ms)
+    trail = Trail(open_audit(settings))
+    policies = policy_watcher(settings, spec, slow, metrics.policy, _scorer_id(), trail, now_ms)
     rolling = build_rollouts(
-        settings, spec, _around(settings, spec, slow, registry, scorer, heard, metrics)
+        settings, spec, _around(settings, spec, slow, registry, scorer, heard, metrics, trail)
     )
     decider = _decider(settings, spec, rolling, store, policies.ruler)
     publisher, adoption = _publisher(settings, place)
@@ -157,6 +160,7 @@ def build_parts(settings: Settings, place: str = "") -> Parts:
         clients,
         keeper,
         policies,
+        trail,
         tracer,
     )
 
@@ -169,6 +173,7 @@ def _around(
     scorer: LocalScorer,
     heard: Heard,
     metrics: ServeMetrics,
+    trail: Trail,
 ) -> Around:
     return Around(
         client,
@@ -179,6 +184,7 @@ def _around(
         _scorer_id(),
         metrics,
         heard.registry_failed,
+        trail,
         now_ms,
     )
 

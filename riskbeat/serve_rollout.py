@@ -15,12 +15,14 @@ from api.rollout_metrics import RolloutMetrics
 from api.watch import WeightsWatcher
 from features.client_redis import Client
 from features.spec import Spec
+from models.audit_trail import Trail
 from models.decision import DecisionRecord
 from models.registry_redis import RedisWeightsRegistry
 from models.rollout import MAIN, RolloutAct, RolloutState, Target
 from models.rollout_redis import RedisRolloutStore
 from models.scorer import Scorer
 from models.signing import PublicKey
+from riskbeat.noted import NotedRollouts
 from riskbeat.settings import Settings
 
 LEASE_STEPS = 3.0
@@ -85,6 +87,7 @@ class Around:
     Attributes:
         make_scorer: A scorer for one more line.
         failed: Hears that a registry did not answer.
+        trail: Takes what is done here.
     """
 
     client: Client
@@ -95,6 +98,7 @@ class Around:
     worker: str
     metrics: ServeMetrics
     failed: Callable[[str], None]
+    trail: Trail
     now_ms: Callable[[], int]
 
 
@@ -103,8 +107,12 @@ def build_rollouts(settings: Settings, spec: Spec, around: Around) -> RolloutPar
     rollouts = Rollouts(settings.rollout_shadow_budget_s, settings.rollout_shadow_until_s)
     scorer, tally = SwitchedScorer(around.scorer), ArmTally()
     metrics = RolloutMetrics(around.metrics.registry)
-    store = RedisRolloutStore(
-        around.client, settings.redis_prefix, spec.digest, settings.rollout_report_ttl_s
+    store = NotedRollouts(
+        around.trail,
+        around.client,
+        settings.redis_prefix,
+        spec.digest,
+        settings.rollout_report_ttl_s,
     )
 
     def make_line(name: str) -> Line:
