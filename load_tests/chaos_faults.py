@@ -14,7 +14,7 @@ from load_tests.chaos_wire import Wire
 from tests.conftest import kafka_answers
 from tests.live.servers import wait_until
 
-RIVAL_TIMEOUT_S = 60.0
+RIVAL_TIMEOUT_S = 120.0
 SLOW_S = 0.2
 STEP_S = (5.0, 50.0)  # events may come from 60 s ahead
 CLOCK = "a clock is stepped"
