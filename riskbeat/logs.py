@@ -111,6 +111,8 @@ def to_logfmt(_: WrappedLogger, __: str, line: MutableMapping[str, Any]) -> str:
     """Render one line as `event key=value …`, quoted where a value would be torn apart."""
     ordered = _ordered(line)
     event = _logfmt_value(ordered.pop("event"))
+    if "exception" in ordered:  # its end says what failed
+        ordered["exception"] = _end_of(str(ordered["exception"]))
     return " ".join([event, *(f"{key}={_logfmt_value(value)}" for key, value in ordered.items())])
 
 
@@ -119,6 +121,10 @@ def _ordered(line: Mapping[str, Any]) -> dict[str, Any]:
     last = ("level", "logger", "process", "at", "exception")
     said = {key: value for key, value in line.items() if key != "event" and key not in last}
     return {"event": line["event"]} | said | {key: line[key] for key in last if key in line}
+
+
+def _end_of(text: str) -> str:
+    return text if len(text) <= VALUE_MAX_CHARS else f"…{text[1 - VALUE_MAX_CHARS :]}"
 
 
 def _logfmt_value(value: object) -> str:
