@@ -39,6 +39,7 @@ class _Vectors(NamedTuple):
 
     derived: Derived
     overlay: list[list[str]]
+    unplaced: list[list[str]]
     complete: bool
 
 
@@ -201,7 +202,13 @@ class Decider:
                 one.event,
                 one.source,
                 vectors64[index],
-                Looked(late[index], missing[index], *applied[index], vectors.overlay[index]),
+                Looked(
+                    late[index],
+                    missing[index],
+                    *applied[index],
+                    vectors.overlay[index],
+                    vectors.unplaced[index],
+                ),
             )
             for index, one in enumerate(asked)
         ]
@@ -222,10 +229,11 @@ class Decider:
             except (SchemaMismatch, StateCorrupt) as error:
                 self.read_failure = str(error)
             else:
-                return _Vectors(derived, lacking.names, True)
+                return _Vectors(derived, lacking.names, lacking.unplaced, True)
         hollow = [msgspec.structs.replace(event, entities={}) for event in events]
         derived = derive_many(self._spec, hollow, [{} for _ in events], None, updates.take([]))
-        return _Vectors(derived, [[] for _ in events], False)
+        nothing: list[list[str]] = [[] for _ in events]
+        return _Vectors(derived, nothing, nothing, False)
 
     def _basis(
         self,

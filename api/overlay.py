@@ -5,7 +5,9 @@ An event that this process decided may not be in the store yet. Its rows are kep
 """
 
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import count
+from operator import attrgetter
 from typing import NamedTuple
 
 import numpy as np
@@ -16,6 +18,8 @@ from features.event import Event, identity_of
 from features.store import Reads, SourceMark
 from features.update import EntityUpdates
 
+_number_of = attrgetter("number")
+
 
 class Lacking(NamedTuple):
     """What a batch's questions lack in the states that were read for them.
@@ -23,10 +27,12 @@ class Lacking(NamedTuple):
     Attributes:
         updates: The rows, `row_event` being the index of the question; None when there are none.
         names: Identities that the rows come from, one list per question.
+        unplaced: Of those, the ones that the log may have already, for all that is known here.
     """
 
     updates: EntityUpdates | None
     names: list[list[str]]
+    unplaced: list[list[str]]
 
 
 class _Found(NamedTuple):
@@ -54,6 +60,7 @@ class Overlay:
         self._events_max = events_max
         self._rows_per_entity_max = rows_per_entity_max
         self._accepted: deque[Accepted] = deque()
+        self._numbers = count()
         self._by_name: dict[str, Accepted] = {}
         self._by_key: dict[bytes, EntityRows] = {}
         self._rows = Rows(max_fields)
@@ -89,19 +96,20 @@ class Overlay:
         ends = np.searchsorted(updates.row_event, np.arange(len(events)), side="right").tolist()
         ahead_of = _ahead(reads)
         rows, question = _Found([], []), list[int]()
-        begin, names = 0, list[list[str]]()
+        begin, names, unplaced = 0, list[list[str]](), list[list[str]]()
         for index, (event, place, end) in enumerate(zip(events, places, ends, strict=True)):
             keys = updates.keys[begin:end]
             lacking = self._lacking(keys, ahead_of, partition_of, rows)
             question.extend([index] * (len(rows.slots) - len(question)))
             names.append([one.name for one in lacking])
+            unplaced.append([one.name for one in lacking if one.partition < 0])
             if keep:
                 its_rows = list(zip(keys, slots[begin:end], strict=True))
                 self._accept(identity_of(event), place, its_rows, now_ms)
             begin = end
         if not question:
-            return Lacking(None, names)
-        return Lacking(self._rows.take(rows.keys, rows.slots, question), names)
+            return Lacking(None, names, unplaced)
+        return Lacking(self._rows.take(rows.keys, rows.slots, question), names, unplaced)
 
     def place(self, name: str, place: Place) -> None:
         """Learn where the log put an event that was accepted before."""
@@ -121,13 +129,15 @@ class Overlay:
         ahead_of: Mapping[int, Sequence[int]],
         partition_of: Mapping[bytes, int],
         rows: "_Found",
-    ) -> dict[Accepted, None]:
+    ) -> list[Accepted]:
         """Return the events that some state of these keys lacks, and add all their rows.
 
         All that the states lack of them, so that an event's name says what was applied: also rows
-        that newer ones pushed out. No key comes twice.
+        that newer ones pushed out. No key comes twice. Events, and the rows of each key, are in the
+        order in which they were accepted: who makes the vector again has no other.
         """
         lacking: dict[Accepted, None] = {}
+        begin, pushed = len(rows.slots), False
         marks: dict[bytes, Sequence[int]] = {}
         for key in keys:
             ahead = marks[key] = ahead_of.get(partition_of.get(key, -1), ())
@@ -140,7 +150,10 @@ class Overlay:
                 if key in marks and one.lacks(marks[key]):
                     rows.keys.append(key)
                     rows.slots.append(slot)
-        return lacking
+                    pushed = True
+        if pushed:
+            _put_in_order(rows, begin, lacking)
+        return sorted(lacking, key=_number_of) if len(lacking) > 1 else list(lacking)
 
     def _accept(
         self, name: str, place: Place | None, rows: list[tuple[bytes, int]], now_ms: int
@@ -148,7 +161,7 @@ class Overlay:
         if name in self._by_name:  # a repeat: its rows are here already
             self._rows.free([slot for _, slot in rows])
             return
-        accepted = Accepted(name, now_ms, place, rows)
+        accepted = Accepted(next(self._numbers), name, now_ms, place, rows)
         for key, slot in rows:
             known = self._by_key.get(key)
             if known is None:
@@ -174,6 +187,15 @@ class Overlay:
                 if not known:
                     del self._by_key[key]
         self._rows.free([slot for _, slot in oldest.rows])
+
+
+def _put_in_order(rows: _Found, begin: int, lacking: Iterable[Accepted]) -> None:
+    """Sort rows from `begin` on by key, and by when their events were accepted."""
+    number = {slot: one.number for one in lacking for _, slot in one.rows}
+    found = zip(rows.keys[begin:], rows.slots[begin:], strict=True)
+    ordered = sorted(found, key=lambda row: (row[0], number[row[1]]))
+    rows.keys[begin:] = [key for key, _ in ordered]
+    rows.slots[begin:] = [slot for _, slot in ordered]
 
 
 def _ahead(reads: Reads | None) -> dict[int, list[int]]:

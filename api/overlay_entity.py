@@ -20,16 +20,23 @@ class Accepted:
     """One event, its rows (key and slot), and where the log has it (-1, -1: not known yet).
 
     Attributes:
+        number: Grows from event to event.
         alive: Whether it was recorded, or still may be.
         pushed: Its rows that newer ones pushed out of their entity's bound.
     """
 
-    __slots__ = ("accepted_ms", "alive", "name", "offset", "partition", "pushed", "rows")
+    __slots__ = ("accepted_ms", "alive", "name", "number", "offset", "partition", "pushed", "rows")
 
     def __init__(
-        self, name: str, accepted_ms: int, place: Place | None, rows: list[tuple[bytes, int]]
+        self,
+        number: int,
+        name: str,
+        accepted_ms: int,
+        place: Place | None,
+        rows: list[tuple[bytes, int]],
     ) -> None:
         """Begin alive, with no row pushed out."""
+        self.number = number
         self.name = name
         self.accepted_ms = accepted_ms
         self.partition, self.offset = place or _NOWHERE

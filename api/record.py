@@ -100,6 +100,7 @@ class Looked(NamedTuple):
         applied: What the partitions of its entities had applied.
         oldest_ms: Up to when the log is in the least fresh of them; 0 if that is not known.
         overlay: Identities that were applied on top.
+        unplaced: Those of them that the log may have had already.
     """
 
     late_question: bool
@@ -107,6 +108,7 @@ class Looked(NamedTuple):
     applied: dict[str, Applied]
     oldest_ms: int
     overlay: list[str]
+    unplaced: list[str]
 
 
 class _Part:
@@ -190,6 +192,7 @@ class Recorder:
             weights=part.weights,
             applied=looked.applied,
             overlay=looked.overlay,
+            unplaced=looked.unplaced,
             late_question=looked.late_question,
             scored_by=part.scored_by[part.rows[place][3]] if part.rows else None,
             source=source,

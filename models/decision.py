@@ -240,6 +240,9 @@ class DecisionRecord(Decision, frozen=True, kw_only=True):
         weights: None when no model was asked; so is `scored_by`.
         applied: Updates partition (as text) → what it had applied. Empty when none was read.
         overlay: Identities of the scorer's own recent events that were applied on top.
+        unplaced: Those of `overlay` that the log had not told the place of: they were applied
+            whatever the states held. A state tells a repeat only among its newest events, so one
+            that was much older than they may have been counted twice. Empty in older records.
         late_question: The event is older than the state's memory of the windows; the far edges
             of its windows may be cut.
         policy_digest: SHA-256 (hex) of the policy's text; empty in records older than it.
@@ -254,6 +257,7 @@ class DecisionRecord(Decision, frozen=True, kw_only=True):
     weights: WeightsRef | None
     applied: dict[str, Applied]
     overlay: list[str]
+    unplaced: list[str] = []
     late_question: bool = False
     policy_digest: str = ""
     scored_by: ScoredBy | None

@@ -161,14 +161,14 @@ def as_named(spec: Spec, index: LogIndex, partitions: int, record: DecisionRecor
     if source.partition is not None and source.offset is not None:
         place = (source.partition, source.offset)
     own = frozenset(key for key in keys if place is None or not _in(marks[key], *place))
-    overlay = []
+    overlay, unplaced = [], frozenset(record.unplaced)
     for name in record.overlay:
         known = index.events[name]
         overlay += [
             row
             for row in known.rows
             if (key := index.rows.keys[row]) in marks
-            and not _in(marks[key], known.partition, known.offset)
+            and (name in unplaced or not _in(marks[key], known.partition, known.offset))
         ]
     return Question(event, marks, own, overlay)
 

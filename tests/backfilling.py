@@ -143,7 +143,9 @@ def backfilled(
 class OnlinePath:
     """Scorer, worker and learner over one log in memory; each item is done before the next."""
 
-    def __init__(self, spec: Spec, folder: Path, legit_after_ms: int) -> None:
+    def __init__(
+        self, spec: Spec, folder: Path, legit_after_ms: int, overlay_s: float = 0.0
+    ) -> None:
         self.spec = spec
         self.log = MemoryLog()
         shelf = MemoryShelf()
@@ -152,7 +154,7 @@ class OnlinePath:
         )
         self.owned = worker_over(spec, self.store, self.log)
         self.clock_ms = NOW_MS
-        overlay = Overlay(0.0, 10, 10, spec.max_fields)
+        overlay = Overlay(overlay_s, 10, 10, spec.max_fields)
         self.scorer = scorer = LocalScorer(spec.digest, spec.n_features, "test", "cpu")
         ruler = Ruler(spec, compile_policy(POLICY_TEXT, "policy.yaml", spec, CelCompiler))
         self.decider = Decider(spec, ruler, self.store, scorer, overlay, lambda: self.clock_ms)

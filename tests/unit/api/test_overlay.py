@@ -140,11 +140,11 @@ class Naive:
         def open_to(name: str) -> bool:
             return name not in self.gone and not is_in(self.places.get(name), marks)
 
-        named: dict[str, None] = {}
+        named: set[str] = set()
         for key in keys:
             of_key = [name for name, rows, _ in self.kept if key in rows][-self.rows_max :]
-            named.update(dict.fromkeys(filter(open_to, of_key)))
-        return list(named)
+            named.update(filter(open_to, of_key))
+        return [name for name, _, _ in self.kept if name in named]
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -165,14 +165,16 @@ def test_each_question_hears_of_what_its_states_lack(tmp_path: Path, seed: int) 
         naive.kept = [one for one in naive.kept if one[2] + 2_000 >= now_ms][-120:]
         expected = naive.lacking(updates.keys, marks)
         assert lacking.names == [expected]
+        assert lacking.unplaced == [[name for name in expected if name not in naive.places]]
         rows = lacking.updates
-        assert sorted(zip(rows.keys, rows.id.tolist(), strict=True) if rows else []) == sorted(
-            (key, identity_hash(name))
-            for name, keys, _ in naive.kept
-            if name in expected
-            for key in keys
-            if key in updates.keys
-        )
+        found = list(zip(rows.keys, rows.id.tolist(), strict=True)) if rows else []
+        for key in updates.keys:  # in the order in which they were accepted
+            assert [id_ for k, id_ in found if k == key] == [
+                identity_hash(name)
+                for name, keys, _ in naive.kept
+                if name in expected and key in keys
+            ]
+        assert {key for key, _ in found} <= set(updates.keys)
         named += len(lacking.names[0])
         naive.kept = [*naive.kept, (identity_of(event), updates.keys, now_ms)][-120:]
         unplaced.append(identity_of(event))

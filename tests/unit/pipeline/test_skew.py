@@ -35,8 +35,8 @@ DELAYED = 7  # items that the worker lies behind
 class LaggingPath(OnlinePath):
     """The worker counts an item only when some more have been decided."""
 
-    def __init__(self, spec: Spec, folder: Path, items_behind: int) -> None:
-        super().__init__(spec, folder, 0)
+    def __init__(self, spec: Spec, folder: Path, items_behind: int, overlay_s: float = 0.0) -> None:
+        super().__init__(spec, folder, 0, overlay_s)
         self.items_behind = items_behind
         self.waiting: list[Place] = []
 
@@ -69,11 +69,11 @@ class Past:
         return compare(self.spec, index, UPDATES_PARTITIONS, chosen)
 
 
-async def a_past(folder: Path, seed: int, items_behind: int) -> Past:
+async def a_past(folder: Path, seed: int, items_behind: int, overlay_s: float = 0.0) -> Past:
     path = folder / "features.yaml"
     path.write_text(SPEC_TEXT)
     spec = Spec.load(path)
-    online = LaggingPath(spec, folder, items_behind)
+    online = LaggingPath(spec, folder, items_behind, overlay_s)
     await online.start()
     taken = [await online.take(body) for body in a_log(seed)]
     return Past(spec, online, [record for record in taken if record is not None])
@@ -104,6 +104,18 @@ async def test_vectors_are_made_again_bit_for_bit_at_the_watermarks_that_they_na
     )
     for record in past.decisions:
         assert oracle.vector(record).tobytes() == decode_vector(record.vector).tobytes()
+
+
+@pytest.mark.parametrize("seed", range(6))
+async def test_what_was_applied_while_nobody_knew_where_it_stood_is_applied_again(
+    tmp_path: Path, seed: int
+) -> None:
+    """The scorer never hears where its events went, so it adds those that states have already."""
+    past = await a_past(tmp_path, seed, items_behind=2, overlay_s=3_600.0)
+    report = past.compare()
+    assert report.compared == len(past.decisions) > 50
+    assert sum(len(record.overlay) for record in past.decisions) > 50
+    assert report.defects == []
 
 
 async def test_a_worker_that_lies_behind_shows_as_staleness_and_not_as_a_defect(
