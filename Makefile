@@ -36,7 +36,7 @@ check: $(STAMP) ## what must be clean before a commit: format, lint, types, laye
 live: $(STAMP) ## live tests on the best broker and Redis to be had (it says which)
 	$(PYTEST) tests/contract tests/live -m "live and not compose and not long"
 
-long: $(STAMP) ## live tests that take minutes each: rollouts, workers, policies, swaps
+long: $(STAMP) ## live tests that take minutes each: rollouts, policies, swaps
 	$(PYTEST) tests/live -m long
 
 load: $(STAMP) ## run every measurement; fails when a promised number is missed

@@ -164,14 +164,17 @@ class _Workers:
             if (spare := self._take_spare()) is not None:  # it is of the old kind
                 await self._drain(spare)
             for seat in sorted(self._seats):
-                await self._roll(seat)
+                if not self._stopping.is_set():
+                    await self._roll(seat)
             self._not_rolling.set()
 
     async def _roll(self, seat: int) -> None:
         new = await self._start()
-        if await new.loads() and not self._stopping.is_set():
+        await self._either(new.loads())
+        if not self._stopping.is_set():
             new.call(stream=self._stream and seat == 0)
-        if self._stopping.is_set() or not await new.listens():
+            await self._either(new.listens())
+        if self._stopping.is_set() or not new.answers:
             log.error("worker.not_rolled", worker=self._seats[seat].name)
             await self._drain(new)
             return

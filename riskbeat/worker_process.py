@@ -59,6 +59,12 @@ class WorkerProcess:
         """Whether it runs, as far as is known."""
         return self.process.returncode is None
 
+    @property
+    def answers(self) -> bool:
+        """Whether it has said that it listens."""
+        said = self._ear.said[LISTENS]
+        return said.done() and said.result()
+
     async def loads(self) -> bool:
         """Wait until it could answer; return whether it can."""
         return await self._says(LOADED, LOADED_WITHIN_S)

@@ -57,7 +57,6 @@ def a_body(name: str) -> dict[str, object]:
     }
 
 
-@pytest.mark.long
 async def test_several_workers_are_one_service(
     tmp_path: Path, kafka_bootstrap: str, redis_url: str, topic_prefix: str, redis_prefix: str
 ) -> None:
@@ -120,7 +119,6 @@ async def test_several_workers_are_one_service(
         assert not psutil.pid_exists(max(second))
 
 
-@pytest.mark.long
 async def test_workers_end_when_the_one_who_started_them_is_killed(
     tmp_path: Path, kafka_bootstrap: str, redis_url: str, topic_prefix: str, redis_prefix: str
 ) -> None:
