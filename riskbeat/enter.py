@@ -69,7 +69,7 @@ async def enter(
     while not stop.is_set():
         try:
             holder = await registry.lease_owner() if standby else ""
-            if not holder or _is_dead(path, holder):
+            if not holder or is_dead(path, holder):
                 store = SqliteJoinStore(path, bytes_max=bytes_max)
                 if await _has_lease(path, tenure, store):
                     return store
@@ -106,7 +106,7 @@ async def _has_lease(path: Path, tenure: Tenure, store: SqliteJoinStore) -> bool
     return holder == tenure.owner
 
 
-def _is_dead(path: Path, holder: str) -> bool:
+def is_dead(path: Path, holder: str) -> bool:
     """Whether a lease's holder was a process of this machine and disk that is no more.
 
     A holder that only seems dead (its process numbers are another namespace's) is met at the lock.

@@ -19,11 +19,12 @@ def metrics_folder(settings: Settings) -> Path:
     name = f"http-{settings.http_port}"
     with suppress(OSError):  # no such place, not for us, or somebody else's
         return _emptied(IN_MEMORY / f"riskbeat-{os.getuid()}-{name}")
-    return _emptied(settings.data_dir / "metrics" / name)
+    on_disk = settings.data_dir / "metrics"
+    on_disk.mkdir(parents=True, exist_ok=True)
+    return _emptied(on_disk / name)
 
 
 def _emptied(folder: Path) -> Path:
     shutil.rmtree(folder, ignore_errors=True)
-    folder.parent.mkdir(parents=True, exist_ok=True)
     folder.mkdir(mode=0o700)
     return folder
