@@ -9,7 +9,8 @@ import json
 import logging
 import logging.config
 import sys
-from collections.abc import Mapping, MutableMapping
+import time
+from collections.abc import Callable, Mapping, MutableMapping
 from typing import Any, TextIO
 
 import structlog
@@ -26,6 +27,10 @@ QUIET = {
     "mode": logging.WARNING,
     "opentelemetry": logging.CRITICAL,  # an absent collector is one line of ours: traces.away
 }
+CHATTY = ("aiokafka",)
+AGAIN_AFTER_S = 10.0
+"""A chatty library's sentence is written again after so long; until then it is only counted."""
+SENTENCES_MAX = 256
 ADOPTED = ("uvicorn", "uvicorn.error", "uvicorn.access", "faust", "mode", "aiokafka")
 
 
@@ -43,6 +48,7 @@ def configure_logs(settings: Settings, process: str, stream: TextIO = sys.stderr
     level = logging.getLevelNamesMapping()[settings.log_level]
     handler = logging.StreamHandler(stream)
     handler.setFormatter(formatter(settings.log_format, process))
+    handler.addFilter(Seldom(time.monotonic))
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(level)
@@ -61,6 +67,36 @@ def configure_logs(settings: Settings, process: str, stream: TextIO = sys.stderr
         wrapper_class=structlog.stdlib.BoundLogger,
         cache_logger_on_first_use=True,
     )
+
+
+class Seldom(logging.Filter):
+    """Lets chatty libraries say a sentence once in a while, with how often it was left out.
+
+    While a broker is away, its client says so twenty times a second.
+    """
+
+    def __init__(self, tick_s: Callable[[], float]) -> None:
+        """Take a monotonic clock."""
+        super().__init__()
+        self._tick_s = tick_s
+        self._said: dict[tuple[str, str], tuple[float, int]] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Return whether a line is written."""
+        if record.name.split(".", 1)[0] not in CHATTY:
+            return True
+        sentence = (record.name, str(record.msg))  # the same whatever is put into it
+        now_s = self._tick_s()
+        said_s, left_out = self._said.get(sentence, (float("-inf"), 0))
+        if now_s - said_s < AGAIN_AFTER_S:
+            self._said[sentence] = (said_s, left_out + 1)
+            return False
+        if len(self._said) >= SENTENCES_MAX:
+            self._said.clear()
+        self._said[sentence] = (now_s, 0)
+        if left_out:
+            record.msg = f"{record.msg} (and {left_out} more like it)"
+        return True
 
 
 def formatter(

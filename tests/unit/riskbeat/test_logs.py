@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 import structlog
 
-from riskbeat.logs import configure_logs
+from riskbeat.logs import AGAIN_AFTER_S, Seldom, configure_logs
 from riskbeat.settings_load import load_settings
 
 
@@ -71,3 +71,32 @@ def test_quieter_lines_are_not_written(lines: io.StringIO, monkeypatch: pytest.M
     structlog.get_logger("x").info("step.done")
     logging.getLogger("faust").info("quiet")
     assert lines.getvalue() == ""
+
+
+def test_a_chatty_library_says_a_sentence_once_in_a_while(lines: io.StringIO) -> None:
+    now_s = [0.0]
+    handler = logging.StreamHandler(lines)
+    handler.addFilter(Seldom(lambda: now_s[0]))
+    chatty, ours = logging.getLogger("aiokafka.conn"), logging.getLogger("serve")
+    for logger in (chatty, ours):
+        logger.handlers = [handler]
+        logger.propagate = False
+    for second in range(3):
+        now_s[0] = float(second)
+        chatty.warning("no node %s", second)
+        ours.warning("degraded %s", second)
+    chatty.warning("another sentence")
+    now_s[0] = AGAIN_AFTER_S
+    chatty.warning("no node %s", "9")
+    now_s[0] = 2 * AGAIN_AFTER_S
+    chatty.warning("no node %s", "10")
+    for logger in (chatty, ours):
+        logger.handlers = []
+        logger.propagate = True
+    assert lines.getvalue().splitlines() == [
+        "no node 0",
+        *("degraded 0", "degraded 1", "degraded 2"),
+        "another sentence",
+        "no node 9 (and 2 more like it)",
+        "no node 10",
+    ]
