@@ -91,7 +91,7 @@ async def test_a_standby_of_the_same_machine_does_not_wait_for_a_dead_ones_lease
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The lease would live longer than this test waits."""
-    monkeypatch.setenv("RISKBEAT_LEARN_LEASE_TTL_S", "3600")
+    monkeypatch.setenv("RISKBEAT_LEARN_LEASE_TTL_S", "600")
     first = await place.learner()
     await until(lambda: published(place, 1))
     standby = await place.learner("--standby")
