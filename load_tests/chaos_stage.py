@@ -17,15 +17,7 @@ import redis
 from features.spec import Spec
 from features.topics import Topics
 from load_tests.chaos_clock import Clock
-from load_tests.chaos_crew import (
-    COMMANDS,
-    HOMES,
-    LEARNERS,
-    PROCESSES,
-    SCORER,
-    Crew,
-    Role,
-)
+from load_tests.chaos_crew import COMMANDS, HOMES, LEARNERS, PROCESSES, SCORER, Crew, Role
 from load_tests.chaos_features_check import Kept
 from load_tests.chaos_features_servers import LossyRedis, client_of
 from load_tests.chaos_load import HTTP_PER_S, Load
@@ -70,8 +62,7 @@ class Stage:
     Attributes:
         wires: Process → its wire to the store.
         log_wires: Process → its wire to the log.
-        clocked: The process whose clock can be stepped; the library costs too much for all.
-        clock: Its time of day.
+        clock: The time of day of one drawn process; the library costs too much for all.
         steady_s: When all was well, and the first fault might come; monotonic clock.
         http: A client of the scorer, kept: making one costs more than many questions.
         client: And one of the store.
@@ -82,7 +73,6 @@ class Stage:
     store: LossyRedis
     wires: dict[str, Wire]
     log_wires: Mapping[str, Wire]
-    clocked: str
     clock: Clock
     http: httpx.Client
     client: redis.Redis
@@ -177,11 +167,8 @@ class Stage:
         """Return the process id of the scorer that was called last."""
         log = self.log_of(SCORER)
         called = re.findall(r"^worker\.called.*\bworker=(\d+)", log, re.MULTILINE)[-1]
-        return int(
-            re.findall(rf"^worker\.started.*\bworker={called}\b.*\bpid=(\d+)", log, re.MULTILINE)[
-                -1
-            ]
-        )
+        started = rf"^worker\.started.*\bworker={called}\b.*\bpid=(\d+)"
+        return int(re.findall(started, log, re.MULTILINE)[-1])
 
     def log_of(self, name: str) -> str:
         """Return what a process has written."""
@@ -204,31 +191,7 @@ def a_stage(
         wires = {name: servers.box.wire(port_of(store.server.address)) for name in PROCESSES}
         draw = random.Random(seed)
         clocked, clock = draw.choice(PROCESSES), Clock(folder / "clock")
-        env = {
-            KAFKA: kafka.address,
-            REDIS: store.server.address,
-            "RISKBEAT_TOPIC_PREFIX": topics.prefix,
-            "RISKBEAT_REDIS_PREFIX": prefix,
-            "RISKBEAT_SPEC_PATH": str(SPEC),
-            "RISKBEAT_POLICY_PATH": str(ROOT / "policy.yaml"),
-            "RISKBEAT_DATA_DIR": str(folder / "data"),
-            "RISKBEAT_SIGNING_KEY_PATH": str(folder / "keys" / "signing.pem"),
-            "RISKBEAT_PUBLIC_KEY_PATHS": f'["{folder / "keys" / "public.pem"}"]',
-            "RISKBEAT_EVENTS_PARTITIONS": str(PARTITIONS),
-            "RISKBEAT_DECISIONS_PARTITIONS": str(PARTITIONS),
-            "RISKBEAT_LABELS_PARTITIONS": str(PARTITIONS),
-            "RISKBEAT_UPDATES_PARTITIONS": str(UPDATES_PARTITIONS),
-            "RISKBEAT_KAFKA_SESSION_TIMEOUT_S": str(SESSION_TIMEOUT_S),
-            "RISKBEAT_AUTH": "off",
-            "RISKBEAT_DEVICE": "cpu",
-            "RISKBEAT_HTTP_PORT": str(port),
-            "RISKBEAT_HTTP_SPARE": "true",
-            "RISKBEAT_DEADLINE_S": str(DEADLINE_S),
-            "RISKBEAT_FEATURES_TIMEOUT_S": "0.1",
-            "RISKBEAT_ACK_TIMEOUT_S": "0.2",
-            "OMP_NUM_THREADS": "1",
-            "PYTHONDONTWRITEBYTECODE": "",  # else every start compiles anew; an image has it
-        }
+        env = _environment(folder, servers, topics, prefix, port)
         roles = {
             name: Role(
                 COMMANDS[name],
@@ -260,7 +223,6 @@ def a_stage(
             store,
             wires,
             log_wires,
-            clocked,
             clock,
             http,
             client,
@@ -275,6 +237,37 @@ def a_stage(
         stage._until(stage.is_steady, "a steady state")
         stage.steady_s = time.monotonic()
         yield stage
+
+
+def _environment(
+    folder: Path, servers: Servers, topics: Topics, prefix: str, port: int
+) -> dict[str, str]:
+    """Return what all processes of a deployment are told."""
+    return {
+        KAFKA: servers.kafka.address,
+        REDIS: servers.store.server.address,
+        "RISKBEAT_TOPIC_PREFIX": topics.prefix,
+        "RISKBEAT_REDIS_PREFIX": prefix,
+        "RISKBEAT_SPEC_PATH": str(SPEC),
+        "RISKBEAT_POLICY_PATH": str(ROOT / "policy.yaml"),
+        "RISKBEAT_DATA_DIR": str(folder / "data"),
+        "RISKBEAT_SIGNING_KEY_PATH": str(folder / "keys" / "signing.pem"),
+        "RISKBEAT_PUBLIC_KEY_PATHS": f'["{folder / "keys" / "public.pem"}"]',
+        "RISKBEAT_EVENTS_PARTITIONS": str(PARTITIONS),
+        "RISKBEAT_DECISIONS_PARTITIONS": str(PARTITIONS),
+        "RISKBEAT_LABELS_PARTITIONS": str(PARTITIONS),
+        "RISKBEAT_UPDATES_PARTITIONS": str(UPDATES_PARTITIONS),
+        "RISKBEAT_KAFKA_SESSION_TIMEOUT_S": str(SESSION_TIMEOUT_S),
+        "RISKBEAT_AUTH": "off",
+        "RISKBEAT_DEVICE": "cpu",
+        "RISKBEAT_HTTP_PORT": str(port),
+        "RISKBEAT_HTTP_SPARE": "true",
+        "RISKBEAT_DEADLINE_S": str(DEADLINE_S),
+        "RISKBEAT_FEATURES_TIMEOUT_S": "0.1",
+        "RISKBEAT_ACK_TIMEOUT_S": "0.2",
+        "OMP_NUM_THREADS": "1",
+        "PYTHONDONTWRITEBYTECODE": "",  # else every start compiles anew; an image has it
+    }
 
 
 def _riskbeat(crew: Crew, *arguments: str) -> None:
@@ -298,6 +291,6 @@ def _ready(crew: Crew, http: httpx.Client) -> bool:
 def _stand_by(crew: Crew) -> bool:
     """Whether the spare scorer and the standby learner have loaded."""
     crew.keep()
-    logs = ["".join((crew.folder / f"{name}.log").read_text() for name in LEARNERS)]
-    logs.append((crew.folder / f"{SCORER}.log").read_text())
-    return "learn.standby " in logs[0] and "worker.stands_by " in logs[1]
+    learners = "".join((crew.folder / f"{name}.log").read_text() for name in LEARNERS)
+    scorer = (crew.folder / f"{SCORER}.log").read_text()
+    return "learn.standby " in learners and "worker.stands_by " in scorer

@@ -4,11 +4,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import msgspec
+import structlog
 
 from models.audit import Act, AuditLog, Kept, State
 from models.audit_chain import Checked, Link, check
 from models.audit_kafka import KafkaAuditLog
+from models.audit_trail import Trail
 from riskbeat.settings import Settings
+
+log = structlog.get_logger("audit")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +46,23 @@ class Told:
 def open_audit(settings: Settings) -> AuditLog:
     """Return the deployment's audit log; nothing connects yet."""
     return KafkaAuditLog(settings.kafka_options(), settings.topics.audit)
+
+
+class Heard:
+    """Writes down what the audit log did not take; see `audit_trail.Told`."""
+
+    def audit_waits(self, detail: str) -> None:
+        """It is tried again."""
+        log.warning("audit.waits", detail=detail)
+
+    def audit_lost(self, act: Act) -> None:
+        """It stands elsewhere alone."""
+        log.error("audit.lost", subject=act.subject, verb=act.verb, target=act.target)
+
+
+def open_trail(settings: Settings) -> Trail:
+    """Return what takes a process's own acts to the audit log; nothing connects yet."""
+    return Trail(open_audit(settings), Heard())
 
 
 def fold(kept: Sequence[Kept]) -> list[Told]:

@@ -120,7 +120,7 @@ def is_dead(path: Path, holder: str) -> bool:
     except ProcessLookupError:
         return True
     except PermissionError:
-        return False  # it runs, as another user
+        pass  # it runs, as another user
     return False
 
 

@@ -39,7 +39,7 @@ from pipeline.publish import CheckpointLost, Publisher, PublishRules
 from pipeline.step_ports import Company
 from pipeline.tenure import LeaseHeld, LeaseLost, Tenure
 from pipeline.topics_kafka import TopicMismatch, ensure_topics
-from riskbeat.audit import open_audit
+from riskbeat.audit import open_trail
 from riskbeat.clock import now_ms
 from riskbeat.commands_ops import plan_topics, plan_weights
 from riskbeat.enter import Stopped, enter, owner_of
@@ -102,7 +102,7 @@ async def _learn(
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     client = redis_client(settings)
-    trail = Trail(open_audit(settings))
+    trail = open_trail(settings)
     registry = NotedWeights(
         trail,
         client,

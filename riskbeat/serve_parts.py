@@ -36,7 +36,7 @@ from models.registry_redis import RedisWeightsRegistry
 from models.scorer_local import LocalScorer
 from models.signing import PublicKey, load_public_keys
 from riskbeat.asyncapi import asyncapi
-from riskbeat.audit import open_audit
+from riskbeat.audit import open_audit, open_trail
 from riskbeat.clock import now_ms
 from riskbeat.policies import policy_watcher
 from riskbeat.serve_asking import dry_runs
@@ -110,7 +110,7 @@ def build_parts(settings: Settings, place: str = "") -> Parts:
     )
     link = RedisLink(fast, piped=True)
     store = feature_store(settings, spec, link)
-    trail = Trail(open_audit(settings))
+    trail = open_trail(settings)
     policies = policy_watcher(settings, spec, slow, metrics.policy, _scorer_id(), trail, now_ms)
     rolling = build_rollouts(
         settings, spec, _around(settings, spec, slow, registry, scorer, heard, metrics, trail)
@@ -142,7 +142,6 @@ def build_parts(settings: Settings, place: str = "") -> Parts:
     )
     desk = _desk(settings, spec, slow, metrics)
     http = an_http_door(settings, spec, answerer, publisher, admin, desk, trying, keeper, tracer)
-    http = replace(http, ready=lambda: state.taking)
     stream = a_stream_door(settings, spec, decider, metrics, tracer)
     return Parts(
         settings,
@@ -156,7 +155,7 @@ def build_parts(settings: Settings, place: str = "") -> Parts:
         watcher,
         rolling.keeper,
         stream,
-        http,
+        replace(http, ready=lambda: state.taking),
         clients,
         keeper,
         policies,

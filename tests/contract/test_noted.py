@@ -10,6 +10,7 @@ from models.policy_store import PolicyAct, PolicyConflict, Switch
 from models.registry import Freeze
 from models.rollout import SYSTEM, RolloutAct, RolloutState
 from models.rollout_store import RolloutConflict
+from riskbeat.audit import Heard
 from riskbeat.noted import NotedPolicies, NotedRollouts, NotedWeights
 from tests.builders_rollout import a_rollout
 from tests.conftest import RedisOf
@@ -41,7 +42,7 @@ async def noted(trail: Trail, log: MemoryAuditLog) -> list[tuple[str, str, str, 
 
 async def test_a_freeze_is_noted_by_the_one_whose_it_is(connected: tuple[Client, str]) -> None:
     log = MemoryAuditLog()
-    trail = Trail(log)
+    trail = Trail(log, Heard())
     registry = NotedWeights(trail, *connected, DIGEST)
     ours = Freeze(by="checks", why=LONG, at_ms=7, cause="checks")
     assert await registry.freeze(ours) == ours
@@ -52,7 +53,7 @@ async def test_a_freeze_is_noted_by_the_one_whose_it_is(connected: tuple[Client,
 
 async def test_a_halted_rule_and_a_first_policy_are_noted(connected: tuple[Client, str]) -> None:
     log = MemoryAuditLog()
-    trail = Trail(log)
+    trail = Trail(log, Heard())
     store = NotedPolicies(trail, *connected)
     await store.apply(a_policy(1), 0)
     with pytest.raises(PolicyConflict):
@@ -68,7 +69,7 @@ async def test_a_step_of_a_rollout_is_noted_by_the_one_who_made_it(
     connected: tuple[Client, str],
 ) -> None:
     log = MemoryAuditLog()
-    trail = Trail(log)
+    trail = Trail(log, Heard())
     store = NotedRollouts(trail, *connected, DIGEST, 10.0)
     rollout = a_rollout()
     state = RolloutState(revision=1, rollout=rollout)

@@ -17,6 +17,18 @@ ACT = Act(
 DEADLINE_S = 10.0
 
 
+class Ears:
+    def __init__(self) -> None:
+        self.waits: list[str] = []
+        self.lost: list[Act] = []
+
+    def audit_waits(self, detail: str) -> None:
+        self.waits.append(detail)
+
+    def audit_lost(self, act: Act) -> None:
+        self.lost.append(act)
+
+
 def numbered(number: int) -> Act:
     return msgspec.structs.replace(ACT, at_ms=number)
 
@@ -37,7 +49,7 @@ async def until(true: Callable[[], bool]) -> None:
 
 async def test_what_is_noted_is_appended_as_done_in_order() -> None:
     log = MemoryAuditLog()
-    trail = Trail(log)
+    trail = Trail(log, Ears())
     trail.note(numbered(1))
     async with writing(trail):
         trail.note(numbered(2))
@@ -53,7 +65,7 @@ async def test_it_waits_while_the_log_is_away_and_nobody_waits_for_it(
     monkeypatch.setattr(audit_trail, "AGAIN_S", 0.001)
     log = MemoryAuditLog()
     log.away_after = 1
-    trail = Trail(log)
+    trail = Trail(log, Ears())
     async with writing(trail):
         for number in range(1, 4):
             trail.note(numbered(number))
@@ -66,7 +78,7 @@ async def test_it_waits_while_the_log_is_away_and_nobody_waits_for_it(
 
 async def test_what_is_left_at_the_end_is_written_then() -> None:
     log = MemoryAuditLog()
-    trail = Trail(log)
+    trail = Trail(log, Ears())
     stopping = asyncio.Event()
     stopping.set()
     trail.note(numbered(1))
@@ -77,14 +89,25 @@ async def test_what_is_left_at_the_end_is_written_then() -> None:
 async def test_an_end_does_not_wait_for_a_log_that_is_away() -> None:
     log = MemoryAuditLog()
     log.away_after = 0
-    trail = Trail(log)
+    trail = Trail(log, Ears())
     async with writing(trail):
         trail.note(numbered(1))
     assert await kept(log) == []
 
 
-def test_what_finds_no_room_is_counted() -> None:
-    trail = Trail(MemoryAuditLog())
+async def test_a_record_that_is_no_entry_ends_nobody() -> None:
+    log, ears = MemoryAuditLog(), Ears()
+    log.records.append(b"not ours")
+    trail = Trail(log, ears)
+    async with writing(trail):
+        trail.note(numbered(1))
+        await until(lambda: bool(ears.waits))
+    assert len(log.records) == 1
+
+
+def test_what_finds_no_room_is_told() -> None:
+    ears = Ears()
+    trail = Trail(MemoryAuditLog(), ears)
     for number in range(WAITING_MAX + 3):
         trail.note(numbered(number))
-    assert trail.dropped == 3
+    assert [act.at_ms for act in ears.lost] == [WAITING_MAX, WAITING_MAX + 1, WAITING_MAX + 2]
