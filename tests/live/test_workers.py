@@ -4,6 +4,7 @@ import asyncio
 import os
 import re
 import signal
+from contextlib import suppress
 from pathlib import Path
 
 import httpx
@@ -18,8 +19,9 @@ pytestmark = pytest.mark.live
 def workers_of(stage: Stage) -> set[int]:
     found = set()
     for child in psutil.Process(stage.process.pid).children():
-        if "riskbeat.serve_worker" in child.cmdline():
-            found.add(child.pid)
+        with suppress(psutil.NoSuchProcess):  # it ended while we looked: it is none
+            if "riskbeat.serve_worker" in child.cmdline():
+                found.add(child.pid)
     return found
 
 
