@@ -1,7 +1,7 @@
 """`python -m load_tests.operate`: what it takes to run the stack, and to watch it.
 
-Groups can be run alone (`--only start,watching,rebuild`). How soon everything is back after a kill
-is measured where things are killed: `load_tests.chaos`.
+Groups can be run alone (`--only start,watching,rebuild,rolling`). How soon everything is back after
+a kill is measured where things are killed: `load_tests.chaos`.
 """
 
 import argparse
@@ -12,6 +12,7 @@ from pathlib import Path
 from load_tests.operate_start import measure_start
 from load_tests.rebuild import measure as measure_rebuild
 from load_tests.report import Row, write
+from load_tests.rolling import measure_rolling
 from load_tests.watching import measure_watching
 
 NAME = "operate"
@@ -19,6 +20,7 @@ GROUPS: dict[str, Callable[[bool], Sequence[Row]]] = {
     "start": measure_start,
     "watching": measure_watching,
     "rebuild": measure_rebuild,
+    "rolling": measure_rolling,
 }
 
 

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,6 +15,7 @@ import psutil
 
 STOP_TIMEOUT_S = 20.0
 POLL_S = 0.2
+ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 @dataclass
@@ -128,3 +129,21 @@ def page(url: str) -> str:
             return str(response.read().decode())
     except OSError:
         return ""
+
+
+@contextlib.contextmanager
+def stopped_by_signals() -> Iterator[None]:
+    """Let every signal that ends us be Ctrl-C, so that everything that was started is ended.
+
+    A shell's background process is started deaf to SIGINT; it hears it here.
+    """
+
+    def stop(number: int, _: object) -> None:
+        raise KeyboardInterrupt(signal.Signals(number).name)
+
+    before = {n: signal.signal(n, stop) for n in ENDING}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

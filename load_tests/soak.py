@@ -21,13 +21,12 @@ import numpy as np
 import psutil
 from numpy.typing import NDArray
 
-from load_tests.chaos_check import judge
-from load_tests.chaos_crew import LEARNERS, PROCESSES, SCORER, WORKERS
-from load_tests.chaos_features import stopped_by_signals
-from load_tests.chaos_servers import the_servers
-from load_tests.chaos_stage import STEADY_S, Stage, a_stage
+from load_tests.chaos.check import judge
+from load_tests.chaos.crew import LEARNERS, PROCESSES, SCORER, WORKERS
+from load_tests.chaos.servers import the_servers
+from load_tests.chaos.stage import STEADY_S, Stage, a_stage
 from load_tests.deployment import LOOPBACK
-from load_tests.processes import page
+from load_tests.processes import page, stopped_by_signals
 from load_tests.report import Row, write
 from load_tests.soak_plot import draw
 
@@ -81,6 +80,7 @@ def saturate(stage: Stage) -> float:
 def watch(stage: Stage, minutes: float) -> Iterator[Sample]:
     """Look at everything, again and again."""
     begun_s = last_s = time.monotonic()
+    callers_port = stage.http.base_url.port
     while last_s < begun_s + minutes * 60:
         stage.crew.pause(SAMPLE_S)
         now_s = time.monotonic()
@@ -91,19 +91,26 @@ def watch(stage: Stage, minutes: float) -> Iterator[Sample]:
         ]
         rss, files = {}, {}
         for name in PROCESSES:
-            rss[name], files[name] = _held_by(stage.crew.running[name].pid)
+            rss[name], files[name] = _held_by(stage.crew.running[name].pid, callers_port)
         p99_s = float(np.quantile(took_s, 0.99)) if took_s else float("nan")
         yield Sample(now_s - begun_s, rss, files, _lag(stage), p99_s)
         last_s = now_s
 
 
-def _held_by(pid: int) -> tuple[int, int]:
+def _held_by(pid: int, callers_port: int | None) -> tuple[int, int]:
+    """Return resident bytes and open files of a process and its children.
+
+    Connections that callers keep open are theirs: how many there are says how they ask.
+    """
     rss_bytes = files = 0
     root = psutil.Process(pid)
     for one in (root, *root.children(recursive=True)):
         with suppress(psutil.NoSuchProcess):
             rss_bytes += one.memory_info().rss
-            files += one.num_fds()
+            files += one.num_fds() - sum(
+                end.laddr.port == callers_port and end.status == psutil.CONN_ESTABLISHED
+                for end in one.net_connections("tcp")
+            )
     return rss_bytes, files
 
 
@@ -191,7 +198,7 @@ def main() -> int:
         with the_servers(folder) as servers:
             home = folder / "deployment"
             home.mkdir(parents=True)
-            with a_stage(home, servers, 1, say, with_clock=False) as stage:
+            with a_stage(home, servers, 1, say) as stage:
                 pace = saturate(stage)
                 say(f"soaks at {stage.load.pace:.1f} times the lab's load")
                 asked_before = stage.load.begun

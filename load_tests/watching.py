@@ -25,8 +25,8 @@ from riskbeat.serve import calm_collector
 from riskbeat.tracer_otel import OtelTracer, exporter_of
 
 BATCH = 32
-BATCHES_OF_TURN = 48
-ROUNDS, QUICK_ROUNDS = 15, 5
+BATCHES_OF_TURN = 16  # short turns: what is compared lies close together
+ROUNDS, QUICK_ROUNDS = 60, 10
 MUST, AIM = 0.08, 0.03
 END_POLL_S = 0.05
 NOTHING, METRICS, BOUNDED = "nothing", "metrics", "metrics and 1 % traces"

@@ -14,6 +14,7 @@ from riskbeat.settings import Settings
 from riskbeat.settings_load import load_settings
 
 WIDE = 160
+WHOLE = 1_000
 CAVEAT = "Measured on two cores that load, servers and processes shared: rates are per CPU-second."
 
 
@@ -86,10 +87,15 @@ def _grounds() -> dict[str, object]:
     }
 
 
+def _figure(value: float) -> str:
+    """Return four digits that count, never as a power of ten."""
+    return f"{value:,.0f}" if value >= WHOLE else f"{value:,.4g}"
+
+
 def _table(items: list[Item]) -> Table:
     table = Table("what", "needs", "rests on", "note")
     for item in items:
-        shown = "—" if item.value is None else f"{item.value:,.4g} {item.unit}"
+        shown = "—" if item.value is None else f"{_figure(item.value)} {item.unit}"
         files = {m.file for m in item.rests_on if isinstance(m, Measured)}
         guesses = any(isinstance(one, Assumed) for one in item.rests_on)
         rests = ", ".join([*sorted(files), *(["an assumption"] if guesses else [])])

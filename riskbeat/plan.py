@@ -19,6 +19,7 @@ from riskbeat.plan_measured import (
     QUIET_EVENTS_PER_S,
     RECORD_BYTES,
     SERVE,
+    SERVE_HTTP,
     STATE,
     USED,
     VERSION_BYTES,
@@ -82,6 +83,13 @@ def plan(load: Load) -> list[Item]:
             [FEATURIZE, SERVE, USED],
         ),
         Item("serve: processes", scorers, "processes", [SERVE, USED], "stream door, full records"),
+        Item(
+            "serve: worker processes, all over HTTP",
+            _needed(load.events_per_s, SERVE_HTTP),
+            "processes",
+            [SERVE_HTTP, USED],
+            "RISKBEAT_HTTP_WORKERS, over all machines; on the slower of our machines",
+        ),
         _learner(load),
         *_redis(load),
         *_disk(load),
@@ -122,7 +130,7 @@ def _learner(load: Load) -> Item:
 
 def _redis(load: Load) -> list[Item]:
     held = load.entities * (STATE.value + KEY_OVERHEAD.value) / GIB
-    note = "every kind of entity is taken for a card, the only one that was measured"
+    note = "every kind of entity is taken for a card with 60 payments in 30 days"
     return [
         Item("Redis: states", held, "GiB", [STATE, KEY_OVERHEAD], note),
         Item("Redis: memory to give it", held * COPIES.value, "GiB", [STATE, KEY_OVERHEAD, COPIES]),

@@ -37,6 +37,8 @@ class Assumed(NamedTuple):
 _PATH: Final = "python -m load_tests.path --quick --out FILE"
 _FRESH: Final = "python -m load_tests.features --only saturation,freshness --out FILE"
 _BYTES: Final = "python -m load_tests.features --only bytes --out FILE"
+_SCORING: Final = "python -m load_tests.scoring --only answers --out FILE"
+_SIZES: Final = "python -m load_tests.sizes --out FILE"
 _SERVING: Final = "python -m load_tests.label_serving --out FILE"
 
 FEATURIZE: Final = Measured(
@@ -52,6 +54,13 @@ SERVE: Final = Measured(
     "path-quick.json",
     "flat out: serve, events per CPU-second",
     _PATH,
+)
+SERVE_HTTP: Final = Measured(
+    993.0285714285715,
+    "decisions/CPU-s",
+    "scoring.json",
+    "decisions per worker CPU-second, full answer",
+    _SCORING,
 )
 LEARN: Final = Measured(
     6480.952380952381,
@@ -98,41 +107,31 @@ LABEL_S: Final = Measured(
     "label appended → first answer by a version that learned it: p99",
     _SERVING,
 )
+KEY_OVERHEAD: Final = Measured(
+    91.62953953084275, "B", "sizes.json", "Redis: bytes of a key beside its state", _SIZES
+)
+RECORD_BYTES: Final = {
+    "events.v1": Measured(273.2532, "B", "sizes.json", "events.v1: bytes per event", _SIZES),
+    "updates.v1": Measured(586.6293, "B", "sizes.json", "updates.v1: bytes per event", _SIZES),
+    "decisions.v1": Measured(
+        3537.37465, "B", "sizes.json", "decisions.v1: bytes per event", _SIZES
+    ),
+}
+"""Bytes per event and topic, of generated payments; values alone, uncompressed."""
+VERSION_BYTES: Final = Measured(509039.2727272727, "B", "sizes.json", "bytes of a version", _SIZES)
 MEASURED: Final = (
-    *(FEATURIZE, SERVE, LEARN, STATE, FRESH_QUIET_MS, FRESH_BUSY_MS),
-    *(FRESH_SATURATED, WORKER_MIB, LABEL_S),
+    *(FEATURIZE, SERVE, SERVE_HTTP, LEARN, STATE, FRESH_QUIET_MS, FRESH_BUSY_MS),
+    *(FRESH_SATURATED, WORKER_MIB, LABEL_S, KEY_OVERHEAD, VERSION_BYTES),
+    *RECORD_BYTES.values(),
 )
 
 QUIET_EVENTS_PER_S: Final = 200.0
 """The load of `FRESH_QUIET_MS`, as its row says."""
 USED: Final = Assumed(0.5, "", "a process is planned for half of what it does flat out: peaks")
-KEY_OVERHEAD: Final = Assumed(
-    100.0, "B", "a guess, beside the state: the key's name, expiry and table slot"
-)
 COPIES: Final = Assumed(
     2.0, "", "a Redis that rewrites its append-only file may hold much of its memory twice"
 )
-RECORD_BYTES: Final = {
-    "events.v1": Assumed(
-        400.0, "B", "a guess: the payment in README.md is 205 B of JSON, without attributes"
-    ),
-    "updates.v1": Assumed(
-        600.0, "B", "a guess for five entities; `python -m load_tests.sizes` would measure it"
-    ),
-    "decisions.v1": Assumed(
-        3_000.0,
-        "B",
-        "a guess: a vector of 105 features is 560 B; then reasons, versions, the event",
-    ),
-}
-"""Bytes per event and topic."""
-VERSION_BYTES: Final = Assumed(
-    210_000.0, "B", "no file: docs/models.md says so of a delta of the learners that ship"
-)
 ASSUMED: Final = {
     "share of a process used": USED,
-    "overhead of a key": KEY_OVERHEAD,
     "copies of Redis' memory": COPIES,
-    **{f"bytes of an event in {name}": one for name, one in RECORD_BYTES.items()},
-    "bytes of a version": VERSION_BYTES,
 }

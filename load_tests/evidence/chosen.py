@@ -58,7 +58,17 @@ CHOSEN = (
             "events whose label was lost or counted twice",
             "decisions that recomputation makes otherwise.*",
             "answers over their deadline",
-            "kill -9 of the (worker|learner|scorer): back after, p50",
+            "(kill -9 of .*|restart of Kafka|Redis loses its last second): back after, p50",
+        ),
+    ),
+    Chosen(
+        "soak",
+        "soak --plot docs/evidence/soak.svg",
+        (
+            "soak: (minutes|load, half of saturation)",
+            "(featurize-1|learn-1|serve): resident memory, growth",
+            "serve: open files, more at the end",
+            "p99 in the last third by the first",
         ),
     ),
     Chosen("label_serving", "label_serving", ("label appended → .*",)),

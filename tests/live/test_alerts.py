@@ -2,14 +2,13 @@
 
 import shutil
 import subprocess
-from pathlib import Path
 
 import pytest
 
+from tests.live.prometheus import DEPLOYED, IMAGE, docker_with_image
+
 pytestmark = pytest.mark.live
 
-FOLDER = Path(__file__).parents[2] / "deploy" / "prometheus"
-IMAGE = "prom/prometheus:v2.42.0"
 TIMEOUT_S = 120
 
 
@@ -18,10 +17,9 @@ def promtool() -> list[str]:
     """The tool on the path, else in the image that docker-compose.yml names."""
     if shutil.which("promtool"):
         return ["promtool"]
-    docker = shutil.which("docker")
-    if docker is None or run([docker, "image", "inspect", IMAGE]).returncode != 0:
+    if (docker := docker_with_image()) is None:
         pytest.skip(f"neither promtool nor Docker with {IMAGE} is here")
-    mounted = f"{FOLDER}:{FOLDER}:ro"
+    mounted = f"{DEPLOYED}:{DEPLOYED}:ro"
     return [docker, "run", "--rm", "--volume", mounted, "--entrypoint", "promtool", IMAGE]
 
 
@@ -41,5 +39,5 @@ def run(command: list[str]) -> subprocess.CompletedProcess[str]:
 )
 def test_promtool_agrees(promtool: list[str], question: tuple[str, ...]) -> None:
     *words, file = question
-    done = run([*promtool, *words, str(FOLDER / file)])
+    done = run([*promtool, *words, str(DEPLOYED / file)])
     assert done.returncode == 0, done.stdout + done.stderr

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from load_tests.chaos_features import judge, strike
-from load_tests.chaos_features_servers import a_lossy_redis
-from load_tests.chaos_features_stage import Stage, a_stage
-from load_tests.chaos_features_workers import NO_NAME
+from load_tests.chaos_features.attack import judge, strike
+from load_tests.chaos_features.servers import a_lossy_redis
+from load_tests.chaos_features.stage import Stage, a_stage
+from load_tests.chaos_features.workers import NO_NAME
 from tests.live.servers import Server
 
 pytestmark = [pytest.mark.live, pytest.mark.apache]

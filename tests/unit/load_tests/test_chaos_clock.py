@@ -7,7 +7,7 @@ import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from load_tests.chaos_clock import LOOKED_AT_S, Clock
+from load_tests.chaos.clock import LOOKED_AT_S, Clock
 
 TELL = """
 import sys, time

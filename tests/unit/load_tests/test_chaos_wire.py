@@ -7,7 +7,7 @@ from contextlib import suppress
 
 import pytest
 
-from load_tests.chaos_wire import WireBox, a_wire_box, port_of
+from load_tests.chaos.wire import WireBox, a_wire_box, port_of
 
 TIMEOUT_S = 10.0
 

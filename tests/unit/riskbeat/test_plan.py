@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from riskbeat.__main__ import app
 from riskbeat.plan import Load, plan
-from riskbeat.plan_measured import ASSUMED, EVIDENCE, MEASURED, Assumed, Measured
+from riskbeat.plan_measured import ASSUMED, EVIDENCE, MEASURED, RECORD_BYTES, Assumed, Measured
 
 ROOT = Path(__file__).parents[3]
 RETENTION_S = {
@@ -83,7 +83,7 @@ def test_disk_and_memory_grow_with_what_they_hold() -> None:
         less, more = once[f"Kafka: {name}"], twice[f"Kafka: {name}"]
         assert less is not None
         assert more == pytest.approx(2 * less)
-    size = ASSUMED["bytes of an event in events.v1"].value
+    size = RECORD_BYTES["events.v1"].value
     assert once["Kafka: events.v1"] == pytest.approx(1_000 * 86_400 * size * 3 / 2**30)
 
 

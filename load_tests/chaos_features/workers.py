@@ -17,7 +17,7 @@ from typing import Any
 
 import redis
 
-from load_tests.chaos_features_servers import client_of
+from load_tests.chaos_features.servers import client_of
 from load_tests.processes import page
 from riskbeat.child import GUARD
 from tests.live.servers import Server

@@ -10,28 +10,32 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 
 import httpx
 import redis
 
 from features.spec import Spec
 from features.topics import Topics
-from load_tests.chaos_clock import Clock
-from load_tests.chaos_crew import COMMANDS, HOMES, LEARNERS, PROCESSES, SCORER, Crew, Role
-from load_tests.chaos_features_check import Kept
-from load_tests.chaos_features_servers import LossyRedis, client_of
-from load_tests.chaos_load import HTTP_PER_S, Load
-from load_tests.chaos_servers import Servers
-from load_tests.chaos_wire import Wire, port_of
-from load_tests.deployment import KAFKA, LOOPBACK, REDIS
-from load_tests.report import ROOT
+from load_tests.chaos.clock import Clock
+from load_tests.chaos.crew import LEARNERS, PROCESSES, SCORER, Crew
+from load_tests.chaos.load import HTTP_PER_S, Load
+from load_tests.chaos.roles import (
+    DEADLINE_S,
+    PARTITIONS,
+    SPEC,
+    UPDATES_PARTITIONS,
+    environment,
+    roles_of,
+)
+from load_tests.chaos.servers import Servers
+from load_tests.chaos.wire import Wire, port_of
+from load_tests.chaos_features.check import Kept
+from load_tests.chaos_features.servers import LossyRedis, client_of
+from load_tests.deployment import LOOPBACK
 from riskbeat.embedded import free_ports
 from tests.live.servers import Host, Server, wait_until
 
-SPEC = ROOT / "features.yaml"
-PARTITIONS, UPDATES_PARTITIONS = 2, 4
-SESSION_TIMEOUT_S = 6.0  # the broker's floor
-DEADLINE_S = 0.5
 READY_TIMEOUT_S = 240.0
 BACK_TIMEOUT_S = 240.0
 ONE_SHOT_TIMEOUT_S = 120.0
@@ -62,6 +66,7 @@ class Stage:
     Attributes:
         wires: Process → its wire to the store.
         log_wires: Process → its wire to the log.
+        caller_wire: Who asks → the scorer.
         clock: The time of day of one drawn process; the library costs too much for all.
         steady_s: When all was well, and the first fault might come; monotonic clock.
         http: A client of the scorer, kept: making one costs more than many questions.
@@ -73,6 +78,7 @@ class Stage:
     store: LossyRedis
     wires: dict[str, Wire]
     log_wires: Mapping[str, Wire]
+    caller_wire: Wire
     clock: Clock
     http: httpx.Client
     client: redis.Redis
@@ -181,9 +187,24 @@ class Stage:
 
 @contextmanager
 def a_stage(
-    folder: Path, servers: Servers, seed: int, say: Callable[[str], None], *, with_clock: bool
+    folder: Path,
+    servers: Servers,
+    seed: int,
+    say: Callable[[str], None],
+    *,
+    with_clock: bool = False,
+    settings: Mapping[str, str] = MappingProxyType({}),
 ) -> Iterator[Stage]:
-    """Start a deployment of this seed's own on shared servers; everything ends with the block."""
+    """Start a deployment of this seed's own on shared servers; everything ends with the block.
+
+    Args:
+        folder: For data and logs.
+        servers: Which may have served others.
+        seed: Names its topics and keys, and draws the load.
+        say: Told what happens.
+        with_clock: Whether one process sees a clock that can be stepped.
+        settings: Of all processes, beside the lab's own.
+    """
     topics, prefix = Topics(f"lab{seed}."), f"lab{seed}:"
     kafka, store, log_wires = servers.kafka, servers.store, servers.log_wires
     port, *pages = free_ports(1 + len(PROCESSES))
@@ -191,20 +212,9 @@ def a_stage(
         wires = {name: servers.box.wire(port_of(store.server.address)) for name in PROCESSES}
         draw = random.Random(seed)
         clocked, clock = draw.choice(PROCESSES), Clock(folder / "clock")
-        env = _environment(folder, servers, topics, prefix, port)
-        roles = {
-            name: Role(
-                COMMANDS[name],
-                (clock.environment if with_clock and name == clocked else {})
-                | {
-                    KAFKA: f"{LOOPBACK}:{log_wires[name].port}",
-                    REDIS: f"redis://{LOOPBACK}:{wires[name].port}/0",
-                    "RISKBEAT_METRICS_PORT": str(page),
-                    "RISKBEAT_DATA_DIR": str(folder / "data" / HOMES.get(name, name)),
-                },
-            )
-            for name, page in zip(PROCESSES, pages, strict=True)
-        }
+        env = {**environment(folder, servers, topics, prefix, port), **settings}
+        clocks = {clocked: clock.environment} if with_clock else {}
+        roles = roles_of(folder, wires, log_wires, dict(zip(PROCESSES, pages, strict=True)), clocks)
         crew = stack.enter_context(Crew(env, folder, roles))
         for command in ("topics", "keys"):
             _riskbeat(crew, command)
@@ -215,7 +225,9 @@ def a_stage(
         client = stack.enter_context(client_of(store.server))
         wait_until(lambda: _ready(crew, http), "serve is ready", READY_TIMEOUT_S)
         wait_until(lambda: _stand_by(crew), "the spares stand by", READY_TIMEOUT_S)
-        load = stack.enter_context(Load(kafka.address, topics, port, PARTITIONS, seed))
+        caller_wire = servers.box.wire(port)
+        load = Load(kafka.address, topics, caller_wire.port, PARTITIONS, seed)
+        stack.enter_context(load)
         spec = Spec.load(SPEC)
         stage = Stage(
             crew,
@@ -223,6 +235,7 @@ def a_stage(
             store,
             wires,
             log_wires,
+            caller_wire,
             clock,
             http,
             client,
@@ -237,37 +250,6 @@ def a_stage(
         stage._until(stage.is_steady, "a steady state")
         stage.steady_s = time.monotonic()
         yield stage
-
-
-def _environment(
-    folder: Path, servers: Servers, topics: Topics, prefix: str, port: int
-) -> dict[str, str]:
-    """Return what all processes of a deployment are told."""
-    return {
-        KAFKA: servers.kafka.address,
-        REDIS: servers.store.server.address,
-        "RISKBEAT_TOPIC_PREFIX": topics.prefix,
-        "RISKBEAT_REDIS_PREFIX": prefix,
-        "RISKBEAT_SPEC_PATH": str(SPEC),
-        "RISKBEAT_POLICY_PATH": str(ROOT / "policy.yaml"),
-        "RISKBEAT_DATA_DIR": str(folder / "data"),
-        "RISKBEAT_SIGNING_KEY_PATH": str(folder / "keys" / "signing.pem"),
-        "RISKBEAT_PUBLIC_KEY_PATHS": f'["{folder / "keys" / "public.pem"}"]',
-        "RISKBEAT_EVENTS_PARTITIONS": str(PARTITIONS),
-        "RISKBEAT_DECISIONS_PARTITIONS": str(PARTITIONS),
-        "RISKBEAT_LABELS_PARTITIONS": str(PARTITIONS),
-        "RISKBEAT_UPDATES_PARTITIONS": str(UPDATES_PARTITIONS),
-        "RISKBEAT_KAFKA_SESSION_TIMEOUT_S": str(SESSION_TIMEOUT_S),
-        "RISKBEAT_AUTH": "off",
-        "RISKBEAT_DEVICE": "cpu",
-        "RISKBEAT_HTTP_PORT": str(port),
-        "RISKBEAT_HTTP_SPARE": "true",
-        "RISKBEAT_DEADLINE_S": str(DEADLINE_S),
-        "RISKBEAT_FEATURES_TIMEOUT_S": "0.1",
-        "RISKBEAT_ACK_TIMEOUT_S": "0.2",
-        "OMP_NUM_THREADS": "1",
-        "PYTHONDONTWRITEBYTECODE": "",  # else every start compiles anew; an image has it
-    }
 
 
 def _riskbeat(crew: Crew, *arguments: str) -> None:

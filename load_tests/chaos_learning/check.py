@@ -9,14 +9,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import msgspec
-from aiokafka.structs import ConsumerRecord
+from aiokafka import AIOKafkaConsumer
+from aiokafka.structs import ConsumerRecord, TopicPartition
 
+from features.client_redis import connect_redis
 from features.event import identity
 from features.topics import Topics
 from features.update import LabelTransition
-from load_tests.chaos_learning_load import Told
+from load_tests.chaos_learning.load import Told
 from load_tests.deployment import KAFKA
 from load_tests.label_serving import read_all
+from models.registry_redis import RedisWeightsRegistry
 from models.weights import manifest_of, sha256_of
 
 VERIFY_TIMEOUT_S = 1_200.0
@@ -51,6 +54,37 @@ def judge(env: Mapping[str, str], topics: Topics, digest: str, told: Told) -> Ve
     )
     unequal, words = verify(env, count)
     return Verdict(count, len(wrong), wrong_labels, wrong_numbers, unequal, words)
+
+
+async def caught_up(
+    kafka: str, redis: str, prefix: str, topics: Topics, digest: str, partitions: int
+) -> bool:
+    """Whether the learner has taken all that the log holds of decisions and labels.
+
+    Args:
+        kafka: Where the log is.
+        redis: URL of the store.
+        prefix: Of the deployment's keys.
+        digest: Of its feature spec.
+        partitions: Of each of the two topics.
+    """
+    client = connect_redis(redis)
+    consumer = AIOKafkaConsumer(bootstrap_servers=kafka)
+    await consumer.start()
+    try:
+        progress = await RedisWeightsRegistry(client, prefix, digest).progress()
+        ends = await consumer.end_offsets(
+            [
+                TopicPartition(topic, partition)
+                for topic in (topics.decisions, topics.labels)
+                for partition in range(partitions)
+            ]
+        )
+    finally:
+        await consumer.stop()
+        await client.aclose()
+    held = {} if progress is None else progress.offsets
+    return all(held.get(f"{tp.topic}:{tp.partition}", 0) >= end for tp, end in ends.items())
 
 
 def check_chain(records: Sequence[ConsumerRecord]) -> tuple[int, list[str]]:

@@ -3,7 +3,7 @@
 A proxy on loopback stands for the network between two processes, so that any one of them can lose
 a server or find it slow while the others do not. A broker tells those who come in by a wire to come
 back by it (`tests.live.servers.Door`). All wires are in one process of their own (`python -m
-load_tests.chaos_wire`), which is told line by line what to do, so that what they pass on takes no
+load_tests.chaos.wire`), which is told line by line what to do, so that what they pass on takes no
 time from those who measure.
 """
 
@@ -119,7 +119,7 @@ class WireBox:
 def a_wire_box() -> Iterator[WireBox]:
     """Run the process; all wires end with it."""
     with subprocess.Popen(
-        [sys.executable, "-m", "load_tests.chaos_wire"],
+        [sys.executable, "-m", "load_tests.chaos.wire"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,

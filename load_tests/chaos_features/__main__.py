@@ -10,27 +10,18 @@ The seed draws the load and what is done to whom; when it hits is up to the mach
 import argparse
 import logging
 import random
-import signal
 import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 
-from load_tests.chaos_features_check import Kept, different, letters_of, read_truth
-from load_tests.chaos_features_servers import a_kafka, a_lossy_redis, client_of
-from load_tests.chaos_features_stage import (
-    REDIS_PREFIX,
-    SETTLE_TIMEOUT_S,
-    UPDATES_PARTITIONS,
-    Stage,
-    a_stage,
-    run_riskbeat,
-)
-from load_tests.chaos_features_workers import NO_NAME
+from load_tests.chaos_features.attack import Verdict, attack, judge
+from load_tests.chaos_features.servers import a_kafka, a_lossy_redis
+from load_tests.chaos_features.stage import Stage, a_stage
+from load_tests.chaos_features.workers import NO_NAME
+from load_tests.processes import stopped_by_signals
 from load_tests.report import Row, write
 from tests.conftest import kafka_answers
 from tests.live.servers import Unavailable, wait_until
@@ -38,117 +29,8 @@ from tests.live.servers import Unavailable, wait_until
 NAME = "chaos_features"
 TOPIC_PREFIX = "chaos."
 KILLS, QUICK_KILLS = 200, 10
-PHASES = (  # workers, static members?, share of the kills
-    (2, False, 0.15),
-    (2, True, 0.30),
-    (3, False, 0.15),
-    (3, True, 0.40),
-)
-KILLS_PER_TAKEOVER, KILLS_PER_ZOMBIE, KILLS_PER_LOSS, KILLS_PER_BROKER = 20, 16, 12, 40
-ALIVE_S = (0.3, 3.0)
-APART_S = 0.4  # between the kills of one stroke
-WORKING_SHARE = 0.6  # how often a stroke waits for work to begin; else it hits workers that start
-REBUILD_TIMEOUT_S = 600.0
-REBUILD_FETCH_RECORDS = "97"  # another cut of the same log
 NOT_RUN = "not run"
-ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 SHOWN = 3
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """What the store holds, against what the log says.
-
-    Attributes:
-        drained: Whether every record of both sources was applied in time.
-        wrong: States that differ, are missing, or are too many.
-        letters: Rejected records without a dead letter, and dead letters without a reject.
-        wrong_again: States of the second run that are not those of the first.
-        statuses: Exit statuses of the workers that were asked to stop.
-    """
-
-    drained: bool
-    states: int
-    events: int
-    wrong: list[bytes]
-    letters: int
-    wrong_again: list[bytes]
-    statuses: list[int]
-    what_counted: str
-
-
-def attack(stage: Stage, kills: int, phases: Sequence[tuple[int, bool, float]] = PHASES) -> None:
-    """Kill so many workers, by phases, and do the rest in between."""
-    done = {"takeover": 0, "zombie": 0, "loss": 0, "broker": 0}
-    moves: list[tuple[str, int, Callable[[], None]]] = [
-        ("takeover", KILLS_PER_TAKEOVER, stage.measure_takeover),
-        ("zombie", KILLS_PER_ZOMBIE, stage.raise_zombie),
-        ("loss", KILLS_PER_LOSS, stage.lose_seconds),
-        ("broker", KILLS_PER_BROKER, stage.restart_broker),
-    ]
-    goal = 0.0
-    for workers, fixed, share in phases:
-        goal += share * kills
-        stage.staff(workers, fixed=fixed)
-        while stage.kills < min(round(goal), kills):
-            for name, per, move in moves:
-                if stage.kills + per // 2 >= (done[name] + 1) * per:
-                    done[name] += 1
-                    move()
-            strike(stage, min(kills, round(goal)) - stage.kills)
-
-
-def strike(stage: Stage, most: int) -> None:
-    """Kill one worker or several within a moment, and start them again."""
-    slots = list(stage.workers.slots)
-    count = min(most, stage.draw.randint(1, len(slots)))
-    hit = stage.draw.sample(slots, count)
-    for slot in hit:
-        stage.kill(slot)
-        time.sleep(stage.draw.uniform(0, APART_S))
-        if stage.draw.random() < 0.5:
-            stage.workers.start(slot)
-    for slot in hit:
-        if slot not in stage.workers.slots:
-            stage.workers.start(slot)
-    if stage.draw.random() < WORKING_SHARE:
-        stage.until_all_commit(time.monotonic())
-    stage.pause(stage.draw.uniform(*ALIVE_S))
-
-
-def judge(stage: Stage, *, twice: bool = True) -> Verdict:
-    """Let everything settle, and compare it with the log; then with a second run of the log."""
-    stage.load.stop()
-    stage.say("the load has ended; counting by hand")
-    truth = read_truth(stage.kafka.address, stage.topics, stage.spec, UPDATES_PARTITIONS)
-    with client_of(stage.store.server) as client:
-        kept = Kept(client, f"{REDIS_PREFIX}0:", UPDATES_PARTITIONS)
-        drained = kept.settle(truth.ends, SETTLE_TIMEOUT_S, stage.workers.keep)
-        stage.until_settled()  # one that is still starting does not know yet how to stop
-        statuses = stage.workers.end()
-        found = kept.states()
-        wrong = different(truth.states, found)
-        letters = truth.rejected ^ letters_of(stage.kafka.address, stage.topics)
-        stage.say(f"{len(found)} states, {len(wrong)} differ")
-        again = found
-        if twice:
-            more = {"RISKBEAT_FETCH_MAX_RECORDS": REBUILD_FETCH_RECORDS}
-            run_riskbeat(stage.workers, "rebuild", timeout_s=REBUILD_TIMEOUT_S, **more)
-            again = Kept(client, f"{REDIS_PREFIX}1:", UPDATES_PARTITIONS).states()
-    counted = (
-        f"{truth.events} events, {truth.transitions} transitions, {len(truth.rejected)} rejected; "
-        f"by partition: {truth.late} late, {truth.duplicates} duplicate"
-    )
-    return Verdict(
-        drained,
-        len(truth.states),
-        truth.events,
-        wrong,
-        len(letters),
-        different(found, again),
-        statuses,
-        counted,
-    )
 
 
 def rows_of(stage: Stage, verdict: Verdict, seconds: float) -> list[Row]:
@@ -202,24 +84,6 @@ def takeover_rows(stage: Stage) -> list[Row]:
         Row("takeover after the kill: p50", statistics.median(death), "s", 8, 7, "lower"),
         Row("takeover after the kill: max", max(death), "s", 8, 7, "lower"),
     ]  # fmt: skip
-
-
-@contextmanager
-def stopped_by_signals() -> Iterator[None]:
-    """Let every signal that ends us be Ctrl-C, so that everything that was started is ended.
-
-    A shell's background process is started deaf to SIGINT; it hears it here.
-    """
-
-    def stop(number: int, _: object) -> None:
-        raise KeyboardInterrupt(signal.Signals(number).name)
-
-    before = {n: signal.signal(n, stop) for n in ENDING}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def measure(kills: int, seed: int, folder: Path) -> list[Row]:

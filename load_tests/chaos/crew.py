@@ -14,7 +14,7 @@ from pathlib import Path
 
 import psutil
 
-from load_tests.chaos_features_workers import DIES_WITH_US
+from load_tests.chaos_features.workers import DIES_WITH_US
 
 STOP_TIMEOUT_S = 40.0
 NOTHING = 1  # bytes; 0 would be the same, and some systems take it for none

@@ -12,14 +12,14 @@ from pathlib import Path
 
 from features.spec import Spec
 from features.topics import Topics
-from load_tests.chaos_features_load import Load
-from load_tests.chaos_features_servers import (
+from load_tests.chaos_features.load import Load
+from load_tests.chaos_features.servers import (
     Loss,
     LossyRedis,
     broker_log,
     client_of,
 )
-from load_tests.chaos_features_workers import REFUSED, Commits, Worker, Workers
+from load_tests.chaos_features.workers import REFUSED, Commits, Worker, Workers
 from load_tests.processes import Processes
 from tests.conftest import kafka_answers
 from tests.live.servers import Host, Server, wait_until

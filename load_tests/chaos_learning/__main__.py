@@ -25,18 +25,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from features.client_redis import Client, connect_redis
 from features.spec import Spec
 from features.topics import Topics
-from load_tests.chaos_learning_check import Verdict, judge
-from load_tests.chaos_learning_load import PARTITIONS, Load, Told
+from load_tests.chaos_learning.check import Verdict, caught_up, judge
+from load_tests.chaos_learning.load import PARTITIONS, Load, Told
 from load_tests.deployment import KAFKA, REDIS, ROOT
 from load_tests.features_servers import serving
 from load_tests.processes import Processes, wait_until
 from load_tests.report import Row, write
-from models.registry import Progress
 from models.registry_redis import RedisWeightsRegistry
 
 NAME = "chaos_learning"
@@ -91,31 +89,17 @@ class Stage:
 
     async def caught_up(self) -> bool:
         """Whether the learner has taken everything that the log holds."""
-        client = connect_redis(self.env[REDIS])
-        try:
-            progress = await self._registry(client).progress()
-        finally:
-            await client.aclose()
-        held = (progress or Progress(offsets={}, version=0)).offsets
-        return all(held.get(place, 0) >= end for place, end in (await self._ends()).items())
+        return await caught_up(
+            self.env[KAFKA],
+            self.env[REDIS],
+            REDIS_PREFIX,
+            self.topics,
+            self.spec.digest,
+            PARTITIONS,
+        )
 
     def _registry(self, client: Client) -> RedisWeightsRegistry:
         return RedisWeightsRegistry(client, REDIS_PREFIX, self.spec.digest)
-
-    async def _ends(self) -> dict[str, int]:
-        consumer = AIOKafkaConsumer(bootstrap_servers=self.env[KAFKA])
-        await consumer.start()
-        try:
-            found = await consumer.end_offsets(
-                [
-                    TopicPartition(topic, partition)
-                    for topic in (self.topics.decisions, self.topics.labels)
-                    for partition in range(PARTITIONS)
-                ]
-            )
-        finally:
-            await consumer.stop()
-        return {f"{tp.topic}:{tp.partition}": end for tp, end in found.items()}
 
 
 def rows_of(stage: Stage, told: Told, verdict: Verdict, kills: int, what: str) -> list[Row]:

@@ -7,10 +7,12 @@ import sys
 import time
 from collections.abc import Callable
 
-from load_tests.chaos_clock import LOOKED_AT_S
-from load_tests.chaos_crew import LEARNERS, PROCESSES, SCORER, WORKERS
-from load_tests.chaos_stage import POLL_S, SESSION_TIMEOUT_S, Stage
-from load_tests.chaos_wire import Wire
+from load_tests.chaos import memory
+from load_tests.chaos.clock import LOOKED_AT_S
+from load_tests.chaos.crew import LEARNERS, PROCESSES, SCORER, WORKERS
+from load_tests.chaos.roles import SESSION_TIMEOUT_S
+from load_tests.chaos.stage import POLL_S, Stage
+from load_tests.chaos.wire import Wire
 from tests.conftest import kafka_answers
 from tests.live.servers import wait_until
 
@@ -18,6 +20,7 @@ RIVAL_TIMEOUT_S = 120.0
 SLOW_S = 0.2
 STEP_S = (5.0, 50.0)  # events may come from 60 s ahead
 CLOCK = "a clock is stepped"
+MEMORY = "out of memory"
 ROLLED = "\nworker.rolled "
 
 
@@ -55,6 +58,17 @@ def kill_scorer(stage: Stage) -> None:
 
 def lose_scorer(stage: Stage) -> None:
     _kill(stage, SCORER)
+
+
+def starve(stage: Stage) -> None:
+    """Let the kernel kill a worker, the learner or the scorer for want of memory."""
+    name = stage.draw.choice((stage.draw.choice(WORKERS), stage.leader(), SCORER))
+    if name == SCORER:
+        memory.starve(stage.answering())
+        return
+    memory.starve(stage.crew.running[name].pid)
+    stage.crew.kill(name)  # what is left of its family
+    stage.crew.start(name)
 
 
 def freeze_worker(stage: Stage) -> None:
@@ -107,6 +121,14 @@ def cut_log_wire(stage: Stage) -> None:
 
 def slow_log_wire(stage: Stage) -> None:
     _slow(stage, stage.log_wires[stage.draw.choice(PROCESSES)])
+
+
+def cut_caller(stage: Stage) -> None:
+    _cut(stage, stage.caller_wire)
+
+
+def slow_caller(stage: Stage) -> None:
+    _slow(stage, stage.caller_wire)
 
 
 def _cut(stage: Stage, wire: Wire) -> None:
@@ -190,6 +212,9 @@ FAULTS: dict[str, Callable[[Stage], None]] = {
     "one process finds Redis slow": slow_wire,
     "one process loses Kafka": cut_log_wire,
     "one process finds Kafka slow": slow_log_wire,
+    "the caller loses the scorer": cut_caller,
+    "the caller finds the scorer slow": slow_caller,
+    MEMORY: starve,
     "a full disk": fill_disk,
     CLOCK: step_clock,
     "a second learner": second_learner,

@@ -17,7 +17,7 @@ from aiokafka.errors import KafkaError
 
 from features.event import identity
 from features.topics import Topics
-from load_tests.chaos_features_load import MALFORMED_BODIES
+from load_tests.chaos_features.load import MALFORMED_BODIES
 
 HTTP_PER_S, STREAM_PER_S = 15.0, 30.0
 LABELLED, FRAUD, POISON = 0.3, 0.2, 0.02
@@ -27,6 +27,7 @@ AGAIN_AFTER_S = 0.2
 GIVE_UP_S = 90.0
 BEAT_S = 0.05
 CARDS, MERCHANTS = 300, 40
+AMOUNTS = (100, 90_000)
 TYPE, TENANT = "card_payment", "default"
 
 
@@ -65,12 +66,21 @@ class Told:
     labels: int = 0
     poison: int = 0
 
+    def own_delay_s(self, heard: Heard) -> float:
+        """Return how long the asker itself was late while it waited for an answer."""
+        end_s = heard.asked_at_s + heard.took_s
+        return sum(
+            late_s for since_s, late_s in self.own_delays if heard.asked_at_s <= since_s <= end_s
+        )
+
 
 class Load:
     """Runs in a thread of its own until it is stopped; then finishes what it began.
 
     Attributes:
         pace: Times the usual rates; may change at any time.
+        poison: Share of the stream's events that come with something unreadable; likewise.
+        amounts: Between which an event's amount is drawn; likewise.
         begun: Events that were begun, asked or streamed.
     """
 
@@ -83,7 +93,7 @@ class Load:
         self._thread = threading.Thread(target=lambda: asyncio.run(self._run()), name="load")
         self._tasks: set[asyncio.Task[None]] = set()
         self.told = Told()
-        self.pace = 1.0
+        self.pace, self.poison, self.amounts = 1.0, POISON, AMOUNTS
         self.begun = 0
         self.failure: BaseException | None = None
 
@@ -181,7 +191,7 @@ class Load:
     async def _stream(self, producer: AIOKafkaProducer, number: int) -> None:
         name = f"s{self._seed}-{number}"
         partition = number % self._partitions
-        if self._draw.random() < POISON:
+        if self._draw.random() < self.poison:
             self.told.poison += 1
             body = self._draw.choice(MALFORMED_BODIES)
             topic = self._draw.choice((self._topics.events, self._topics.labels))
@@ -234,7 +244,7 @@ class Load:
                 "device": f"d{card}",
                 "ip": f"10.0.0.{card % 256}",
             },
-            "amount": {"value": draw.randrange(100, 90_000), "currency": "EUR"},
+            "amount": {"value": draw.randrange(*self.amounts), "currency": "EUR"},
             "attributes": {"country": draw.choice(("FR", "DE", "IT"))},
         }
         return json.dumps(event).encode()

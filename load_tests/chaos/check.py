@@ -13,20 +13,17 @@ from typing import Any
 
 import httpx
 import msgspec
-from aiokafka import AIOKafkaConsumer
-from aiokafka.structs import TopicPartition
 
-from features.client_redis import connect_redis
 from features.event import EventRejected, decision_id, identity_of, parse_event
-from load_tests.chaos_features_check import Truth, different, letters_of, read_truth
-from load_tests.chaos_learning_check import check_chain, check_transitions
-from load_tests.chaos_learning_load import Told as Labels
-from load_tests.chaos_load import Heard
-from load_tests.chaos_stage import DEADLINE_S, PARTITIONS, UPDATES_PARTITIONS, Stage
+from load_tests.chaos.load import Heard
+from load_tests.chaos.roles import DEADLINE_S, PARTITIONS, UPDATES_PARTITIONS
+from load_tests.chaos.stage import Stage
+from load_tests.chaos_features.check import Truth, different, letters_of, read_truth
+from load_tests.chaos_learning.check import caught_up, check_chain, check_transitions
+from load_tests.chaos_learning.load import Told as Labels
 from load_tests.label_serving import read_all
 from models.decision import DecisionRecord
 from models.decision_codec import decode_record
-from models.registry_redis import RedisWeightsRegistry
 
 SETTLE_TIMEOUT_S = 180.0
 RECOMPUTED, LOOKED_UP = 500, 20
@@ -67,7 +64,7 @@ def judge(stage: Stage) -> Found:
     found = Found()
     kafka, told = stage.kafka.address, stage.load.told
     found.add("events never decided in time", _until_decided(stage))
-    settled = _wait(lambda: asyncio.run(_caught_up(stage)), stage)
+    settled = _wait(lambda: _learned(stage), stage)
     found.add("labels or decisions never learned in time", [] if settled else ["the learner lags"])
     truth = read_truth(kafka, stage.topics, stage.spec, UPDATES_PARTITIONS)
     drained = stage.kept().settle(truth.ends, SETTLE_TIMEOUT_S, stage.crew.keep)
@@ -219,26 +216,17 @@ def _keep_unlike(stage: Stage, ids: set[str]) -> None:
     (stage.crew.folder / "unlike.json").write_bytes(msgspec.json.encode(kept))
 
 
-async def _caught_up(stage: Stage) -> bool:
-    """Whether the learner has taken all that the log holds of decisions and labels."""
-    client = connect_redis(stage.store.server.address)
-    consumer = AIOKafkaConsumer(bootstrap_servers=stage.kafka.address)
-    await consumer.start()
-    try:
-        registry = RedisWeightsRegistry(client, stage.prefix, stage.spec.digest)
-        progress = await registry.progress()
-        ends = await consumer.end_offsets(
-            [
-                TopicPartition(topic, partition)
-                for topic in (stage.topics.decisions, stage.topics.labels)
-                for partition in range(PARTITIONS)
-            ]
+def _learned(stage: Stage) -> bool:
+    return asyncio.run(
+        caught_up(
+            stage.kafka.address,
+            stage.store.server.address,
+            stage.prefix,
+            stage.topics,
+            stage.spec.digest,
+            PARTITIONS,
         )
-    finally:
-        await consumer.stop()
-        await client.aclose()
-    held = {} if progress is None else progress.offsets
-    return all(held.get(f"{tp.topic}:{tp.partition}", 0) >= end for tp, end in ends.items())
+    )
 
 
 def _unexplained(stage: Stage) -> list[str]:
@@ -260,21 +248,11 @@ def _late(stage: Stage) -> list[str]:
         f"{name}: {heard.took_s:.2f} s, {_during(stage, heard)}"
         for name, heard in stage.load.told.answers.items()
         if heard.asked_at_s >= stage.steady_s
-        and heard.took_s - _own_delay_s(stage, heard) > DEADLINE_S + CLIENT_SLACK_S
+        and heard.took_s - stage.load.told.own_delay_s(heard) > DEADLINE_S + CLIENT_SLACK_S
         and not any(
             a <= heard.asked_at_s + heard.took_s and heard.asked_at_s <= b for a, b in spans
         )
     ]
-
-
-def _own_delay_s(stage: Stage, heard: Heard) -> float:
-    """Return how long the asker itself was late while it waited for an answer."""
-    end_s = heard.asked_at_s + heard.took_s
-    return sum(
-        late_s
-        for since_s, late_s in stage.load.told.own_delays
-        if heard.asked_at_s <= since_s <= end_s
-    )
 
 
 def _during(stage: Stage, heard: Heard) -> str:

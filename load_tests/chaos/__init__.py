@@ -1,0 +1,1 @@
+"""The lab: the whole path, broken on purpose."""

@@ -1,0 +1,1 @@
+"""Featurize workers, broken on purpose."""

@@ -1,0 +1,1 @@
+"""The learner, killed on purpose."""

@@ -1,0 +1,1 @@
+"""Every alert, provoked on a running deployment, and its runbook page followed."""
