@@ -6,6 +6,7 @@ import random
 import threading
 import time
 from collections import Counter
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -79,6 +80,7 @@ class Load:
 
     Attributes:
         pace: Times the usual rates; may change at any time.
+        stream_pace: Times that, of the stream alone; likewise.
         poison: Share of the stream's events that come with something unreadable; likewise.
         amounts: Between which an event's amount is drawn; likewise.
         begun: Events that were begun, asked or streamed.
@@ -93,7 +95,8 @@ class Load:
         self._thread = threading.Thread(target=lambda: asyncio.run(self._run()), name="load")
         self._tasks: set[asyncio.Task[None]] = set()
         self.told = Told()
-        self.pace, self.poison, self.amounts = 1.0, POISON, AMOUNTS
+        self.pace = self.stream_pace = 1.0
+        self.poison, self.amounts = POISON, AMOUNTS
         self.begun = 0
         self.failure: BaseException | None = None
 
@@ -120,8 +123,13 @@ class Load:
             free = aiohttp.TCPConnector(limit=0)  # nobody waits for another's connection
             within = aiohttp.ClientTimeout(total=ANSWER_TIMEOUT_S)
             async with aiohttp.ClientSession(connector=free, timeout=within) as http:
-                asking = self._every(HTTP_PER_S, lambda n: self._ask(http, producer, n))
-                streaming = self._every(STREAM_PER_S, lambda n: self._stream(producer, n))
+                asking = self._every(
+                    lambda: HTTP_PER_S * self.pace, lambda n: self._ask(http, producer, n)
+                )
+                streaming = self._every(
+                    lambda: STREAM_PER_S * self.pace * self.stream_pace,
+                    lambda n: self._stream(producer, n),
+                )
                 beating = asyncio.ensure_future(self._beat())
                 await asyncio.gather(asking, streaming)
                 while self._tasks:
@@ -142,7 +150,7 @@ class Load:
             if late_s > BEAT_S:
                 self.told.own_delays.append((due_s, late_s))
 
-    async def _every(self, per_s: float, begin: Any) -> None:
+    async def _every(self, per_s: Callable[[], float], begin: Any) -> None:
         """Begin something at a steady rate, whatever became of what was begun before."""
         due_s, number = time.monotonic(), 0
         while not self._stopping.is_set():
@@ -151,7 +159,7 @@ class Load:
             task.add_done_callback(self._done)
             number += 1
             self.begun += 1
-            due_s += 1 / (per_s * self.pace)
+            due_s += 1 / per_s()
             await asyncio.sleep(max(0.0, due_s - time.monotonic()))
 
     def _done(self, task: asyncio.Task[None]) -> None:

@@ -14,7 +14,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -63,20 +63,22 @@ def hold(stage: Stage, prometheus: Prometheus, drills: Sequence[Drill]) -> list[
     }
     held = [drill for drill in drills if not drill.missing()]
     waiting = {alert for drill in held for alert in drill.alerts}
-    begun_s = time.monotonic()
-    for drill in held:
-        stage.say(drill.causes)
-        drill.begin(stage)
-    for alert, at_s in _seen(stage, prometheus, waiting, True, FIRES_WITHIN_S):
-        heard[alert].fired_s = at_s - begun_s
-        stage.say(f"{alert} fires after {at_s - begun_s:.0f} s")
-    for drill in held:
-        found = {look: look_at(stage, prometheus, look) for look in drill.looks}
-        for alert in drill.alerts:
-            heard[alert].found = found
-    cured_s = time.monotonic()
-    for drill in held:
-        drill.end(stage)
+    for alert, _ in _seen(stage, prometheus, waiting & prometheus.firing(), False, SILENT_WITHIN_S):
+        stage.say(f"{alert}, of the round before, is silent")
+    with ExitStack() as cures:
+        begun_s = time.monotonic()
+        for drill in held:
+            stage.say(drill.causes)
+            cures.callback(drill.end, stage)  # whatever happens, nothing stays broken
+            drill.begin(stage)
+        for alert, at_s in _seen(stage, prometheus, waiting, True, FIRES_WITHIN_S):
+            heard[alert].fired_s = at_s - begun_s
+            stage.say(f"{alert} fires after {at_s - begun_s:.0f} s")
+        for drill in held:
+            found = {look: look_at(stage, prometheus, look) for look in drill.looks}
+            for alert in drill.alerts:
+                heard[alert].found = found
+        cured_s = time.monotonic()
     for alert, at_s in _seen(stage, prometheus, waiting, False, SILENT_WITHIN_S):
         heard[alert].silent_s = at_s - cured_s
         stage.say(f"{alert} is silent after {at_s - cured_s:.0f} s")
@@ -206,7 +208,11 @@ def main() -> int:
 
     only = set(asked.only.split(",")) if asked.only else set()
     with stopped_by_signals(), tempfile.TemporaryDirectory(prefix="riskbeat-drill-") as made:
-        heard, false_alarms = drilled((asked.keep or Path(made)).resolve(), only, say)
+        try:
+            heard, false_alarms = drilled((asked.keep or Path(made)).resolve(), only, say)
+        except KeyboardInterrupt as how:
+            print(f"stopped: {str(how) or 'Ctrl-C'}", file=sys.stderr)
+            return 130
     good = write(NAME, rows_of(heard, sorted(false_alarms)), asked.out)
     document = json.loads(asked.out.read_text())
     document["looked at"] = [asdict(one) for one in heard]

@@ -8,21 +8,20 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from load_tests.chaos.crew import LEARNERS, SCORER, WORKERS
+from load_tests.chaos.groups import can_bound, let_run, slow_down
 from load_tests.chaos.load import AMOUNTS
 from load_tests.chaos.stage import Stage
 
-SPOOL_MAX_BYTES = 4 * 1024**2
+SPOOL_MAX_BYTES = 16 * 1024**2
 DISK_BYTES = 512 * 1024**2
 DISK_LEFT = 0.05
-MEMORY_USED = 0.88  # of what Redis may use
-POISONED, BUSY, FULL = 0.05, 4.0, 3.0
-LATE_S = {SCORER: 0.4, **dict.fromkeys(LEARNERS, 1.5)}
+MEMORY_USED = 0.84  # of what Redis may use
+POISONED, BUSY, STREAM_BUSY, FULL = 0.05, 4.0, 8.0, 3.0
+SHARES = {SCORER: 0.15, **dict.fromkeys(LEARNERS, 0.03), **dict.fromkeys(WORKERS, 0.02)}
+GROUP = "riskbeat-drill-"
 LARGE = (80_000, 90_000)
 COMMAND_TIMEOUT_S = 120.0
-SETTINGS = {
-    "RISKBEAT_SPOOL_MAX_BYTES": str(SPOOL_MAX_BYTES),
-    "RISKBEAT_STALL_S": "900",  # that a worker lives while it stands
-}
+SETTINGS = {"RISKBEAT_SPOOL_MAX_BYTES": str(SPOOL_MAX_BYTES)}
 FILLER = "filler"
 
 
@@ -145,20 +144,21 @@ def no_small_disk() -> str:
     return "" if os.geteuid() == 0 else "a small file system is mounted for it, which takes root"
 
 
-def _hold_up(stage: Stage) -> None:
-    stage.load.pace = BUSY
-    for name in WORKERS:
-        stage.wires[name].cut()
-    for name, late_s in LATE_S.items():
-        stage.log_wires[name].slow(late_s)
+def no_bound() -> str:
+    """Return why no process can be slowed down; empty if one can."""
+    return "" if can_bound("cpu") else "a control group is made for it, which takes root"
 
 
-def _let_pass(stage: Stage) -> None:
-    stage.load.pace = 1.0
-    for name in WORKERS:
-        stage.wires[name].mend()
-    for name in LATE_S:
-        stage.log_wires[name].mend()
+def _slow_down(stage: Stage) -> None:
+    stage.load.stream_pace = STREAM_BUSY
+    for name, share in SHARES.items():
+        slow_down(f"{GROUP}{name}", stage.crew.running[name].pid, share)
+
+
+def _let_run(stage: Stage) -> None:
+    stage.load.stream_pace = 1.0
+    for name in SHARES:
+        let_run(f"{GROUP}{name}")
 
 
 def _lose_log(stage: Stage) -> None:
@@ -182,18 +182,6 @@ def _shift_back(stage: Stage) -> None:
 ROUNDS = (
     (
         Drill(
-            ("RiskbeatAnswersDegraded", "RiskbeatVersionsDiffer"),
-            "the scorer is cut from Redis",
-            _lose_store,
-            (
-                "sum by (stage, reason) (rate(riskbeat_stage_failures_total[1m]))",
-                "riskbeat_breaker_open",
-                'riskbeat_weights_version{job="serve"}',
-                "GET /readyz",
-            ),
-            _find_store,
-        ),
-        Drill(
             ("RiskbeatDown",),
             "the learner that stands by is killed and not started again",
             _lose_standby,
@@ -210,8 +198,6 @@ ROUNDS = (
             ),
             _no_poison,
         ),
-    ),
-    (
         Drill(
             ("RiskbeatVersionStands",),
             "`riskbeat model freeze`",
@@ -224,19 +210,33 @@ ROUNDS = (
             _thaw,
         ),
         Drill(
-            ("RiskbeatRedisFull",),
-            f"`maxmemory` is set so that {MEMORY_USED:.0%} of it are used",
-            _bound_store,
-            ("riskbeat_redis_memory_bytes", "riskbeat store list"),
-            _free_store,
-        ),
-        Drill(
             ("RiskbeatDiskFull",),
             f"a file is laid on the data's disk that leaves {DISK_LEFT:.0%}",
             _fill_disk,
             ("riskbeat_data_free_bytes", "riskbeat_join_bytes"),
             _free_disk,
             no_small_disk,
+        ),
+    ),
+    (
+        Drill(
+            ("RiskbeatAnswersDegraded", "RiskbeatVersionsDiffer"),
+            "the scorer is cut from Redis",
+            _lose_store,
+            (
+                "sum by (stage, reason) (rate(riskbeat_stage_failures_total[1m]))",
+                "riskbeat_breaker_open",
+                'riskbeat_weights_version{job="serve"}',
+                "GET /readyz",
+            ),
+            _find_store,
+        ),
+        Drill(
+            ("RiskbeatRedisFull",),
+            f"`maxmemory` is set so that {MEMORY_USED:.0%} of it are used",
+            _bound_store,
+            ("riskbeat_redis_memory_bytes", "riskbeat store list"),
+            _free_store,
         ),
     ),
     (
@@ -248,9 +248,8 @@ ROUNDS = (
                 "RiskbeatDecisionsSlow",
                 "RiskbeatLearnerBehind",
             ),
-            f"{BUSY:g} times the load; workers are cut from Redis, the wires of the scorer and "
-            "the learners to Kafka hold every piece up",
-            _hold_up,
+            f"{STREAM_BUSY:g} times the stream, and hardly any processor time for any process",
+            _slow_down,
             (
                 "rate(riskbeat_events_total[1m])",
                 "rate(riskbeat_updates_total[1m])",
@@ -260,7 +259,8 @@ ROUNDS = (
                 "riskbeat_learn_lag_records",
                 "sum by (kind) (rate(riskbeat_redis_errors_total[1m]))",
             ),
-            _let_pass,
+            _let_run,
+            no_bound,
         ),
     ),
     (
@@ -291,4 +291,4 @@ ROUNDS = (
         ),
     ),
 )
-"""Drills of one round are held together."""
+"""Drills of one round are held together, the slow ones first."""
