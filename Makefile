@@ -10,6 +10,8 @@ PYTEST := $(BIN)/python -m pytest
 EMBEDDED_TESTS := $(addprefix tests/live/test_,servers.py stack.py path.py)
 SECONDS_OF_DEMO ?= 90
 ONLY ?=
+MEASUREMENTS = $(filter-out evidence scoring_bare scoring_client,$(subst /__main__,,$(basename $(shell cd load_tests && \
+  grep -lE '^if __name__ == .__main__' *.py */__main__.py))))
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo test check live long load evidence up down format
@@ -41,8 +43,8 @@ long: $(STAMP) ## live tests that take minutes each: rollouts, policies, swaps
 
 load: $(STAMP) ## run every measurement; fails when a promised number is missed
 	@mkdir -p dist/load
-	@status=0; for name in $$(cd load_tests && grep -l '__main__' *.py); do \
-	  $(BIN)/python -m load_tests.$${name%.py} --out dist/load/$${name%.py}.json $(LOAD_FLAGS) || status=1; \
+	@status=0; for name in $(MEASUREMENTS); do \
+	  $(BIN)/python -m load_tests.$$name --out dist/load/$$name.json $(LOAD_FLAGS) || status=1; \
 	done; exit $$status
 
 evidence: $(STAMP) ## measure what the README shows, and write it there (hours; ONLY=scoring,weights for some)

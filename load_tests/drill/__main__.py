@@ -14,6 +14,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -30,6 +31,7 @@ from load_tests.report import Row, write
 from tests.live.prometheus import DEPLOYED, Prometheus, a_prometheus
 
 NAME = "drill"
+QUICK = "RiskbeatDown"
 QUIET_S = 60.0
 FIRES_WITHIN_S, SILENT_WITHIN_S = 900.0, 900.0
 LOOK_S = 1.0
@@ -116,8 +118,16 @@ def _labels(metric: dict[str, str]) -> str:
     return ",".join(f"{k}={v}" for k, v in sorted(metric.items()) if k != "__name__")
 
 
-def rows_of(heard: Sequence[Heard], false_alarms: Sequence[str]) -> list[Row]:
-    """Return the figures."""
+def shipped_alerts() -> set[str]:
+    """Return the names of all alerts."""
+    groups = yaml.safe_load((DEPLOYED / "alerts.yml").read_text())["groups"]
+    return {rule["alert"] for group in groups for rule in group["rules"]}
+
+
+def rows_of(
+    heard: Sequence[Heard], false_alarms: Sequence[str], asked: AbstractSet[str]
+) -> list[Row]:
+    """Return the figures; `asked` are the alerts that should have been drilled."""
     rows = []
     for one in heard:
         note = one.left_out or one.causes
@@ -126,12 +136,7 @@ def rows_of(heard: Sequence[Heard], false_alarms: Sequence[str]) -> list[Row]:
     held = [one for one in heard if not one.left_out]
     mute = [one.alert for one in held if one.fired_s is None]
     endless = [one.alert for one in held if one.silent_s is None]
-    shipped = {
-        rule["alert"]
-        for group in yaml.safe_load((DEPLOYED / "alerts.yml").read_text())["groups"]
-        for rule in group["rules"]
-    }
-    without = sorted(shipped - {one.alert for one in held})
+    without = sorted(asked - {one.alert for one in held})
     return [
         *rows,
         Row("alerts that did not fire", len(mute), "alerts", 0, 0, "lower", ", ".join(mute)),
@@ -155,7 +160,7 @@ def drilled(
     """
     home = folder / "deployment"
     home.mkdir(parents=True)
-    rounds = [[d for d in drills if not only or only & set(d.alerts)] for drills in ROUNDS]
+    rounds = [[d for d in drills if only & set(d.alerts)] for drills in ROUNDS]
     with (
         _a_small_disk(home / "data"),
         the_servers(folder) as servers,
@@ -195,6 +200,7 @@ def _a_small_disk(folder: Path) -> Iterator[None]:
 def main() -> int:
     """Run from the command line; return 1 when a must fails."""
     parser = argparse.ArgumentParser(prog=f"python -m load_tests.{NAME}")
+    parser.add_argument("--quick", action="store_true", help=f"{QUICK} alone")
     parser.add_argument("--only", help="of these alerts, by comma")
     parser.add_argument("--out", type=Path, required=True, help="the JSON file to write")
     parser.add_argument("--keep", type=Path, help="keep logs and data in this folder")
@@ -206,14 +212,15 @@ def main() -> int:
     def say(words: str) -> None:
         print(f"{time.monotonic() - start_s:7.1f} s  {words}", flush=True)
 
-    only = set(asked.only.split(",")) if asked.only else set()
+    chosen = asked.only or (QUICK if asked.quick else "")
+    only = set(chosen.split(",")) if chosen else shipped_alerts()
     with stopped_by_signals(), tempfile.TemporaryDirectory(prefix="riskbeat-drill-") as made:
         try:
             heard, false_alarms = drilled((asked.keep or Path(made)).resolve(), only, say)
         except KeyboardInterrupt as how:
             print(f"stopped: {str(how) or 'Ctrl-C'}", file=sys.stderr)
             return 130
-    good = write(NAME, rows_of(heard, sorted(false_alarms)), asked.out)
+    good = write(NAME, rows_of(heard, sorted(false_alarms), only), asked.out)
     document = json.loads(asked.out.read_text())
     document["looked at"] = [asdict(one) for one in heard]
     asked.out.write_text(json.dumps(document, indent=1) + "\n")
