@@ -4,56 +4,33 @@ The lab's deployment (`load_tests.chaos`) runs under load, watched by a real Pro
 configuration and the alerts that are shipped. By rounds, what an alert is for is brought about; it
 must fire. Then what its runbook page says to look at is looked at, and kept with the figures; what
 the page says to do is done, and the alert must fall silent. With nothing broken none may fire.
+FILE is written after every round; a later run, of some alerts or all, adds to it.
 """
 
 import argparse
-import json
 import logging
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from collections.abc import Set as AbstractSet
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass, field
 from pathlib import Path
-
-import yaml
 
 from load_tests.chaos.crew import PROCESSES, SCORER
 from load_tests.chaos.servers import the_servers
 from load_tests.chaos.stage import Stage, a_stage
 from load_tests.deployment import LOOPBACK
 from load_tests.drill.drills import DISK_BYTES, ROUNDS, SETTINGS, Drill, no_small_disk, riskbeat
+from load_tests.drill.record import NAME, Heard, Record, shipped_alerts
 from load_tests.processes import stopped_by_signals
-from load_tests.report import Row, write
-from tests.live.prometheus import DEPLOYED, Prometheus, a_prometheus
+from tests.live.prometheus import Prometheus, a_prometheus
 
-NAME = "drill"
 QUICK = "RiskbeatDown"
 QUIET_S = 60.0
 FIRES_WITHIN_S, SILENT_WITHIN_S = 900.0, 900.0
 LOOK_S = 1.0
 ANSWER_CHARS = 2_000
-
-
-@dataclass
-class Heard:
-    """What became of one alert.
-
-    Attributes:
-        fired_s: From the cause until it fired; None if it did not.
-        silent_s: From the cure until it was silent; None if it was not.
-        found: What its page says to look at → what was seen.
-    """
-
-    alert: str
-    causes: str
-    fired_s: float | None = None
-    silent_s: float | None = None
-    found: dict[str, str] = field(default_factory=dict)
-    left_out: str = ""
 
 
 def hold(stage: Stage, prometheus: Prometheus, drills: Sequence[Drill]) -> list[Heard]:
@@ -118,42 +95,14 @@ def _labels(metric: dict[str, str]) -> str:
     return ",".join(f"{k}={v}" for k, v in sorted(metric.items()) if k != "__name__")
 
 
-def shipped_alerts() -> set[str]:
-    """Return the names of all alerts."""
-    groups = yaml.safe_load((DEPLOYED / "alerts.yml").read_text())["groups"]
-    return {rule["alert"] for group in groups for rule in group["rules"]}
+def drilled(folder: Path, only: set[str], record: Record, say: Callable[[str], None]) -> None:
+    """Start a deployment and its Prometheus, and hold the drills of some alerts, round by round.
 
-
-def rows_of(
-    heard: Sequence[Heard], false_alarms: Sequence[str], asked: AbstractSet[str]
-) -> list[Row]:
-    """Return the figures; `asked` are the alerts that should have been drilled."""
-    rows = []
-    for one in heard:
-        note = one.left_out or one.causes
-        rows.append(Row(f"{one.alert}: fires after", one.fired_s, "s", None, None, "lower", note))
-        rows.append(Row(f"{one.alert}: silent after the cure", one.silent_s, "s", better="lower"))
-    held = [one for one in heard if not one.left_out]
-    mute = [one.alert for one in held if one.fired_s is None]
-    endless = [one.alert for one in held if one.silent_s is None]
-    without = sorted(asked - {one.alert for one in held})
-    return [
-        *rows,
-        Row("alerts that did not fire", len(mute), "alerts", 0, 0, "lower", ", ".join(mute)),
-        Row("alerts that stayed", len(endless), "alerts", 0, 0, "lower", ", ".join(endless)),
-        Row("alerts that fired with nothing broken", len(false_alarms), "alerts", 0, 0, "lower",
-            ", ".join(false_alarms)),
-        Row("alerts without a drill", len(without), "alerts", 0, 0, "lower", ", ".join(without)),
-    ]  # fmt: skip
-
-
-def drilled(
-    folder: Path, only: set[str], say: Callable[[str], None]
-) -> tuple[list[Heard], set[str]]:
-    """Start a deployment and its Prometheus, and hold every drill, or those of some alerts.
-
-    Returns:
-        What became of every alert, and those that fired with nothing broken.
+    Args:
+        folder: For data and logs.
+        only: The alerts.
+        record: Takes what becomes of them, and is kept after every round.
+        say: Told what happens.
 
     Raises:
         Unavailable: No Prometheus is to be had here.
@@ -174,12 +123,16 @@ def drilled(
             job = stage.crew.roles[name].command[0]
             targets.setdefault(job, []).append(f"{LOOPBACK}:{pages[name]}")
         with a_prometheus(folder / "prometheus", targets) as prometheus:
-            quiet_s, rung = time.monotonic() + QUIET_S, set()
+            quiet_s, rung = time.monotonic() + QUIET_S, set(record.false_alarms)
             while time.monotonic() < quiet_s:
                 stage.crew.pause(LOOK_S)
                 rung |= prometheus.firing()
-            say(f"nothing is broken; firing: {sorted(rung) or 'none'}")
-            return [one for drills in rounds for one in hold(stage, prometheus, drills)], rung
+            record.false_alarms = sorted(rung)
+            say(f"nothing is broken; firing: {', '.join(sorted(rung)) or 'none'}")
+            for drills in rounds:
+                for one in hold(stage, prometheus, drills):
+                    record.heard[one.alert] = one
+                record.keep()
 
 
 @contextmanager
@@ -198,7 +151,7 @@ def _a_small_disk(folder: Path) -> Iterator[None]:
 
 
 def main() -> int:
-    """Run from the command line; return 1 when a must fails."""
+    """Run from the command line; return 1 when an alert that was asked for misbehaves."""
     parser = argparse.ArgumentParser(prog=f"python -m load_tests.{NAME}")
     parser.add_argument("--quick", action="store_true", help=f"{QUICK} alone")
     parser.add_argument("--only", help="of these alerts, by comma")
@@ -214,17 +167,15 @@ def main() -> int:
 
     chosen = asked.only or (QUICK if asked.quick else "")
     only = set(chosen.split(",")) if chosen else shipped_alerts()
+    record = Record.read(asked.out)
     with stopped_by_signals(), tempfile.TemporaryDirectory(prefix="riskbeat-drill-") as made:
         try:
-            heard, false_alarms = drilled((asked.keep or Path(made)).resolve(), only, say)
+            drilled((asked.keep or Path(made)).resolve(), only, record, say)
         except KeyboardInterrupt as how:
             print(f"stopped: {str(how) or 'Ctrl-C'}", file=sys.stderr)
             return 130
-    good = write(NAME, rows_of(heard, sorted(false_alarms), only), asked.out)
-    document = json.loads(asked.out.read_text())
-    document["looked at"] = [asdict(one) for one in heard]
-    asked.out.write_text(json.dumps(document, indent=1) + "\n")
-    return 0 if good else 1
+    good = all(one.good for alert, one in record.heard.items() if alert in only)
+    return 0 if good and not record.false_alarms else 1
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from load_tests.chaos.stage import Stage
 SPOOL_MAX_BYTES = 16 * 1024**2
 DISK_BYTES = 512 * 1024**2
 DISK_LEFT = 0.05
-MEMORY_USED = 0.84  # of what Redis may use
+MEMORY_USED, FILLER_BYTES = 0.84, 400 * 1024**2  # of what Redis may use
 POISONED, BUSY, STREAM_BUSY, FULL = 0.05, 4.0, 8.0, 3.0
 SHARES = {SCORER: 0.15, **dict.fromkeys(LEARNERS, 0.03), **dict.fromkeys(WORKERS, 0.02)}
 GROUP = "riskbeat-drill-"
@@ -113,12 +113,15 @@ def _thaw(stage: Stage) -> None:
     riskbeat(stage, "model", "thaw", "--why", "the drill is over")
 
 
-def _bound_store(stage: Stage) -> None:
+def _fill_store(stage: Stage) -> None:
+    """Lay something large into Redis, and bound it: what was there has room to grow."""
+    stage.client.setrange(FILLER, FILLER_BYTES - 1, b"x")
     used = int(stage.client.info("memory")["used_memory"])
     stage.client.config_set("maxmemory", int(used / MEMORY_USED))
 
 
 def _free_store(stage: Stage) -> None:
+    stage.client.unlink(FILLER)
     stage.client.config_set("maxmemory", 0)
 
 
@@ -233,8 +236,8 @@ ROUNDS = (
         ),
         Drill(
             ("RiskbeatRedisFull",),
-            f"`maxmemory` is set so that {MEMORY_USED:.0%} of it are used",
-            _bound_store,
+            f"something large is laid into Redis: {MEMORY_USED:.0%} of `maxmemory` are used",
+            _fill_store,
             ("riskbeat_redis_memory_bytes", "riskbeat store list"),
             _free_store,
         ),

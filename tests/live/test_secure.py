@@ -146,7 +146,7 @@ async def _each_may_in_kafka_what_it_needs(stack: Stack, secrets: Path) -> None:
     ours |= {TOPICS.label_updates, TOPICS.dead}
     writes = {
         "featurize": {TOPICS.updates, TOPICS.dead},
-        "learn": {weights, TOPICS.label_updates, TOPICS.dead},
+        "learn": {weights, TOPICS.label_updates, TOPICS.audit, TOPICS.dead},
         "serve": {TOPICS.events, TOPICS.decisions, TOPICS.labels, TOPICS.audit, TOPICS.dead},
         "replay": {TOPICS.events, TOPICS.labels},
     }
