@@ -13,7 +13,7 @@ from load_tests.chaos.load import AMOUNTS
 from load_tests.chaos.stage import Stage
 
 SPOOL_MAX_BYTES = 16 * 1024**2
-DISK_BYTES = 512 * 1024**2
+DISK_BYTES = 2 * 1024**3
 DISK_LEFT = 0.05
 MEMORY_USED, FILLER_BYTES = 0.84, 400 * 1024**2  # of what Redis may use
 POISONED, BUSY, STREAM_BUSY, FULL = 0.05, 4.0, 8.0, 3.0
