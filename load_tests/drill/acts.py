@@ -1,0 +1,182 @@
+"""What brings about what each alert is for, and what its page says to do about it."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from load_tests.chaos import groups
+from load_tests.chaos.crew import LEARNERS, SCORER, WORKERS
+from load_tests.chaos.load import AMOUNTS
+from load_tests.chaos.stage import Stage
+
+SPOOL_MAX_BYTES = 16 * 1024**2
+DISK_BYTES = 2 * 1024**3
+DISK_LEFT = 0.05
+MEMORY_USED, FILLER_BYTES = 0.84, 400 * 1024**2  # of what Redis may use
+POISONED, BUSY, STREAM_BUSY, FULL = 0.05, 4.0, 8.0, 3.0
+SHARES = {SCORER: 0.15, **dict.fromkeys(LEARNERS, 0.03), **dict.fromkeys(WORKERS, 0.01)}
+GROUP = "riskbeat-drill-"
+LARGE = (80_000, 90_000)
+LATE_S = 0.08  # each way; beyond RISKBEAT_ACK_TIMEOUT_S answers would wait on disk
+COMMAND_TIMEOUT_S = 120.0
+SETTINGS = {"RISKBEAT_SPOOL_MAX_BYTES": str(SPOOL_MAX_BYTES)}
+FILLER = "filler"
+
+
+def riskbeat(stage: Stage, *words: str) -> str:
+    """Run a command as an operator would; return what it says.
+
+    Raises:
+        RuntimeError: It failed.
+    """
+    done = subprocess.run(
+        [sys.executable, "-m", "riskbeat", *words],
+        env={**os.environ, **stage.crew.env},
+        capture_output=True,
+        text=True,
+        timeout=COMMAND_TIMEOUT_S,
+        check=False,
+    )
+    if done.returncode:
+        raise RuntimeError(f"riskbeat {' '.join(words)}: {done.stderr[-500:]}")
+    return done.stdout
+
+
+def standby(stage: Stage) -> str:
+    """Return which learner does not publish."""
+    leader = stage.leader()
+    return next(name for name in LEARNERS if name != leader)
+
+
+def lose_standby(stage: Stage) -> None:
+    """Kill the learner that stands by, for good."""
+    name = standby(stage)
+    stage.crew.kill(name)
+    stage.crew.down.add(name)
+
+
+def start_standby(stage: Stage) -> None:
+    """Start it."""
+    for name in LEARNERS:
+        if name in stage.crew.down:
+            stage.crew.down.discard(name)
+            stage.crew.start(name)
+
+
+def poison(stage: Stage) -> None:
+    """Send unreadable records between the others."""
+    stage.load.poison = POISONED
+
+
+def no_poison(stage: Stage) -> None:
+    """Stop that."""
+    stage.load.poison = 0.0
+
+
+def lose_store(stage: Stage) -> None:
+    """Cut the scorer from Redis."""
+    stage.wires[SCORER].cut()
+
+
+def find_store(stage: Stage) -> None:
+    """Mend that."""
+    stage.wires[SCORER].mend()
+
+
+def freeze(stage: Stage) -> None:
+    """Freeze publishing, as an operator."""
+    riskbeat(stage, "model", "freeze", "--why", "a drill")
+
+
+def thaw(stage: Stage) -> None:
+    """Thaw it."""
+    riskbeat(stage, "model", "thaw", "--why", "the drill is over")
+
+
+def fill_store(stage: Stage) -> None:
+    """Lay something large into Redis, and bound it: what was there has room to grow."""
+    stage.client.setrange(FILLER, FILLER_BYTES - 1, b"x")
+    used = int(stage.client.info("memory")["used_memory"])
+    stage.client.config_set("maxmemory", int(used / MEMORY_USED))
+
+
+def free_store(stage: Stage) -> None:
+    """Take it out, and the bound off."""
+    stage.client.unlink(FILLER)
+    stage.client.config_set("maxmemory", 0)
+
+
+def data_folder(stage: Stage) -> Path:
+    """Return where all of a deployment's data directories lie."""
+    return Path(stage.crew.env["RISKBEAT_DATA_DIR"])
+
+
+def fill_disk(stage: Stage) -> None:
+    """Lay a file on the disk that leaves hardly anything."""
+    folder = data_folder(stage)
+    room = os.statvfs(folder)
+    more = room.f_bavail * room.f_frsize - int(room.f_blocks * room.f_frsize * DISK_LEFT)
+    with (folder / FILLER).open("wb") as file:
+        os.posix_fallocate(file.fileno(), 0, max(more, 1))
+
+
+def free_disk(stage: Stage) -> None:
+    """Take it away."""
+    (data_folder(stage) / FILLER).unlink()
+
+
+def no_small_disk() -> str:
+    """Return why there is no small disk under the data; empty if there is one."""
+    return "" if os.geteuid() == 0 else "a small file system is mounted for it, which takes root"
+
+
+def no_bound() -> str:
+    """Return why no process can be slowed down; empty if one can."""
+    return "" if groups.can_bound("cpu") else "a control group is made for it, which takes root"
+
+
+def slow_down(stage: Stage) -> None:
+    """Give every process hardly any processor time, and more to do."""
+    stage.load.stream_pace = STREAM_BUSY
+    for name, share in SHARES.items():
+        groups.slow_down(f"{GROUP}{name}", stage.crew.running[name].pid, share)
+
+
+def let_run(stage: Stage) -> None:
+    """Let them run."""
+    stage.load.stream_pace = 1.0
+    for name in SHARES:
+        groups.let_run(f"{GROUP}{name}")
+
+
+def slow_log(stage: Stage) -> None:
+    """Hold up what goes between the scorer and Kafka."""
+    stage.log_wires[SCORER].slow(LATE_S)
+
+
+def quick_log(stage: Stage) -> None:
+    """Let it pass."""
+    stage.log_wires[SCORER].mend()
+
+
+def lose_log(stage: Stage) -> None:
+    """Cut the scorer from Kafka, and ask more."""
+    stage.load.pace = FULL
+    stage.log_wires[SCORER].cut()
+
+
+def find_log(stage: Stage) -> None:
+    """Mend that."""
+    stage.load.pace = 1.0
+    stage.log_wires[SCORER].mend()
+
+
+def shift(stage: Stage) -> None:
+    """Draw large amounts alone."""
+    stage.load.amounts = LARGE
+
+
+def shift_back(stage: Stage) -> None:
+    """Draw all again, and more of them."""
+    stage.load.amounts, stage.load.pace = AMOUNTS, BUSY
