@@ -27,7 +27,7 @@ import numpy as np
 
 from load_tests.chaos.check import judge
 from load_tests.chaos.faults import CLOCK, FAULTS, MEMORY
-from load_tests.chaos.groups import can_bound
+from load_tests.chaos.memory import can_starve
 from load_tests.chaos.servers import Servers, the_servers
 from load_tests.chaos.stage import Stage, a_stage
 from load_tests.processes import stopped_by_signals
@@ -84,7 +84,7 @@ def attempt(seed: int, kinds: Sequence[str], faults: int, folder: Path, servers:
     with a_stage(folder, servers, seed, say, with_clock=CLOCK in drawn) as stage:
         say("everything moves")
         for kind in drawn:
-            if kind == MEMORY and not can_bound("memory"):
+            if kind == MEMORY and not can_starve():
                 say(f"{kind}: left out, no memory control group may be made here")
                 continue
             stage.crew.pause(stage.draw.uniform(*BETWEEN_S))

@@ -5,7 +5,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-from load_tests.chaos import groups
 from load_tests.chaos.crew import LEARNERS, SCORER, WORKERS
 from load_tests.chaos.load import AMOUNTS
 from load_tests.chaos.stage import Stage
@@ -15,12 +14,16 @@ DISK_BYTES = 2 * 1024**3
 DISK_LEFT = 0.05
 MEMORY_USED, FILLER_BYTES = 0.84, 400 * 1024**2  # of what Redis may use
 POISONED, BUSY, STREAM_BUSY, FULL = 0.05, 4.0, 8.0, 3.0
-SHARES = {SCORER: 0.15, **dict.fromkeys(LEARNERS, 0.03), **dict.fromkeys(WORKERS, 0.01)}
-GROUP = "riskbeat-drill-"
+STORE_LATE_S = 0.5  # each way, as are the others
+LOG_LATE_S = {SCORER: 0.5, **dict.fromkeys(LEARNERS, 1.5)}
 LARGE = (80_000, 90_000)
-LATE_S = 0.08  # each way; beyond RISKBEAT_ACK_TIMEOUT_S answers would wait on disk
+LATE_S = 0.08  # beyond RISKBEAT_ACK_TIMEOUT_S answers would wait on disk
 COMMAND_TIMEOUT_S = 120.0
-SETTINGS = {"RISKBEAT_SPOOL_MAX_BYTES": str(SPOOL_MAX_BYTES)}
+SETTINGS = {
+    "RISKBEAT_SPOOL_MAX_BYTES": str(SPOOL_MAX_BYTES),
+    "RISKBEAT_FETCH_MAX_RECORDS": "100",  # what takes few at a time falls back when each is slow
+    "RISKBEAT_STREAM_BATCH_EVENTS": "128",
+}
 FILLER = "filler"
 
 
@@ -131,23 +134,22 @@ def no_small_disk() -> str:
     return "" if os.geteuid() == 0 else "a small file system is mounted for it, which takes root"
 
 
-def no_bound() -> str:
-    """Return why no process can be slowed down; empty if one can."""
-    return "" if groups.can_bound("cpu") else "a control group is made for it, which takes root"
-
-
-def slow_down(stage: Stage) -> None:
-    """Give every process hardly any processor time, and more to do."""
+def hold_up(stage: Stage) -> None:
+    """Stream more, and let every process find what it waits for slow."""
     stage.load.stream_pace = STREAM_BUSY
-    for name, share in SHARES.items():
-        groups.slow_down(f"{GROUP}{name}", stage.crew.running[name].pid, share)
+    for name in WORKERS:
+        stage.wires[name].slow(STORE_LATE_S)
+    for name, late_s in LOG_LATE_S.items():
+        stage.log_wires[name].slow(late_s)
 
 
-def let_run(stage: Stage) -> None:
-    """Let them run."""
+def let_pass(stage: Stage) -> None:
+    """Let everything pass."""
     stage.load.stream_pace = 1.0
-    for name in SHARES:
-        groups.let_run(f"{GROUP}{name}")
+    for name in WORKERS:
+        stage.wires[name].mend()
+    for name in LOG_LATE_S:
+        stage.log_wires[name].mend()
 
 
 def slow_log(stage: Stage) -> None:

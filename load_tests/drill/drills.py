@@ -101,8 +101,8 @@ ROUNDS = (
                 "RiskbeatDecisionsBehind",
                 "RiskbeatLearnerBehind",
             ),
-            f"{acts.STREAM_BUSY:g} times the stream, and hardly any processor time for any process",
-            acts.slow_down,
+            f"{acts.STREAM_BUSY:g} times the stream; workers find Redis slow, scorer and learners Kafka",
+            acts.hold_up,
             (
                 "rate(riskbeat_events_total[1m])",
                 "rate(riskbeat_updates_total[1m])",
@@ -112,8 +112,7 @@ ROUNDS = (
                 "riskbeat_learn_lag_records",
                 "sum by (kind) (rate(riskbeat_redis_errors_total[1m]))",
             ),
-            acts.let_run,
-            acts.no_bound,
+            acts.let_pass,
         ),
     ),
     (
