@@ -101,7 +101,7 @@ ROUNDS = (
                 "RiskbeatDecisionsBehind",
                 "RiskbeatLearnerBehind",
             ),
-            f"{acts.STREAM_BUSY:g} times the stream; workers find Redis slow, scorer and learners Kafka",
+            f"{acts.STREAM_BUSY:g} times the stream; workers find Redis slow, all others Kafka",
             acts.hold_up,
             (
                 "rate(riskbeat_events_total[1m])",
