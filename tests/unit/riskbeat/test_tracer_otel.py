@@ -93,14 +93,21 @@ def test_a_caller_decides_and_chance_decides_for_who_says_nothing(tmp_path: Path
 
 
 def test_a_full_queue_drops_and_counts_and_nobody_waits() -> None:
-    gate, counted = Gate(), Counter[str]()
+    gate, counted, done = Gate(), Counter[str](), threading.Event()
     tracer = OtelTracer(1.0, gate, Resource({}))
-    tracer.tell(lambda outcome, spans: counted.update({outcome: spans}))
+
+    def count(outcome: str, spans: int) -> None:
+        counted[outcome] += spans
+        if counted.total() == 1 + QUEUE_MAX_SPANS + 7:
+            done.set()
+
+    tracer.tell(count)
     tracer.take(a_span(tracer))
     assert gate.entered.wait(WAIT_S)  # the thread stands before the gate now
     for _ in range(QUEUE_MAX_SPANS + 7):
         tracer.take(a_span(tracer))
     gate.opened.set()
+    assert done.wait(WAIT_S)  # `close` waits for so long only
     tracer.close()
     assert counted == {"exported": 1 + QUEUE_MAX_SPANS, "dropped": 7}
     assert max(gate.batches) == BATCH_MAX_SPANS
