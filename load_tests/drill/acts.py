@@ -17,7 +17,6 @@ POISONED, BUSY, STREAM_BUSY, FULL = 0.05, 4.0, 8.0, 3.0
 STORE_LATE_S = 0.5  # each way, as are the others
 LOG_LATE_S = {SCORER: 0.5, **dict.fromkeys(LEARNERS, 1.5)}
 LARGE = (80_000, 90_000)
-LATE_S = 0.08  # beyond RISKBEAT_ACK_TIMEOUT_S answers would wait on disk
 COMMAND_TIMEOUT_S = 120.0
 SETTINGS = {
     "RISKBEAT_SPOOL_MAX_BYTES": str(SPOOL_MAX_BYTES),
@@ -152,14 +151,14 @@ def let_pass(stage: Stage) -> None:
         stage.log_wires[name].mend()
 
 
-def slow_log(stage: Stage) -> None:
-    """Hold up what goes between the scorer and Kafka."""
-    stage.log_wires[SCORER].slow(LATE_S)
+def busy(stage: Stage) -> None:
+    """Ask and stream more than the machine has time for."""
+    stage.load.pace = BUSY
 
 
-def quick_log(stage: Stage) -> None:
-    """Let it pass."""
-    stage.log_wires[SCORER].mend()
+def not_busy(stage: Stage) -> None:
+    """Ask and stream as usual."""
+    stage.load.pace = 1.0
 
 
 def lose_log(stage: Stage) -> None:

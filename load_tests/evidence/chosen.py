@@ -53,6 +53,7 @@ CHOSEN = (
         "chaos --seeds 20",
         (
             "seeds",
+            "faults",
             "events",
             "states that are not those of the log",
             "events whose label was lost or counted twice",
@@ -69,6 +70,30 @@ CHOSEN = (
             "(featurize-1|learn-1|serve): resident memory, growth",
             "serve: open files, more at the end",
             "p99 in the last third by the first",
+        ),
+    ),
+    Chosen(
+        "operate_start",
+        "operate --only start",
+        ("docker compose up --wait, images built → first decision",),
+    ),
+    Chosen(
+        "operate",
+        "operate --only watching,rebuild,rolling",
+        (
+            "decisions, watched by metrics and 1 % traces: cost",
+            "rebuild: .*",
+            "rolling: (requests that failed|answers over 100 ms.*)",
+        ),
+    ),
+    Chosen(
+        "drill",
+        "drill",
+        (
+            "alerts that did not fire",
+            "alerts that stayed",
+            "alerts that fired with nothing broken",
+            "alerts without a drill",
         ),
     ),
     Chosen("label_serving", "label_serving", ("label appended → .*",)),
