@@ -22,6 +22,7 @@ from api.decide import Decider
 from api.metrics import ServeMetrics
 from api.publish import LogUnavailable
 from api.seen import Asked
+from api.stop_kafka import stop_consumer
 from api.trace import trace_decided
 from features.cloud_event import plain_of_record
 from features.event import EventRejected, EventRules, parse_event
@@ -154,7 +155,7 @@ class StreamDoor:
         finally:
             if self._recording is not None:
                 self._recording.cancel()
-            await consumer.stop()
+            await stop_consumer(consumer)
             await producer.stop()
 
     async def _step(self, consumer: AIOKafkaConsumer, producer: AIOKafkaProducer) -> None:

@@ -116,7 +116,7 @@ def slow_wire(stage: Stage) -> None:
 
 
 def cut_log_wire(stage: Stage) -> None:
-    _cut(stage, stage.log_wires[stage.draw.choice(PROCESSES)])
+    _cut(stage, stage.log_wires[stage.draw.choice(PROCESSES)], 2 * SESSION_TIMEOUT_S)
 
 
 def slow_log_wire(stage: Stage) -> None:
@@ -131,9 +131,9 @@ def slow_caller(stage: Stage) -> None:
     _slow(stage, stage.caller_wire)
 
 
-def _cut(stage: Stage, wire: Wire) -> None:
+def _cut(stage: Stage, wire: Wire, longest_s: float = 4.0) -> None:
     wire.cut()
-    stage.crew.pause(stage.draw.uniform(0.5, 4.0))
+    stage.crew.pause(stage.draw.uniform(0.5, longest_s))
     wire.mend()
 
 
