@@ -94,13 +94,15 @@ class Bench:
         deadline = time.monotonic() + timeout_s
         with self.servers.client() as client:
             while True:
+                spent_s = clock.read_s()  # of one that has just ended, too
+                ended = process.popen.poll() is not None  # then the marks hold all that it did
                 data = client.mget(keys)
                 at_s = time.monotonic()
                 done = committed(next_offsets(data, source), ends)
-                found.append(Look(at_s, done, clock.read_s(), all(data)))
+                found.append(Look(at_s, done, spent_s, all(data)))
                 if done >= sum(ends) or at_s > deadline:
                     return found
-                if process.popen.poll() is not None:
+                if ended:
                     process.look()  # raises, with the worker's last words
                 time.sleep(LOOK_S)
 
