@@ -121,7 +121,7 @@ ROUNDS = (
             f"{acts.BUSY:g} times the load, on cores that load and servers share",
             acts.busy,
             (
-                'sum by (part) (rate(riskbeat_decide_step_seconds_sum{door="http"}[1m]))',
+                'sum(rate(riskbeat_decide_step_seconds_sum{door="http"}[1m]))',
                 "sum by (stage, reason) (rate(riskbeat_stage_failures_total[1m]))",
                 'sum(rate(riskbeat_http_requests_total{status="429"}[1m]))',
             ),
