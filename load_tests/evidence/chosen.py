@@ -79,12 +79,8 @@ CHOSEN = (
     ),
     Chosen(
         "operate",
-        "operate --only watching,rebuild,rolling",
-        (
-            "decisions, watched by metrics and 1 % traces: cost",
-            "rebuild: .*",
-            "rolling: (requests that failed|answers over 100 ms.*)",
-        ),
+        "operate --only watching",
+        ("decisions, watched by metrics and 1 % traces: cost",),
     ),
     Chosen(
         "drill",
