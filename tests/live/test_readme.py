@@ -37,8 +37,11 @@ def stack(tmp_path: Path) -> Iterator[Stack]:
 
 
 def test_the_readmes_commands_work_on_a_fresh_clone(stack: Stack, tmp_path: Path) -> None:
+    if not (ROOT / ".git").exists():
+        pytest.skip("this is no clone of the repository")
     clone = tmp_path / "clone"
-    subprocess.run(["git", "clone", "--quiet", str(ROOT), str(clone)], check=True)
+    git = ["git", "-c", "safe.directory=*"]  # who runs the test need not own the clone
+    subprocess.run([*git, "clone", "--quiet", str(ROOT), str(clone)], check=True)
     environment = {**os.environ, **stack.environment, "COMPOSE_PROJECT_NAME": stack.project}
 
     def run(command: str) -> str:
