@@ -72,7 +72,8 @@ class Aggregator:
         self._seen: dict[int, SeenIdentities] = {}
         self._buckets: set[DedupBucket] = set()  # those that the store holds
         self._floors: dict[int, int] = {}  # by source partition, as of the last commit
-        self._marks = Watermarks()
+        self._marks = Watermarks()  # of what was applied here, committed or not yet
+        self._committed: Mapping[str, Sequence[int]] = {}
         self._next_offset = UNKNOWN_OFFSET
 
     @property
@@ -85,10 +86,10 @@ class Aggregator:
         """Offset of updates[partition] that comes next; -1 before `open`."""
         return self._next_offset
 
-    @property
-    def marks(self) -> Watermarks:
-        """How far each source is in (not to be changed by the caller)."""
-        return self._marks
+    def committed(self, source: Source, partition: int) -> int:
+        """Return up to which offset the store holds a source partition; the next one."""
+        offsets = self._committed.get(source, ())
+        return offsets[partition] if partition < len(offsets) else 0
 
     async def open(self, log_begins_at: int) -> int:
         """Forget all memory and read where the store stands; return the offset to seek to.
@@ -105,6 +106,7 @@ class Aggregator:
             self._seen[s] = SeenIdentities(horizon_ms, mark.clock_ms, seen)
         self._buckets = set(kept)
         self._marks = meta.watermarks
+        self._committed = meta.watermarks.next_offsets()
         self._next_offset = meta.next_offset
         return meta.next_offset
 
@@ -257,6 +259,7 @@ class Aggregator:
     def settle(self, commit: Commit) -> None:
         """Remember what was committed."""
         self._next_offset = commit.next_offset
+        self._committed = commit.watermarks.next_offsets()
         self._buckets.update(commit.dedup_add)
         self._buckets.difference_update(commit.dedup_drop)
         self._hot.keep(commit.states)

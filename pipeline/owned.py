@@ -111,11 +111,11 @@ class OwnedPartitions:
         return offsets
 
     def covers(self, ends: Mapping[Place, int]) -> bool:
-        """Return whether every updates partition is owned, and holds all sources up to `ends`."""
-        whole = len(self._aggregators) == self._layout.updates_partitions
-        marks = [aggregator.marks for aggregator in self._aggregators.values()]
+        """Return whether every updates partition is owned, and the store holds all of `ends`."""
+        mine = self._aggregators.values()
+        whole = len(mine) == self._layout.updates_partitions
         wanted = [(self._layout.sources[q.topic], q.partition, end) for q, end in ends.items()]
-        return whole and all(m.mark(s, p).next_offset >= end for m in marks for s, p, end in wanted)
+        return whole and all(a.committed(s, p) >= end for a in mine for s, p, end in wanted)
 
     async def take_over(self, assigned: Iterable[Place]) -> dict[Place, int]:
         """Own exactly these partitions; return the offset at which to read each.
