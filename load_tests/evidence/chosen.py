@@ -82,6 +82,7 @@ CHOSEN = (
         "operate --only watching",
         ("decisions, watched by metrics and 1 % traces: cost",),
     ),
+    Chosen("rebuild", "rebuild", ("rebuild: .*",)),
     Chosen(
         "drill",
         "drill",
