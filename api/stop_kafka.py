@@ -8,7 +8,7 @@ from aiokafka import AIOKafkaConsumer
 async def stop_consumer(consumer: AIOKafkaConsumer) -> None:
     """Stop it.
 
-    The library (0.12) cancels the fetches that it has under way, and awaits them. One that waits to
+    The library (0.14) cancels the fetches that it has under way, and awaits them. One that waits to
     try again, because the broker is away, lets the cancellation out of `stop` as if it were the
     caller's, before the connections are closed: who waits for the log would end by it.
     """
