@@ -15,7 +15,6 @@ from pathlib import Path
 
 from load_tests.processes import Processes, answers, page, wait_until
 
-ROOT = Path(__file__).parents[1]
 LOOPBACK = "127.0.0.1"
 READY_TIMEOUT_S = 600.0
 SERVERS_TIMEOUT_S = 60.0

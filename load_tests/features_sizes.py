@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 
 from features.event import DEFAULT_TENANT, entity_key, partition_of
-from load_tests.deployment import ROOT
 from load_tests.features_bench import (
     EVENTS_PARTITIONS,
     GOAL_SPEC,
@@ -20,7 +19,7 @@ from load_tests.features_bench import (
 from load_tests.features_log import HOUR_MS, Log, fill, wide_log
 from load_tests.features_saturation import now_ms
 from load_tests.features_servers import Servers
-from load_tests.report import Row
+from load_tests.report import ROOT, Row
 
 CARDS = 200
 PAYMENTS_OF_CARD = 60

@@ -19,9 +19,9 @@ import polars as pl
 from aiokafka import AIOKafkaConsumer
 from numpy.typing import NDArray
 
-from load_tests.deployment import KAFKA, ROOT, WORKERS, Deployment, deployed
+from load_tests.deployment import KAFKA, WORKERS, Deployment, deployed
 from load_tests.path import Log, replay
-from load_tests.report import Row, main
+from load_tests.report import ROOT, Row, main
 
 DAYS, QUICK_DAYS = 60.0, 1.0
 WEEK = 7

@@ -25,9 +25,9 @@ from aiokafka.structs import ConsumerRecord
 
 from features.spec import Spec
 from features.topics import Topics
-from load_tests.deployment import KAFKA, REDIS, ROOT, Deployment, deployed
+from load_tests.deployment import KAFKA, REDIS, Deployment, deployed
 from load_tests.features_servers import serving
-from load_tests.report import Row, main
+from load_tests.report import ROOT, Row, main
 from models.weights import manifest_of
 
 EVENTS_PER_S = 100.0

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import polars as pl
 
-from load_tests.deployment import ROOT, WORKERS, Deployment, deployed
+from load_tests.deployment import WORKERS, Deployment, deployed
 from load_tests.processes import wait_until
-from load_tests.report import Row, main
+from load_tests.report import ROOT, Row, main
 
 FLAT_OUT_TIMEOUT_S = 1_800.0
 SETTLE_TIMEOUT_S = 120.0

@@ -7,14 +7,13 @@ reference is the definition of integrated gradients with 4096 points, in double 
 
 from collections.abc import Callable, Mapping
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from features.event import Amount, Event, from_ms
 from features.spec import Spec
-from load_tests.report import Row, main
+from load_tests.report import ROOT, Row, main
 from load_tests.weights import a_version, balanced_trees, cpu_us
 from models.reasons import Explaining
 from models.scorer_local import LocalScorer
@@ -146,7 +145,7 @@ def measure_cost(spec: Spec, rng: np.random.Generator, rounds: int) -> list[Row]
 def measure(quick: bool) -> list[Row]:
     """Return all rows."""
     rng = np.random.default_rng(7)
-    spec = Spec.load(Path(__file__).parents[1] / "features.yaml")
+    spec = Spec.load(ROOT / "features.yaml")
     return measure_quality(spec.n_features, rng) + measure_cost(spec, rng, 10 if quick else 40)
 
 

@@ -13,9 +13,9 @@ import redis
 from features.event import SEPARATOR
 from features.spec import Spec
 from features.topics import Topics
-from load_tests.deployment import KAFKA, REDIS, ROOT, deployed
+from load_tests.deployment import KAFKA, REDIS, deployed
 from load_tests.path import Log, replay
-from load_tests.report import Row, main
+from load_tests.report import ROOT, Row, main
 from pipeline.records_kafka import TopicRecord, read_topics
 
 EVENTS, QUICK_EVENTS = 20_000, 3_000

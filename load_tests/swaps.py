@@ -20,8 +20,8 @@ from aiokafka import AIOKafkaConsumer
 from features.client_redis import connect_redis
 from features.spec import Spec
 from features.topics import Topics
-from load_tests.deployment import KAFKA, REDIS, ROOT, Deployment, deployed
-from load_tests.report import Row, write
+from load_tests.deployment import KAFKA, REDIS, Deployment, deployed
+from load_tests.report import ROOT, Row, write
 from load_tests.swaps_check import Verdict, check_answers
 from load_tests.swaps_load import Askers, Seen, swap_many, watch_memory
 from load_tests.swaps_plot import MIB, draw, p99_by_window, slope

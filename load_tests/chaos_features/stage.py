@@ -21,10 +21,10 @@ from load_tests.chaos_features.servers import (
 )
 from load_tests.chaos_features.workers import REFUSED, Commits, Worker, Workers
 from load_tests.processes import Processes
+from load_tests.report import ROOT
 from tests.conftest import kafka_answers
 from tests.live.servers import Host, Server, wait_until
 
-ROOT = Path(__file__).parents[1]
 SPEC = ROOT / "features.yaml"
 SESSION_TIMEOUT_S = 6.0  # the broker's floor
 EVENTS_PARTITIONS, LABEL_PARTITIONS, UPDATES_PARTITIONS = 4, 2, 8

@@ -31,10 +31,10 @@ from features.spec import Spec
 from features.topics import Topics
 from load_tests.chaos_learning.check import Verdict, caught_up, judge
 from load_tests.chaos_learning.load import PARTITIONS, Load, Told
-from load_tests.deployment import KAFKA, REDIS, ROOT
+from load_tests.deployment import KAFKA, REDIS
 from load_tests.features_servers import serving
 from load_tests.processes import Processes, wait_until
-from load_tests.report import Row, write
+from load_tests.report import ROOT, Row, write
 from models.registry_redis import RedisWeightsRegistry
 
 NAME = "chaos_learning"
