@@ -115,20 +115,17 @@ class Load:
             raise self.failure
 
     async def _run(self) -> None:
-        producer = AIOKafkaProducer(
-            bootstrap_servers=self._kafka, acks="all", linger_ms=2, enable_idempotence=True
-        )
-        await producer.start()
+        log = _Log(self._kafka)
         try:
             free = aiohttp.TCPConnector(limit=0)  # nobody waits for another's connection
             within = aiohttp.ClientTimeout(total=ANSWER_TIMEOUT_S)
             async with aiohttp.ClientSession(connector=free, timeout=within) as http:
                 asking = self._every(
-                    lambda: HTTP_PER_S * self.pace, lambda n: self._ask(http, producer, n)
+                    lambda: HTTP_PER_S * self.pace, lambda n: self._ask(http, log, n)
                 )
                 streaming = self._every(
                     lambda: STREAM_PER_S * self.pace * self.stream_pace,
-                    lambda n: self._stream(producer, n),
+                    lambda n: self._stream(log, n),
                 )
                 beating = asyncio.ensure_future(self._beat())
                 await asyncio.gather(asking, streaming)
@@ -138,8 +135,7 @@ class Load:
         except BaseException as error:
             self.failure = error
         finally:
-            with suppress(KafkaError):
-                await producer.stop()
+            await log.stop()
 
     async def _beat(self) -> None:
         """Note when this loop, which takes the times, was late itself."""
@@ -167,9 +163,7 @@ class Load:
         if not task.cancelled() and (error := task.exception()) is not None:
             self.failure = error
 
-    async def _ask(
-        self, http: aiohttp.ClientSession, producer: AIOKafkaProducer, number: int
-    ) -> None:
+    async def _ask(self, http: aiohttp.ClientSession, log: "_Log", number: int) -> None:
         """Ask for one decision until it is answered: a caller that means it."""
         name = f"h{self._seed}-{number}"
         body = self._event(name)
@@ -188,7 +182,7 @@ class Load:
                 if status == 200:
                     took_s = time.monotonic() - asked_s
                     told.answers[name] = Heard(asked_s, took_s, json.loads(answer))
-                    await self._label(producer, name)
+                    await self._label(log, name)
                     return
                 told.refusals.append((asked_s, status))
                 if status not in {409, 429, 503}:
@@ -196,19 +190,19 @@ class Load:
             await asyncio.sleep(AGAIN_AFTER_S)
         told.lost.append(name)
 
-    async def _stream(self, producer: AIOKafkaProducer, number: int) -> None:
+    async def _stream(self, log: "_Log", number: int) -> None:
         name = f"s{self._seed}-{number}"
         partition = number % self._partitions
         if self._draw.random() < self.poison:
             self.told.poison += 1
             body = self._draw.choice(MALFORMED_BODIES)
             topic = self._draw.choice((self._topics.events, self._topics.labels))
-            await self._append(producer, topic, body, partition)
-        if await self._append(producer, self._topics.events, self._event(name), partition):
+            await log.append(topic, body, partition)
+        if await log.append(self._topics.events, self._event(name), partition):
             self.told.streamed += 1
-            await self._label(producer, name)
+            await self._label(log, name)
 
-    async def _label(self, producer: AIOKafkaProducer, name: str) -> None:
+    async def _label(self, log: "_Log", name: str) -> None:
         """Say later what an event was, for some; a label is sent until it is in the log."""
         if self._draw.random() >= LABELLED:
             return
@@ -223,21 +217,12 @@ class Load:
         }
         body = json.dumps(label).encode()
         begun_s = time.monotonic()
-        while not await self._append(producer, self._topics.labels, body, 0):
+        while not await log.append(self._topics.labels, body, 0):
             if time.monotonic() > begun_s + GIVE_UP_S:
                 raise TimeoutError("the log takes no labels")
             await asyncio.sleep(AGAIN_AFTER_S)
         self.told.net[identity(TENANT, TYPE, name)] = fraud
         self.told.labels += 1
-
-    async def _append(
-        self, producer: AIOKafkaProducer, topic: str, body: bytes, partition: int
-    ) -> bool:
-        try:
-            await producer.send_and_wait(topic, body, partition=partition)
-        except KafkaError:
-            return False
-        return True
 
     def _event(self, name: str) -> bytes:
         draw = self._draw
@@ -256,3 +241,53 @@ class Load:
             "attributes": {"country": draw.choice(("FR", "DE", "IT"))},
         }
         return json.dumps(event).encode()
+
+
+class _Log:
+    """The log as its producers see it: one idempotent client, made anew when it fails.
+
+    A broker that comes back may not know the sequence of the client from before; it then refuses
+    all that this client sends, for good.
+    """
+
+    def __init__(self, kafka: str) -> None:
+        self._kafka = kafka
+        self._producer: AIOKafkaProducer | None = None
+        self._changing = asyncio.Lock()
+
+    async def append(self, topic: str, body: bytes, partition: int) -> bool:
+        """Return whether it is known to be in the log."""
+        producer = None
+        try:
+            producer = await self._client()
+            await producer.send_and_wait(topic, body, partition=partition)
+        except KafkaError:
+            if producer is not None and producer is self._producer:
+                self._producer = None
+                await _stop(producer)
+            return False
+        return True
+
+    async def stop(self) -> None:
+        """Send what is buffered and disconnect."""
+        if self._producer is not None:
+            await _stop(self._producer)
+
+    async def _client(self) -> AIOKafkaProducer:
+        async with self._changing:
+            if self._producer is None:
+                producer = AIOKafkaProducer(
+                    bootstrap_servers=self._kafka, acks="all", linger_ms=2, enable_idempotence=True
+                )
+                try:
+                    await producer.start()
+                except KafkaError:
+                    await _stop(producer)
+                    raise
+                self._producer = producer
+            return self._producer
+
+
+async def _stop(producer: AIOKafkaProducer) -> None:
+    with suppress(KafkaError):
+        await producer.stop()
