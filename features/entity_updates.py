@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
@@ -61,7 +62,7 @@ class EntityUpdates:
         """Return the rows of these indices, in this order."""
         index = np.asarray(rows, dtype=np.intp)
         return EntityUpdates(
-            keys=[self.keys[row] for row in index.tolist()],
+            keys=list(map(self.keys.__getitem__, index.tolist())),
             entity=self.entity[index],
             series=self.series[index],
             time_ms=self.time_ms[index],
@@ -81,7 +82,7 @@ def concat_updates(parts: Sequence[EntityUpdates]) -> EntityUpdates:
     """
     assert parts
     return EntityUpdates(
-        keys=[key for part in parts for key in part.keys],
+        keys=list(chain.from_iterable(part.keys for part in parts)),
         entity=np.concatenate([part.entity for part in parts]),
         series=np.concatenate([part.series for part in parts]),
         time_ms=np.concatenate([part.time_ms for part in parts]),

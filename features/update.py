@@ -6,7 +6,7 @@ The columns are what a state is made of, what the updates topic carries, and wha
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeAlias
 
 import msgspec
 import numpy as np
@@ -32,6 +32,8 @@ from features.spec_values import FilterSpec
 
 SERIES_EVENT = 0
 SERIES_LABEL = 1
+_IdOf: TypeAlias = Callable[[Mapping[str, str]], str | None]
+
 HASHES_KEPT = 1 << 16  # of field values seen of late, about 200 bytes each
 
 __all__ = [
@@ -138,6 +140,7 @@ def updates_of_events(spec: Spec, events: Sequence[Event]) -> EntityUpdates:
     of_event: list[int] = []  # time, value, filters of each event
     ids: list[int] = []
     fields: list[int] = []
+    prefixed, prefixes = "", plan.prefixes_of("")
     at = 0
     for event in events:
         amount, entities, tenant = event.amount, event.entities, event.tenant
@@ -157,10 +160,12 @@ def updates_of_events(spec: Spec, events: Sequence[Event]) -> EntityUpdates:
                 text = event.attributes.get(name)
             fields.append(0 if text is None else distinct_hash(text))
         fields.append(0)
-        for name, key in plan.keys:
+        if tenant != prefixed:
+            prefixed, prefixes = tenant, plan.prefixes_of(tenant)
+        for name, key, prefix in prefixes:
             entity_id = entities.get(name) if key is None else key(entities)
             if entity_id is not None:
-                keys.append(f"{tenant}{SEPARATOR}{name}{SEPARATOR}{entity_id}".encode())
+                keys.append((prefix + entity_id).encode())
                 owners.append(at)
             at += 1
     return _spread(plan, keys, owners, of_event, ids, fields)
@@ -179,10 +184,14 @@ class _EventPlan:
             behind the last is always absent.
     """
 
-    keys: tuple[tuple[str, Callable[[Mapping[str, str]], str | None] | None], ...]
+    keys: tuple[tuple[str, _IdOf | None], ...]
     fields: tuple[tuple[str, FieldSpec | None], ...]
     filters: tuple[tuple[int, FilterSpec], ...]
     places: NDArray[np.intp]
+
+    def prefixes_of(self, tenant: str) -> list[tuple[str, _IdOf | None, str]]:
+        """Return `keys`, and with each how the entity keys of a tenant begin (`entity_key`)."""
+        return [(name, key, f"{tenant}{SEPARATOR}{name}{SEPARATOR}") for name, key in self.keys]
 
 
 @lru_cache(maxsize=16)

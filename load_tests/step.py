@@ -23,7 +23,7 @@ from load_tests.report import Row, main
 from load_tests.step_stage import Bodies, Stage, on_stage
 from models.decision import Source
 from models.decision_codec import answer_in, encode_record
-from riskbeat.serve import calm_collector
+from pipeline.collector import SMALL_STEPS, calm_collector
 
 BATCHES = (1, 8, 32, 256)
 QUESTIONS = 2_048
@@ -118,7 +118,7 @@ async def _measure(servers: Servers, quick: bool) -> list[Row]:
     async with on_stage(servers) as stage:
         made = Bodies("new")
         await whole(stage, made.make(32))
-        calm_collector()
+        calm_collector(SMALL_STEPS)
         for size in BATCHES:
             rows += await measure_batches(stage, made, size, rounds)
     return rows

@@ -21,7 +21,7 @@ from features.trace import Span, Tracer
 from load_tests.features_servers import Servers, serving
 from load_tests.report import Row
 from load_tests.step_stage import FEATURES_TIMEOUT_S, Bodies, Stage, on_stage
-from riskbeat.serve import calm_collector
+from pipeline.collector import SMALL_STEPS, calm_collector
 from riskbeat.tracer_otel import OtelTracer, exporter_of
 
 BATCH = 32
@@ -110,7 +110,7 @@ async def _measure(servers: Servers, folder: Path, rounds: int) -> dict[str, lis
         took_us: dict[str, list[float]] = {name: [] for name in names}
         for name in names:
             await take_turn(stage, answerers[name], tracers.get(name), made)
-        calm_collector()
+        calm_collector(SMALL_STEPS)
         for turn in range(rounds):
             for place in range(len(names)):
                 name = names[(turn + place) % len(names)]

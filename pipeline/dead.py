@@ -4,7 +4,7 @@ import base64
 
 import msgspec
 
-from pipeline.route import Reject
+from pipeline.source_records import Reject
 
 DEAD_BODY_MAX_BYTES = 256 * 1024
 

@@ -7,7 +7,6 @@ Whatever fails ends the process with a non-zero exit, and its supervisor starts 
 """
 
 import asyncio
-import gc
 import math
 import signal
 import time
@@ -20,6 +19,7 @@ import structlog
 from features.store import Pointer, StoreEpochMismatch, StoreUnavailable
 from pipeline.app_faust import AGGREGATE, ROUTE, make_app
 from pipeline.batch_faust import BatchConsumer, Fetched
+from pipeline.collector import LARGE_STEPS, calm_collector
 from pipeline.featurize import Layout, Place
 from pipeline.featurize_config import FeaturizeConfig
 from pipeline.mailbox import Batch, Mailbox
@@ -205,8 +205,7 @@ class FeaturizeWorker:
         chores = [asyncio.create_task(chore) for chore in self._chores()]
         try:
             await self._app.start()
-            gc.collect()
-            gc.freeze()  # what stands now stays: no collection walks it again
+            calm_collector(LARGE_STEPS)
             self._guard_of_loop.start(BEAT_S)
             log.info("worker.started", epoch=self._pointer.epoch, updates=self._layout.updates)
             await self._stopping.wait()

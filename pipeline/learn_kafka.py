@@ -17,7 +17,7 @@ from pipeline.join import Outgoing
 from pipeline.learn_ports import Polled, Taken
 from pipeline.merge import Merge
 from pipeline.pieces import CUTS_HEADER, chain_of, pieces_of, reach_back_to
-from pipeline.route import Reject
+from pipeline.source_records import Reject
 from pipeline.versions_kafka import KafkaVersions, LogSilent
 
 POLL_MAX_RECORDS = 2_000

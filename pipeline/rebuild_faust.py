@@ -18,7 +18,27 @@ from pipeline.featurize_config import FeaturizeConfig, plan_topics
 from pipeline.featurize_faust import EXIT_FAILED, FeaturizeWorker
 from pipeline.topics_kafka import TopicPlan, ensure_topics, list_topics
 
+BATCH_RECORDS = 20_000
+COMMIT_BYTES = 4 * 1024 * 1024
+FETCH_BYTES = 4 * 1024 * 1024
+
 log = structlog.get_logger("rebuild")
+
+
+def in_large_steps(config: FeaturizeConfig) -> FeaturizeConfig:
+    """Return how a rebuild works: nobody waits for a single event to be readable.
+
+    What comes together reads, makes and writes the state of an entity once; of 200 000 payments by
+    Zipf's law 0.34 states a row are written by batches of 5 000, and 0.21 by those of 20 000.
+    """
+    limits = config.limits
+    limits = replace(
+        limits,
+        route_max_records=max(BATCH_RECORDS, limits.route_max_records),
+        commit_max_bytes=max(COMMIT_BYTES, limits.commit_max_bytes),
+    )
+    fetch_max_bytes = max(FETCH_BYTES, config.fetch_max_bytes)
+    return replace(config, limits=limits, fetch_max_bytes=fetch_max_bytes)
 
 
 def lowest_epoch(updates_topic: str, topics: set[str]) -> int:
@@ -47,7 +67,7 @@ async def _rebuild(config: FeaturizeConfig) -> int:
         await epochs.flip(old, new)
         log.info("rebuild.flipped", spec=digest[:12], epoch=new.epoch)
 
-    status = await FeaturizeWorker(replace(config, store=store), new, flip).run()
+    status = await FeaturizeWorker(replace(in_large_steps(config), store=store), new, flip).run()
     alive = await store.read_pointer()
     if alive != new:
         log.error("rebuild.unfinished", epoch=new.epoch)

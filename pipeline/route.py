@@ -6,46 +6,28 @@ and each record says which range of the log it stands for, so that repeats are h
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import NamedTuple
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from features.cloud_event import plain_of_record
-from features.event import Event, EventRejected, parse_event, partition_of
-from features.event_wire import UNREADABLE
+from features.event import partition_of
 from features.spec import Spec
 from features.store import Source
 from features.update import (
     EntityUpdates,
-    LabelTransition,
     updates_of_events,
     updates_of_transitions,
 )
 from pipeline.featurize import FeaturizeLimits, LogRecord
+from pipeline.source_records import Reject, read_events, read_transitions
 from pipeline.updates import FORMAT_VERSION, Header, UpdateRecord, encode_record
 
 ROW_BYTES = 73  # of a record, beside key and fields
 OWNERS_KEPT = 1 << 16  # keys whose partition is remembered, about 200 bytes each
 
-_transitions = msgspec.json.Decoder(LabelTransition)
-
-
-@dataclass(frozen=True, slots=True)
-class Reject:
-    """A source record that is no event: goes to the dead-letter topic.
-
-    Attributes:
-        code: Closed set of reasons (`EventRejected.code`).
-        pointer: JSON pointer of the field at fault.
-    """
-
-    offset: int
-    code: str
-    pointer: str
-    detail: str
-    body: bytes
+_offset_of, _timestamp_of = attrgetter("offset"), attrgetter("timestamp")
 
 
 class RoutedRecord(NamedTuple):
@@ -131,7 +113,9 @@ class Router:
             until_ms: Everything that the source had taken by then is in the batch.
             trace: Context that the records name, where an event of the batch is traced.
         """
-        new = [record for record in batch if record.offset >= self._read]
+        new = batch
+        if batch and batch[0].offset < self._read:
+            new = [record for record in batch if record.offset >= self._read]
         if not new:
             return Routed([], [], 0)
         parsed = self._parse(new)
@@ -163,28 +147,14 @@ class Router:
         return records
 
     def _parse(self, batch: Sequence[LogRecord]) -> "_Parsed":
-        taken: list[LogRecord] = []
-        rejects: list[Reject] = []
-        events: list[Event] = []
-        transitions: list[LabelTransition] = []
-        rules = self._spec.event_rules
-        for record in batch:
-            body = record.value or b""
-            try:
-                if self._source == "e":
-                    plain = plain_of_record(record.headers, body) if record.headers else body
-                    events.append(parse_event(plain, rules, record.timestamp))
-                else:
-                    transitions.append(_parse_transition(body))
-            except EventRejected as error:
-                rejects.append(Reject(record.offset, error.code, error.pointer, error.detail, body))
-            else:
-                taken.append(record)
-        if self._source == "e":
-            seq = np.zeros(len(taken), np.int64)
-            return _Parsed(taken, rejects, updates_of_events(self._spec, events), seq)
-        seq = np.fromiter((t.seq for t in transitions), np.int64, len(transitions))
-        return _Parsed(taken, rejects, updates_of_transitions(self._spec, transitions), seq)
+        if self._source == "l":
+            labels = read_transitions(batch)
+            rows = updates_of_transitions(self._spec, labels.items)
+            seq = np.fromiter((t.seq for t in labels.items), np.int64, len(labels.items))
+            return _Parsed(labels.records, labels.rejects, rows, seq)
+        events = read_events(batch, self._spec.event_rules)
+        rows = updates_of_events(self._spec, events.items)
+        return _Parsed(events.records, events.rejects, rows, np.zeros(len(events.items), np.int64))
 
     def _pack(self, parsed: "_Parsed", until_ms: int) -> Iterator[RoutedRecord]:
         """Sort the rows by owner, and cut each owner's into records."""
@@ -194,8 +164,8 @@ class Router:
         rows = rows.take(order)
         event = rows.row_event
         columns = (
-            np.fromiter((r.offset for r in taken), np.int64, count)[event],
-            np.fromiter((r.timestamp for r in taken), np.int64, count)[event],
+            np.fromiter(map(_offset_of, taken), np.int64, count)[event],
+            np.fromiter(map(_timestamp_of, taken), np.int64, count)[event],
             parsed.seq[event],
         )
         sizes = np.fromiter(map(len, rows.keys), np.int64, len(rows))
@@ -213,12 +183,12 @@ class Router:
         known = self._owners
         if len(known) > OWNERS_KEPT:
             known.clear()
-        owners = []
-        for key in keys:
-            owner = known.get(key)
-            if owner is None:
-                owner = known[key] = partition_of(key, self._partitions)
-            owners.append(owner)
+        owners = list(map(known.get, keys))
+        if None in owners:
+            for row, owner in enumerate(owners):
+                if owner is None:
+                    key = keys[row]
+                    owners[row] = known[key] = partition_of(key, self._partitions)
         return np.array(owners, np.int64)
 
     def _record(
@@ -247,7 +217,7 @@ class Router:
 class _Parsed:
     """What was taken, its rows and its transitions' numbers; and what was rejected."""
 
-    taken: list[LogRecord]
+    taken: Sequence[LogRecord]
     rejects: list[Reject]
     rows: EntityUpdates
     seq: NDArray[np.int64]
@@ -260,13 +230,6 @@ class _Origins:
     offset: NDArray[np.int64]
     appended_ms: NDArray[np.int64]
     seq: NDArray[np.int64]
-
-
-def _parse_transition(body: bytes) -> LabelTransition:
-    try:
-        return _transitions.decode(body)
-    except UNREADABLE as error:
-        raise EventRejected("malformed", "", str(error)) from error
 
 
 def _cut(

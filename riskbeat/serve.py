@@ -7,7 +7,6 @@ decided, leave. One of several on a port (`serve_workers.py`) loads, and listens
 
 import asyncio
 import contextlib
-import gc
 import signal
 
 import structlog
@@ -20,6 +19,7 @@ from features.read import warm_up_reads
 from features.store import SchemaMismatch, StoreUnavailable
 from models import walk
 from models.decision import Source
+from pipeline.collector import SMALL_STEPS, calm_collector
 from riskbeat.clock import now_ms
 from riskbeat.index import keep_index
 from riskbeat.keyring import NoKeys
@@ -31,7 +31,6 @@ from riskbeat.settings import Settings
 
 STREAM_RESTART_S = 1.0
 EXIT_REFUSED = 3
-COLLECT_AFTER = (10_000, 20, 50)
 WARM_UP_READS = 3
 WARM_UP_CONNECTIONS = 4  # TLS takes longer to connect than an answer may wait
 
@@ -95,7 +94,7 @@ async def _serve(settings: Settings, http: bool, stream: bool, place: Place | No
         tasks["http"] = asyncio.create_task(server.serve())
     await _await_first(parts.policies.loaded, stopping, parts.settings.policy_wait_s)
     await _await_first(parts.watcher.loaded, stopping, parts.settings.first_weights_wait_s)
-    calm_collector()
+    calm_collector(SMALL_STEPS)
     if calls is not None:
         await calls.wait(tasks.values())
         stream = calls.streams
@@ -113,17 +112,6 @@ async def _serve(settings: Settings, http: bool, stream: bool, place: Place | No
     asked.cancel()
     log.info("serve.stopped", failed=failed)
     return 1 if failed else 0
-
-
-def calm_collector() -> None:
-    """Keep the garbage collector's work small and rare, for it stops everything else.
-
-    What lives since the start is looked at no more. Almost all that a request leaves is freed by
-    its count of references; cycles are few, so their generations may fill further.
-    """
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(*COLLECT_AFTER)
 
 
 async def _is_refused(parts: Parts) -> bool:
