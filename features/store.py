@@ -6,7 +6,7 @@ reads a partition reads states and watermarks of one moment.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import msgspec
 
@@ -70,8 +70,7 @@ class PartitionMeta:
     fresh_until_ms: int
 
 
-@dataclass(frozen=True, slots=True)
-class DedupBucket:
+class DedupBucket(NamedTuple):
     """Names 60 s of event time of one source partition, in one updates partition."""
 
     source_partition: int

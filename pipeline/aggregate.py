@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from features.spec import Spec
 from features.store import (
+    DEDUP_BUCKET_MS,
     UNKNOWN_OFFSET,
     Commit,
     DedupBucket,
@@ -196,7 +197,13 @@ class Aggregator:
         self._marks.mark("e", s).clock_ms = seen.clock_ms
         applied.late += judged.late
         applied.duplicates += judged.duplicates
-        for bucket, data in by_bucket(rows.id[judged.firsts], rows.time_ms[judged.firsts]):
+        firsts = judged.firsts
+        floor_ms = horizon_floor(seen.clock_ms, self._spec.dedup_horizon_ms) * DEDUP_BUCKET_MS
+        if (
+            firsts.size and rows.time_ms[firsts[0]] < floor_ms
+        ):  # read in long strides; a commit would drop these
+            firsts = firsts[rows.time_ms[firsts] >= floor_ms]
+        for bucket, data in by_bucket(rows.id[firsts], rows.time_ms[firsts]):
             chunk.dedup_add.setdefault(DedupBucket(s, bucket), []).append(data)
             chunk.estimated_bytes += len(data)
         return judged.rows, judged.firsts

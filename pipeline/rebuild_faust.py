@@ -12,13 +12,16 @@ from dataclasses import replace
 import structlog
 import uvloop
 
+from features import window
 from features.epochs import EpochInfo, Epochs
 from features.store import Pointer
+from pipeline import dedup
 from pipeline.featurize_config import FeaturizeConfig, plan_topics
 from pipeline.featurize_faust import EXIT_FAILED, FeaturizeWorker
 from pipeline.topics_kafka import TopicPlan, ensure_topics, list_topics
 
 BATCH_RECORDS = 20_000
+RECORD_ROWS = 4_096
 COMMIT_BYTES = 4 * 1024 * 1024
 FETCH_BYTES = 4 * 1024 * 1024
 
@@ -35,6 +38,7 @@ def in_large_steps(config: FeaturizeConfig) -> FeaturizeConfig:
     limits = replace(
         limits,
         route_max_records=max(BATCH_RECORDS, limits.route_max_records),
+        update_record_max_rows=max(RECORD_ROWS, limits.update_record_max_rows),
         commit_max_bytes=max(COMMIT_BYTES, limits.commit_max_bytes),
     )
     fetch_max_bytes = max(FETCH_BYTES, config.fetch_max_bytes)
@@ -53,6 +57,8 @@ def lowest_epoch(updates_topic: str, topics: set[str]) -> int:
 
 
 async def _rebuild(config: FeaturizeConfig) -> int:
+    window.warm_up(config.spec)
+    dedup.warm_up()
     epochs, digest = config.store.epochs, config.spec.digest
     old = await config.store.read_pointer()
     base = config.topics.updates
