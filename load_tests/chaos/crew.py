@@ -17,6 +17,7 @@ import psutil
 from load_tests.chaos_features.workers import DIES_WITH_US
 
 STOP_TIMEOUT_S = 40.0
+COMMAND_TIMEOUT_S = 120.0
 NOTHING = 1  # bytes; 0 would be the same, and some systems take it for none
 
 WORKERS = ("featurize-1", "featurize-2")
@@ -83,6 +84,24 @@ class Crew:
             )
         if name in self.full:
             _bound_files(self.running[name].pid, NOTHING)
+
+    def ask(self, *words: str, timeout_s: float = COMMAND_TIMEOUT_S) -> str:
+        """Run `riskbeat` and words as an operator would; return what it says.
+
+        Raises:
+            RuntimeError: It failed; with the end of its log.
+        """
+        done = subprocess.run(
+            [sys.executable, "-m", "riskbeat", *words],
+            env={**os.environ, **self.env},
+            capture_output=True,
+            text=True,
+            timeout=timeout_s,
+            check=False,
+        )
+        if done.returncode:
+            raise RuntimeError(f"riskbeat {' '.join(words)}: {done.stderr[-500:]}")
+        return done.stdout
 
     def fill(self, name: str) -> None:
         """Let no file of a process and its children grow, as on a disk that is full."""

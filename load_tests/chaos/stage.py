@@ -1,10 +1,7 @@
 """One deployment of the whole path, under load, and every fault that the lab can do to it."""
 
-import os
 import random
 import re
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
@@ -38,7 +35,6 @@ from tests.live.servers import Host, Server, wait_until
 
 READY_TIMEOUT_S = 240.0
 BACK_TIMEOUT_S = 240.0
-ONE_SHOT_TIMEOUT_S = 120.0
 POLL_S = 0.1
 STEADY_S = 3.0
 
@@ -217,7 +213,7 @@ def a_stage(
         roles = roles_of(folder, wires, log_wires, dict(zip(PROCESSES, pages, strict=True)), clocks)
         crew = stack.enter_context(Crew(env, folder, roles))
         for command in ("topics", "keys"):
-            _riskbeat(crew, command)
+            crew.ask(command)
         for name in PROCESSES:
             crew.start(name)
         base = f"http://{LOOPBACK}:{port}"
@@ -250,16 +246,6 @@ def a_stage(
         stage._until(stage.is_steady, "a steady state")
         stage.steady_s = time.monotonic()
         yield stage
-
-
-def _riskbeat(crew: Crew, *arguments: str) -> None:
-    subprocess.run(
-        [sys.executable, "-m", "riskbeat", *arguments],
-        env={**os.environ, **crew.env},
-        check=True,
-        timeout=ONE_SHOT_TIMEOUT_S,
-        capture_output=True,
-    )
 
 
 def _ready(crew: Crew, http: httpx.Client) -> bool:

@@ -21,7 +21,7 @@ from load_tests.chaos.crew import PROCESSES, SCORER
 from load_tests.chaos.servers import the_servers
 from load_tests.chaos.stage import Stage, a_stage
 from load_tests.deployment import LOOPBACK
-from load_tests.drill.acts import DISK_BYTES, SETTINGS, no_small_disk, riskbeat
+from load_tests.drill.acts import DISK_BYTES, SETTINGS, no_small_disk
 from load_tests.drill.drills import ROUNDS, Drill
 from load_tests.drill.record import NAME, Heard, Record, shipped_alerts
 from load_tests.processes import stopped_by_signals
@@ -83,7 +83,7 @@ def _seen(
 def look_at(stage: Stage, prometheus: Prometheus, look: str) -> str:
     """Do what a page says to look at: a command, a page of the scorer, or a query."""
     if look.startswith("riskbeat "):
-        return riskbeat(stage, *look.split()[1:])[:ANSWER_CHARS]
+        return stage.crew.ask(*look.split()[1:])[:ANSWER_CHARS]
     if look.startswith("GET "):
         answer = stage.http.get(look.split()[1])
         return f"{answer.status_code} {answer.text}"[:ANSWER_CHARS]

@@ -1,8 +1,6 @@
 """What brings about what each alert is for, and what its page says to do about it."""
 
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 from load_tests.chaos.crew import LEARNERS, SCORER, WORKERS
@@ -17,32 +15,12 @@ POISONED, BUSY, STREAM_BUSY, FULL = 0.05, 4.0, 8.0, 3.0
 STORE_LATE_S = 0.5  # each way, as are the others
 LOG_LATE_S = {SCORER: 0.5, **dict.fromkeys(LEARNERS, 1.5)}
 LARGE = (80_000, 90_000)
-COMMAND_TIMEOUT_S = 120.0
 SETTINGS = {
     "RISKBEAT_SPOOL_MAX_BYTES": str(SPOOL_MAX_BYTES),
     "RISKBEAT_FETCH_MAX_RECORDS": "100",  # what takes few at a time falls back when each is slow
     "RISKBEAT_STREAM_BATCH_EVENTS": "128",
 }
 FILLER = "filler"
-
-
-def riskbeat(stage: Stage, *words: str) -> str:
-    """Run a command as an operator would; return what it says.
-
-    Raises:
-        RuntimeError: It failed.
-    """
-    done = subprocess.run(
-        [sys.executable, "-m", "riskbeat", *words],
-        env={**os.environ, **stage.crew.env},
-        capture_output=True,
-        text=True,
-        timeout=COMMAND_TIMEOUT_S,
-        check=False,
-    )
-    if done.returncode:
-        raise RuntimeError(f"riskbeat {' '.join(words)}: {done.stderr[-500:]}")
-    return done.stdout
 
 
 def standby(stage: Stage) -> str:
@@ -88,12 +66,12 @@ def find_store(stage: Stage) -> None:
 
 def freeze(stage: Stage) -> None:
     """Freeze publishing, as an operator."""
-    riskbeat(stage, "model", "freeze", "--why", "a drill")
+    stage.crew.ask("model", "freeze", "--why", "a drill")
 
 
 def thaw(stage: Stage) -> None:
     """Thaw it."""
-    riskbeat(stage, "model", "thaw", "--why", "the drill is over")
+    stage.crew.ask("model", "thaw", "--why", "the drill is over")
 
 
 def fill_store(stage: Stage) -> None:
