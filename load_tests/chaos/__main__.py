@@ -37,7 +37,8 @@ NAME = "chaos"
 SEEDS, QUICK_SEEDS = 20, 1
 FAULTS_PER_SEED, QUICK_FAULTS = 5, 2
 BETWEEN_S = (0.5, 3.0)
-MUST_SEEDS, AIM_SEEDS = 300, 1_000
+MUST_SEEDS = 20
+MUST_FAULTS, AIM_FAULTS = 300, 1_000
 RECOVERY = {  # seconds to move again: must, aim (a worker: 6 s of it is detection)
     "kill -9 of a worker": (8, 7),
     "kill -9 of the learner": (5, 2),
@@ -132,9 +133,10 @@ def _keep_times(stage: Stage, path: Path) -> None:
 
 def rows_of(trials: Sequence[Trial]) -> list[Row]:
     """Return the figures of all seeds together."""
+    faults = sum(len(trial.back_s) for trial in trials)
     rows = [
-        Row("seeds", len(trials), "seeds", MUST_SEEDS, AIM_SEEDS),
-        Row("faults", sum(len(trial.back_s) for trial in trials), "faults"),
+        Row("seeds", len(trials), "seeds", MUST_SEEDS),
+        Row("faults", faults, "faults", MUST_FAULTS, AIM_FAULTS),
     ]
     for name in ("events", "decisions", "labels", "poison", "recomputed"):
         rows.append(Row(name, sum(trial.counts[name] for trial in trials), name))
