@@ -10,9 +10,8 @@ import logging
 import signal
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from load_tests.features_freshness import measure_freshness
@@ -22,6 +21,7 @@ from load_tests.features_saturation import Rates, measure_saturation
 from load_tests.features_servers import Servers, serving
 from load_tests.features_sizes import measure_bytes, measure_entities
 from load_tests.features_takeover import measure_takeover
+from load_tests.groups import add_only, chosen, measured
 from load_tests.report import Row, write
 
 GROUPS = ("saturation", "freshness", "bytes", "entities", "labels", "takeover")
@@ -72,35 +72,16 @@ class Session:
         return measure_peers(self.servers, self.folder, self.quick, per_cpu_s)
 
 
-def run(session: Session, groups: Sequence[str]) -> list[Row]:
-    """Run groups one after the other; one that fails is a row that breaks its must."""
-    rows = []
-    for name in groups:
-        measure: Callable[[], list[Row]] = getattr(session, name)
-        start = time.monotonic()
-        try:
-            found = measure()
-        except (RuntimeError, TimeoutError, OSError) as error:
-            note = f"{type(error).__name__}: {error}"
-            found = [Row(f"{name}: measured", float("nan"), "", 1, 1, note=note)]
-        print(f"{name}: {time.monotonic() - start:.0f} s", file=sys.stderr)
-        rows += found
-    return rows
-
-
 def main() -> None:
     """Read the command line, measure, write; exit 1 when a must is broken."""
     parser = argparse.ArgumentParser(prog="python -m load_tests.features")
     parser.add_argument("--quick", action="store_true", help="smaller logs, fewer runs")
-    parser.add_argument("--only", default=",".join(GROUPS), help=f"of {', '.join(GROUPS)}")
+    add_only(parser, GROUPS)
     parser.add_argument("--peers", action="store_true", help="other systems, too (15 minutes)")
     parser.add_argument("--largest", type=int, help="most entities (default 10 M; quick 1 M)")
     parser.add_argument("--out", type=Path, required=True, help="the JSON file to write")
     asked = parser.parse_args()
-    groups = [name for name in asked.only.split(",") if name]
-    unknown = [name for name in groups if name not in (*GROUPS, PEERS)]
-    if unknown:
-        parser.error(f"--only: unknown {', '.join(unknown)}; known: {', '.join((*GROUPS, PEERS))}")
+    groups = chosen(parser, asked.only, (*GROUPS, PEERS))
     if asked.peers and PEERS not in groups:
         groups.append(PEERS)
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # probes of a broker that starts
@@ -109,7 +90,7 @@ def main() -> None:
         folder = Path(name)
         with serving(folder) as servers:
             session = Session(servers, folder, asked.quick, asked.largest)
-            rows = run(session, groups)
+            rows = measured(groups, partial(getattr, session))
     sys.exit(0 if write("features", rows, asked.out) else 1)
 
 

@@ -12,12 +12,14 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from load_tests.adaptation_ours import Ours
+from load_tests.groups import add_only, chosen, measured
 from load_tests.learning_rivals import measure_rivals
 from load_tests.learning_rows import LearningRows, read_rows
 from load_tests.report import Row, write
@@ -30,7 +32,6 @@ from models.scaling import Normaliser
 from models.taught import Taught
 
 NAME = "learning"
-GROUPS = ("rates", "publish", "peers")
 FEATURES = 30
 BATCHES = (16, 64, 256)
 LEARNERS = {
@@ -125,20 +126,23 @@ def measure_peers(quick: bool) -> list[Row]:
         return [*measure_ours(rows), *measure_rivals(rows, Path(folder), quick)]
 
 
+GROUPS: dict[str, Callable[[bool], Sequence[Row]]] = {
+    "rates": measure_rates,
+    "publish": measure_publish,
+    "peers": measure_peers,
+}
+
+
 def main() -> int:
     """Run from the command line; return 1 when a must fails."""
     parser = argparse.ArgumentParser(prog=f"python -m load_tests.{NAME}")
     parser.add_argument("--quick", action="store_true", help="fewer rows")
-    parser.add_argument("--only", default=",".join(GROUPS), help="groups, comma between them")
+    add_only(parser, tuple(GROUPS))
     parser.add_argument("--out", type=Path, required=True, help="the JSON file to write")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    measures: dict[str, Callable[[bool], Sequence[Row]]] = {
-        "rates": measure_rates,
-        "publish": measure_publish,
-        "peers": measure_peers,
-    }
-    rows = [row for name in arguments.only.split(",") for row in measures[name](arguments.quick)]
+    groups = chosen(parser, arguments.only, tuple(GROUPS))
+    rows = measured(groups, lambda name: partial(GROUPS[name], arguments.quick))
     return 0 if write(NAME, rows, arguments.out) else 1
 
 

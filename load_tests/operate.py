@@ -7,8 +7,10 @@ a kill is measured where things are killed: `load_tests.chaos`.
 import argparse
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
+from load_tests.groups import add_only, chosen, measured
 from load_tests.operate_start import measure_start
 from load_tests.rebuild import measure as measure_rebuild
 from load_tests.report import Row, write
@@ -28,13 +30,11 @@ def main() -> int:
     """Run from the command line; return 1 when a must fails."""
     parser = argparse.ArgumentParser(prog=f"python -m load_tests.{NAME}")
     parser.add_argument("--quick", action="store_true", help="fewer runs, smaller logs")
-    parser.add_argument("--only", default=",".join(GROUPS), help=f"of {', '.join(GROUPS)}")
+    add_only(parser, tuple(GROUPS))
     parser.add_argument("--out", type=Path, required=True, help="the JSON file to write")
     asked = parser.parse_args()
-    groups = [name for name in asked.only.split(",") if name]
-    if unknown := set(groups) - set(GROUPS):
-        parser.error(f"--only: unknown {', '.join(sorted(unknown))}; known: {', '.join(GROUPS)}")
-    rows = [row for name in groups for row in GROUPS[name](asked.quick)]
+    groups = chosen(parser, asked.only, tuple(GROUPS))
+    rows = measured(groups, lambda name: partial(GROUPS[name], asked.quick))
     return 0 if write(NAME, rows, asked.out) else 1
 
 

@@ -6,19 +6,19 @@ Groups of rows can be run alone (`--only answers,latency`); other servers run on
 """
 
 import argparse
-import json
 import logging
 import signal
 import sys
 import tempfile
 import threading
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from load_tests.features_servers import Servers, serving
+from load_tests.groups import add_only, chosen, measured
 from load_tests.report import Row, write
 from load_tests.scoring_curve import measure_curve
 from load_tests.scoring_peers import measure_bare, measure_rivals
@@ -148,24 +148,6 @@ def _words(load: Load) -> str:
     )
 
 
-def run(session: Session, groups: Sequence[str]) -> list[Row]:
-    """Run groups one after the other; one that fails is a row that breaks its must."""
-    rows = []
-    for name in groups:
-        measure: Callable[[], list[Row]] = getattr(session, name)
-        start = time.monotonic()
-        try:
-            found = measure()
-        except (RuntimeError, TimeoutError, OSError) as error:
-            note = f"{type(error).__name__}: {error}"
-            found = [Row(f"{name}: measured", float("nan"), "", 1, 1, note=note)]
-        for row in found:
-            print(json.dumps(asdict(row)), file=sys.stderr)
-        print(f"{name}: {time.monotonic() - start:.0f} s", file=sys.stderr)
-        rows += found
-    return rows
-
-
 @contextmanager
 def _shared(session: Session, groups: Sequence[str]) -> Iterator[None]:
     """Keep one site up for the groups that ask one."""
@@ -180,14 +162,11 @@ def main() -> None:
     """Read the command line, measure, write; exit 1 when a must is broken."""
     parser = argparse.ArgumentParser(prog="python -m load_tests.scoring")
     parser.add_argument("--quick", action="store_true", help="less history, shorter rows")
-    parser.add_argument("--only", default=",".join(GROUPS), help=f"of {', '.join(GROUPS)}")
+    add_only(parser, GROUPS)
     parser.add_argument("--peers", action="store_true", help="other servers, too (3 minutes)")
     parser.add_argument("--out", type=Path, required=True, help="the JSON file to write")
     asked = parser.parse_args()
-    groups = [name for name in asked.only.split(",") if name]
-    unknown = [name for name in groups if name not in (*GROUPS, PEERS)]
-    if unknown:
-        parser.error(f"--only: unknown {', '.join(unknown)}; known: {', '.join((*GROUPS, PEERS))}")
+    groups = chosen(parser, asked.only, (*GROUPS, PEERS))
     if asked.peers and PEERS not in groups:
         groups.append(PEERS)
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # probes of a broker that starts
@@ -197,7 +176,7 @@ def main() -> None:
         with serving(folder) as servers:
             session = Session(servers, folder, asked.quick, asked.out)
             with _shared(session, groups):
-                rows = run(session, groups)
+                rows = measured(groups, partial(getattr, session))
             rows.append(Row("where", None, "", note=servers.words))
     sys.exit(0 if write("scoring", rows, asked.out) else 1)
 
