@@ -29,19 +29,30 @@ from tests.live.prometheus import Prometheus, a_prometheus
 
 QUICK = "RiskbeatDown"
 QUIET_S = 60.0
-FIRES_WITHIN_S, SILENT_WITHIN_S = 900.0, 900.0
+FIRES_WITHIN_S, SILENT_WITHIN_S = 900.0, 1_200.0
 LOOK_S = 1.0
 ANSWER_CHARS = 2_000
 
 
-def hold(stage: Stage, prometheus: Prometheus, drills: Sequence[Drill]) -> list[Heard]:
-    """Hold the drills of one round; return what became of their alerts."""
+def hold(
+    stage: Stage, prometheus: Prometheus, drills: Sequence[Drill], watched_since_s: float
+) -> list[Heard]:
+    """Hold the drills of one round; return what became of their alerts.
+
+    Args:
+        stage: Where.
+        prometheus: What watches it.
+        drills: Of the round.
+        watched_since_s: Monotonic seconds since when it does.
+    """
     heard = {
         alert: Heard(alert, drill.causes, left_out=drill.missing())
         for drill in drills
         for alert in drill.alerts
     }
     held = [drill for drill in drills if not drill.missing()]
+    history_s = max((drill.history_s for drill in held), default=0.0)
+    stage.crew.pause(max(0.0, watched_since_s + history_s - time.monotonic()))
     waiting = {alert for drill in held for alert in drill.alerts}
     for alert, _ in _seen(stage, prometheus, waiting & prometheus.firing(), False, SILENT_WITHIN_S):
         stage.say(f"{alert}, of the round before, is silent")
@@ -124,14 +135,14 @@ def drilled(folder: Path, only: set[str], record: Record, say: Callable[[str], N
             job = stage.crew.roles[name].command[0]
             targets.setdefault(job, []).append(f"{LOOPBACK}:{pages[name]}")
         with a_prometheus(folder / "prometheus", targets) as prometheus:
-            quiet_s, rung = time.monotonic() + QUIET_S, set(record.false_alarms)
-            while time.monotonic() < quiet_s:
+            watched_since_s, rung = time.monotonic(), set(record.false_alarms)
+            while time.monotonic() < watched_since_s + QUIET_S:
                 stage.crew.pause(LOOK_S)
                 rung |= prometheus.firing()
             record.false_alarms = sorted(rung)
             say(f"nothing is broken; firing: {', '.join(sorted(rung)) or 'none'}")
             for drills in rounds:
-                for one in hold(stage, prometheus, drills):
+                for one in hold(stage, prometheus, drills, watched_since_s):
                     record.heard[one.alert] = one
                 record.keep()
 

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from load_tests.chaos.stage import Stage
 from load_tests.drill import acts
 
+HISTORY_S = 1_200.0  # a quarter of an hour must differ from all that was seen
+
 
 def no_reason() -> str:
     """Return why a drill cannot be held on this machine: it can."""
@@ -23,6 +25,7 @@ class Drill:
         looks: What the pages say to look at: queries of Prometheus, and commands.
         end: Does what the pages say to do.
         missing: Why it cannot be held here; empty if it can.
+        history_s: How long Prometheus must have watched before; what is usual is told by that.
     """
 
     alerts: tuple[str, ...]
@@ -31,6 +34,7 @@ class Drill:
     looks: tuple[str, ...]
     end: Callable[[Stage], None]
     missing: Callable[[], str] = no_reason
+    history_s: float = 0.0
 
 
 ROUNDS = (
@@ -153,6 +157,7 @@ ROUNDS = (
                 "riskbeat model list",
             ),
             acts.shift_back,
+            history_s=HISTORY_S,
         ),
     ),
 )
