@@ -7,6 +7,7 @@ would take the refusal from its hands.
 """
 
 import asyncio
+import select
 import time
 from typing import Any
 
@@ -187,7 +188,7 @@ class Connection(asyncio.Protocol):
                 self._fail(TooSlow(f"no whole body within {limits.body_timeout_s:g} s"))
         elif not self._line:
             idle_s = limits.drain_grace_s if self._draining else limits.idle_timeout_s
-            if quiet_s > idle_s:
+            if quiet_s > idle_s and not _unread(self.transport):
                 self.end(lingers=False)
 
     def _fail(self, error: Exception) -> None:
@@ -268,3 +269,13 @@ def _check_length(exchange: Exchange, most: int) -> None:
     length = exchange.head.headers.get(b"content-length")
     if length is not None and int(length) > most:  # the parser took it as a number
         raise BodyTooLarge(f"{int(length)} bytes; at most {most} are taken")
+
+
+def _unread(transport: Any) -> bool:
+    """Return whether something of the peer's came that the loop has not read yet."""
+    socket = transport.get_extra_info("socket")
+    if socket is None or socket.fileno() < 0:
+        return False
+    waiting = select.poll()
+    waiting.register(socket.fileno(), select.POLLIN)
+    return bool(waiting.poll(0))

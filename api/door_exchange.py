@@ -29,8 +29,8 @@ class DoorLimits(NamedTuple):
         write_timeout_s: A peer that takes nothing of its answers for so long is cut off.
         linger_s: A refused request's remains are read and thrown away for so long, since closing
             at once would take the refusal from the peer's hands.
-        drain_grace_s: A connection that is quiet while the server stops stays open for so long, to
-            answer what was on its way.
+        drain_grace_s: A connection that is quiet while the server stops stays open for so long:
+            its peer is told to go by an answer, for what is sent just when it is closed is lost.
         connections_max: One more is answered 503 and closed.
     """
 
@@ -43,7 +43,7 @@ class DoorLimits(NamedTuple):
     idle_timeout_s: float = 75.0
     write_timeout_s: float = 30.0
     linger_s: float = 1.0
-    drain_grace_s: float = 0.5
+    drain_grace_s: float = 3.0
     connections_max: int = 10_000
 
 

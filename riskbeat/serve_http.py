@@ -78,5 +78,6 @@ def _door_limits(settings: Settings) -> DoorLimits:
         head_timeout_s=settings.http_head_timeout_s,
         body_timeout_s=settings.http_body_timeout_s,
         idle_timeout_s=settings.http_keep_alive_s,
+        drain_grace_s=settings.http_drain_grace_s,
         connections_max=settings.http_connections_max,
     )

@@ -29,6 +29,9 @@ class DoorSettings(BaseSettings):
     http_keep_alive_s: float = Field(
         75.0, gt=0, le=3600, description="A quiet connection is closed after this"
     )
+    http_drain_grace_s: float = Field(
+        3.0, ge=0, le=600, description="And after this where its process stops"
+    )
     http_head_timeout_s: float = Field(
         10.0, gt=0, le=600, description="A request's head must come within this, else 408"
     )

@@ -18,6 +18,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -37,6 +38,7 @@ NAME = "chaos"
 SEEDS, QUICK_SEEDS = 20, 1
 FAULTS_PER_SEED, QUICK_FAULTS = 5, 2
 BETWEEN_S = (0.5, 3.0)
+NOT_JUDGED = "not judged, the lab failed"
 MUST_SEEDS = 20
 MUST_FAULTS, AIM_FAULTS = 300, 1_000
 RECOVERY = {  # seconds to move again: must, aim (a worker: 6 s of it is detection)
@@ -118,6 +120,13 @@ def attempt(seed: int, kinds: Sequence[str], faults: int, folder: Path, servers:
         )
 
 
+def unjudged(seed: int, why: str) -> Trial:
+    """Return the trial of a seed that the lab did not bring to its end: it shows nothing."""
+    counts = dict.fromkeys(("events", "decisions", "labels", "poison", "recomputed"), 0)
+    date = datetime.now(UTC).isoformat(timespec="seconds")
+    return Trial(seed, COMMIT, machine(), date, 0.0, {NOT_JUDGED: 1}, {NOT_JUDGED: why}, [], counts)
+
+
 def _keep_times(stage: Stage, path: Path) -> None:
     """Write down when what was asked, answered, refused and broken; for a reader of a failure."""
     told = stage.load.told
@@ -195,12 +204,19 @@ def main() -> int:
     bad = 0
     with stopped_by_signals(), tempfile.TemporaryDirectory(prefix="riskbeat-chaos-") as made:
         folder = asked.keep or Path(made)
-        with the_servers(folder) as servers:
+        with ExitStack() as shared:
+            servers = shared.enter_context(the_servers(folder))
             for seed in range(first, first + seeds):
                 again = f"python -m load_tests.{NAME} --seeds 1 --first {seed} --faults {faults}"
                 again += f' --only "{asked.only}"' if asked.only else ""
                 print(again, flush=True)
-                trial = attempt(seed, kinds, faults, folder / f"seed-{seed}", servers)
+                try:
+                    trial = attempt(seed, kinds, faults, folder / f"seed-{seed}", servers)
+                except (RuntimeError, TimeoutError, OSError) as error:
+                    trial = unjudged(seed, f"{type(error).__name__}: {error}")
+                    print(f"  seed {seed}: {NOT_JUDGED}: {trial.words[NOT_JUDGED]}", flush=True)
+                    shared.close()  # who knows how it left them
+                    servers = shared.enter_context(the_servers(folder / f"after-{seed}"))
                 trials = [t for t in trials if t.seed != seed] + [trial]
                 if not trial.good:
                     bad += 1

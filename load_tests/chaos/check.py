@@ -15,7 +15,6 @@ import httpx
 import msgspec
 
 from features.event import EventRejected, decision_id, identity_of, parse_event
-from load_tests.chaos.load import Heard
 from load_tests.chaos.roles import DEADLINE_S, PARTITIONS, UPDATES_PARTITIONS
 from load_tests.chaos.stage import Stage
 from load_tests.chaos_features.check import Truth, different, letters_of, read_truth
@@ -235,7 +234,7 @@ def _unexplained(stage: Stage) -> list[str]:
         (b.begun_s - DEADLINE_S, b.healed_s + b.back_s) for b in stage.blows if b.kind != ROLLED
     ]
     return [
-        why
+        f"{why}, {_during(stage, at_s - DEADLINE_S, at_s)}"
         for at_s, why in stage.load.told.faults
         if not why[:1].isdigit() and not any(a <= at_s <= b for a, b in spans)
     ]
@@ -245,7 +244,8 @@ def _late(stage: Stage) -> list[str]:
     """Return the answers that came after their deadline while their scorer was not frozen."""
     spans = [(b.begun_s, b.healed_s + b.back_s) for b in stage.blows if "scorer" in b.kind]
     return [
-        f"{name}: {heard.took_s:.2f} s, {_during(stage, heard)}"
+        f"{name}: {heard.took_s:.2f} s, "
+        + _during(stage, heard.asked_at_s, heard.asked_at_s + heard.took_s)
         for name, heard in stage.load.told.answers.items()
         if heard.asked_at_s >= stage.steady_s
         and heard.took_s - stage.load.told.own_delay_s(heard) > DEADLINE_S + CLIENT_SLACK_S
@@ -255,11 +255,9 @@ def _late(stage: Stage) -> list[str]:
     ]
 
 
-def _during(stage: Stage, heard: Heard) -> str:
-    """Say what was going on when an answer was waited for."""
+def _during(stage: Stage, from_s: float, to_s: float) -> str:
+    """Say what was going on between two moments."""
     for blow in stage.blows:
-        if heard.asked_at_s <= blow.healed_s + blow.back_s and (
-            blow.begun_s <= heard.asked_at_s + heard.took_s
-        ):
+        if from_s <= blow.healed_s + blow.back_s and blow.begun_s <= to_s:
             return blow.kind
     return "with nothing broken"

@@ -3,6 +3,7 @@
 import asyncio
 import itertools
 import ssl
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -184,6 +185,20 @@ async def test_who_asks_while_the_server_leaves_is_answered_and_told_to_go(site:
         door.server.should_exit = True
         await until(lambda: not door.server.servers[0].is_serving())
         wire.send(a_request(an_event("p2")))
+        answer = await wire.answer()
+        assert (answer.status, answer.headers["connection"]) == (200, "close")
+        assert await wire.ended() == b""
+
+
+async def test_what_came_before_a_quiet_connection_is_closed_is_answered(site: Site) -> None:
+    async with running(site, limits=DoorLimits(drain_grace_s=0.0)) as door:
+        wire = await door.connect()
+        wire.send(a_request(an_event("p1")))
+        await wire.answer()
+        (connection,) = door.server.server_state.connections
+        wire.send(a_request(an_event("p2")))  # lies in the kernel: the loop did not turn since
+        connection.shutdown()
+        connection.look(time.perf_counter() + 1.0)
         answer = await wire.answer()
         assert (answer.status, answer.headers["connection"]) == (200, "close")
         assert await wire.ended() == b""

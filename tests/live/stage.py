@@ -132,6 +132,7 @@ async def on_stage(
         "RISKBEAT_MODEL_TIMEOUT_S": "5",
         "RISKBEAT_ACK_TIMEOUT_S": "2",
         "RISKBEAT_DEADLINE_S": "5",
+        "RISKBEAT_HTTP_DRAIN_GRACE_S": "0.2",  # tests leave connections open
         "RISKBEAT_QUEUE_TARGET_S": "5",  # nobody is refused for a slow machine
         **more,
     }
