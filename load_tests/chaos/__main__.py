@@ -27,8 +27,7 @@ from typing import Any
 import numpy as np
 
 from load_tests.chaos.check import judge
-from load_tests.chaos.faults import CLOCK, FAULTS, MEMORY
-from load_tests.chaos.memory import can_starve
+from load_tests.chaos.faults import CLOCK, FAULTS
 from load_tests.chaos.servers import Servers, the_servers
 from load_tests.chaos.stage import Stage, a_stage
 from load_tests.processes import stopped_by_signals
@@ -87,9 +86,6 @@ def attempt(seed: int, kinds: Sequence[str], faults: int, folder: Path, servers:
     with a_stage(folder, servers, seed, say, with_clock=CLOCK in drawn) as stage:
         say("everything moves")
         for kind in drawn:
-            if kind == MEMORY and not can_starve():
-                say(f"{kind}: left out, no memory control group may be made here")
-                continue
             stage.crew.pause(stage.draw.uniform(*BETWEEN_S))
             stage.strike(kind, FAULTS[kind])
         found = judge(stage)
@@ -154,7 +150,8 @@ def rows_of(trials: Sequence[Trial]) -> list[Row]:
         count = sum(trial.wrong.get(what, 0) for trial in trials)
         note = f"seeds {guilty}" if guilty else ""
         rows.append(Row(what, count, "", 0, 0, "lower", note))
-    for kind in FAULTS:
+    kinds = dict.fromkeys([*FAULTS, *(kind for trial in trials for kind, _ in trial.back_s)])
+    for kind in kinds:  # also those that older runs had
         back = [s for trial in trials for found, s in trial.back_s if found == kind]
         if back:
             must, aim = RECOVERY.get(kind, (None, None))

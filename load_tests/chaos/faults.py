@@ -11,7 +11,7 @@ from load_tests.chaos import memory
 from load_tests.chaos.clock import LOOKED_AT_S
 from load_tests.chaos.crew import LEARNERS, PROCESSES, SCORER, WORKERS
 from load_tests.chaos.roles import SESSION_TIMEOUT_S
-from load_tests.chaos.stage import POLL_S, Stage
+from load_tests.chaos.stage import POLL_S, LeftOut, Stage
 from load_tests.chaos.wire import Wire
 from tests.conftest import kafka_answers
 from tests.live.servers import wait_until
@@ -20,7 +20,6 @@ RIVAL_TIMEOUT_S = 120.0
 SLOW_S = 0.2
 STEP_S = (5.0, 50.0)  # events may come from 60 s ahead
 CLOCK = "a clock is stepped"
-MEMORY = "out of memory"
 ROLLED = "\nworker.rolled "
 
 
@@ -60,15 +59,36 @@ def lose_scorer(stage: Stage) -> None:
     _kill(stage, SCORER)
 
 
-def starve(stage: Stage) -> None:
-    """Let the kernel kill a worker, the learner or the scorer for want of memory."""
-    name = stage.draw.choice((stage.draw.choice(WORKERS), stage.leader(), SCORER))
-    if name == SCORER:
-        memory.starve(stage.answering())
-        return
-    memory.starve(stage.crew.running[name].pid)
+def starve_worker(stage: Stage) -> None:
+    _starve_one(stage, stage.draw.choice(WORKERS))
+
+
+def starve_learner(stage: Stage) -> None:
+    _starve_one(stage, stage.leader())
+
+
+def starve_scorer(stage: Stage) -> None:
+    _starve(stage.answering())
+
+
+def _starve_one(stage: Stage, name: str) -> None:
+    _starve(stage.crew.running[name].pid)
     stage.crew.kill(name)  # what is left of its family
     stage.crew.start(name)
+
+
+def _starve(pid: int) -> None:
+    """Let the kernel kill a process for want of memory.
+
+    Raises:
+        LeftOut: No control group may be made here, or it lived on.
+    """
+    if not memory.can_starve():
+        raise LeftOut("no memory control group may be made here")
+    try:
+        memory.starve(pid)
+    except TimeoutError as error:
+        raise LeftOut(str(error)) from error
 
 
 def freeze_worker(stage: Stage) -> None:
@@ -214,7 +234,9 @@ FAULTS: dict[str, Callable[[Stage], None]] = {
     "one process finds Kafka slow": slow_log_wire,
     "the caller loses the scorer": cut_caller,
     "the caller finds the scorer slow": slow_caller,
-    MEMORY: starve,
+    "a worker is out of memory": starve_worker,
+    "the learner is out of memory": starve_learner,
+    "the scorer is out of memory": starve_scorer,
     "a full disk": fill_disk,
     CLOCK: step_clock,
     "a second learner": second_learner,

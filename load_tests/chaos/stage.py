@@ -55,6 +55,10 @@ class Blow:
     back_s: float
 
 
+class LeftOut(RuntimeError):
+    """A fault cannot be done here; says why."""
+
+
 @dataclass
 class Stage:
     """A deployment that runs.
@@ -96,7 +100,11 @@ class Stage:
     def strike(self, kind: str, fault: Callable[["Stage"], None]) -> None:
         """Do one fault, let it heal, and wait until everything moves again."""
         begun_s = time.monotonic()
-        fault(self)
+        try:
+            fault(self)
+        except LeftOut as why:
+            self.say(f"{kind}: left out, {why}")
+            return
         healed_s = time.monotonic()
         self._until(self._moves(), kind)
         blow = Blow(kind, begun_s, healed_s, time.monotonic() - healed_s)

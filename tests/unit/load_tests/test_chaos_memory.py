@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from load_tests.chaos import memory
 from load_tests.chaos.memory import can_starve, own_group, starve
 
 GROWS = """
@@ -13,6 +14,7 @@ held = []
 while True:
     held.append(bytearray(100_000))
 """
+SLEEPS = "import sys; print(flush=True); sys.stdin.read()"
 ENDS = "import os, time; print(flush=True); time.sleep(0.5); os._exit(3)"
 
 
@@ -50,3 +52,19 @@ class TestStarve:
             process.stdout.readline()  # what a start takes is taken
             with pytest.raises(RuntimeError, match="not of want of memory"):
                 starve(process.pid)
+
+    def test_a_process_that_asks_for_nothing_lives_on_as_before(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(memory, "KILLED_WITHIN_S", 0.2)
+        with subprocess.Popen(
+            [sys.executable, "-c", SLEEPS], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        ) as process:
+            assert process.stdout is not None
+            assert process.stdin is not None
+            process.stdout.readline()
+            with pytest.raises(TimeoutError, match="lives on"):
+                starve(process.pid)
+            assert own_group(Path(f"/proc/{process.pid}/cgroup")) == own_group()
+            process.stdin.close()
+            assert process.wait() == 0
