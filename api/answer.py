@@ -14,7 +14,7 @@ from api.claims import Claim, Claimed, Claims, ClaimsUnavailable
 from api.decide import Decider
 from api.errors import IdempotencyConflict, InProgress, NotRecorded
 from api.overlay_entity import Place
-from api.publish import SPOOLED, Outgoing, Position, SpoolingPublisher
+from api.publish import UNKNOWN_POSITION, Outgoing, Position, SpoolingPublisher
 from api.seen import Asked, Seen
 from api.trace import trace_decided
 from features.event import Event, entity_key, identity_of
@@ -182,7 +182,8 @@ class Answerer:
                 self._decider.overlay.forget(identity_of(question.event))
             await self._release([question.claim for question in questions])
             return [error] * len(questions)
-        self._place(questions, positions)
+        if claimed:  # else one may be a repeat, whose first copy stands elsewhere in the log
+            self._place(questions, positions)
         bodies = [answer_in(data) for data in encoded]
         if claimed:
             self._keep([q.claim for q in questions], bodies)
@@ -216,7 +217,7 @@ class Answerer:
 
     def _place(self, questions: Sequence[Question], positions: Sequence[Position]) -> None:
         for question, position in zip(questions, positions, strict=False):
-            if position != SPOOLED:
+            if position != UNKNOWN_POSITION:
                 self._decider.overlay.place(
                     identity_of(question.event), Place(position.partition, position.offset)
                 )

@@ -29,13 +29,17 @@ class Outgoing(NamedTuple):
 
 
 class Position(NamedTuple):
-    """Where the log put a record; (-1, -1) for one that waits in the spool."""
+    """Where the log put a record; (-1, -1) where nobody can tell.
+
+    One waits in the spool, or was sent twice, because the first time nothing was heard of it: then
+    an earlier copy may stand in the log.
+    """
 
     partition: int
     offset: int
 
 
-SPOOLED = Position(-1, -1)
+UNKNOWN_POSITION = Position(-1, -1)
 
 
 class Publisher(Protocol):
@@ -121,7 +125,7 @@ class SpoolingPublisher:
         except SpoolFull as error:
             raise NotRecorded(str(error)) from error
         self.spooled_records += len(records)
-        return [SPOOLED] * len(records)
+        return [UNKNOWN_POSITION] * len(records)
 
     async def run(self, stopping: asyncio.Event) -> None:
         """Connect, and send what is spooled whenever the log is there, until told to stop."""

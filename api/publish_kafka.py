@@ -23,7 +23,7 @@ from aiokafka.record.default_records import DefaultRecordBatchBuilder
 from aiokafka.structs import TopicPartition
 
 from api.placing import hashes_of
-from api.publish import SPOOLED, LogUnavailable, Outgoing, Position
+from api.publish import UNKNOWN_POSITION, LogUnavailable, Outgoing, Position
 
 BATCH_MAX_BYTES = 1_048_576
 AGAIN_AFTER_S = 0.02
@@ -33,12 +33,18 @@ ALL_ACKS = -1
 
 @dataclass(slots=True)
 class _Batch:
-    """Records of one partition, encoded; `indices` says which of the call's they are."""
+    """Records of one partition, encoded.
+
+    Attributes:
+        indices: Which of the call's records they are.
+        doubtful: Whether it was sent before, and may have been taken then.
+    """
 
     place: TopicPartition
     builder: Any
     indices: list[int] = field(default_factory=list)
     built: bytes = b""
+    doubtful: bool = False
 
     def add(self, index: int, record: Outgoing, now_ms: int) -> bool:
         """Append a record; return whether it still fits."""
@@ -48,6 +54,12 @@ class _Batch:
             return False
         self.indices.append(index)
         return True
+
+    def write_down(self, positions: list[Position], partition: int, offset: int) -> None:
+        """Note where the log put the records, the first of them at `offset`."""
+        if not self.doubtful:
+            for count, index in enumerate(self.indices):
+                positions[index] = Position(partition, offset + count)
 
     def data(self) -> bytes:
         """Return it as it goes over the wire; nothing can be added any more."""
@@ -83,7 +95,7 @@ class KafkaPublisher:
     async def publish_many(self, records: Sequence[Outgoing], timeout_s: float) -> list[Position]:
         """Send all and wait for their acks; see `publish.Publisher`."""
         assert self._client is not None, "start comes first"
-        positions = [SPOOLED] * len(records)
+        positions = [UNKNOWN_POSITION] * len(records)
         try:
             async with asyncio.timeout(timeout_s):
                 batches = await self._batches_of(records)
@@ -143,6 +155,8 @@ class KafkaPublisher:
             )
             for batch in batches
         ]
+        for batch in refused:
+            batch.doubtful = True
         if refused or lost:
             self._client.force_metadata_update()
             await asyncio.sleep(AGAIN_AFTER_S)
@@ -177,8 +191,7 @@ class KafkaPublisher:
             for partition, code, offset, *_ in partitions:
                 batch = batches[TopicPartition(topic, partition)]
                 if code == 0:
-                    for count, index in enumerate(batch.indices):
-                        positions[index] = Position(partition, offset + count)
+                    batch.write_down(positions, partition, offset)
                 elif getattr(for_code(code), "retriable", False):
                     refused.append(batch)
                 else:

@@ -24,7 +24,7 @@ HTTP_PER_S, STREAM_PER_S = 15.0, 30.0
 LABELLED, FRAUD, POISON = 0.3, 0.2, 0.02
 LABEL_AFTER_S = (0.5, 3.0)
 ANSWER_TIMEOUT_S = 3.0
-AGAIN_AFTER_S = 0.2
+AGAIN_AFTER_S, AGAIN_AT_MOST_S = 0.2, 5.0  # twice as long after each try
 GIVE_UP_S = 90.0
 BEAT_S = 0.05
 CARDS, MERCHANTS = 300, 40
@@ -168,7 +168,7 @@ class Load:
         name = f"h{self._seed}-{number}"
         body = self._event(name)
         url = f"http://127.0.0.1:{self._port}/v1/decisions"
-        told, begun_s = self.told, time.monotonic()
+        told, begun_s, again_s = self.told, time.monotonic(), AGAIN_AFTER_S
         while time.monotonic() < begun_s + GIVE_UP_S:
             asked_s = time.monotonic()
             try:
@@ -187,7 +187,8 @@ class Load:
                 told.refusals.append((asked_s, status))
                 if status not in {409, 429, 503}:
                     told.faults.append((asked_s, f"{status} {answer[:200].decode()}"))
-            await asyncio.sleep(AGAIN_AFTER_S)
+            await asyncio.sleep(again_s)
+            again_s = min(2 * again_s, AGAIN_AT_MOST_S)
         told.lost.append(name)
 
     async def _stream(self, log: "_Log", number: int) -> None:

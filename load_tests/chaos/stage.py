@@ -174,9 +174,9 @@ class Stage:
         return self.draw.choice(LEARNERS)
 
     def answering(self) -> int:
-        """Return the process id of the scorer that was called last."""
+        """Return the process id of the scorer that answers: called last, or rolled in since."""
         log = self.log_of(SCORER)
-        called = re.findall(r"^worker\.called.*\bworker=(\d+)", log, re.MULTILINE)[-1]
+        called = re.findall(r"^worker\.(?:called|rolled) worker=(\d+)", log, re.MULTILINE)[-1]
         started = rf"^worker\.started.*\bworker={called}\b.*\bpid=(\d+)"
         return int(re.findall(started, log, re.MULTILINE)[-1])
 

@@ -129,6 +129,21 @@ async def test_without_the_claims_store_answers_say_that_repeats_cannot_be_told(
     assert read(answer).model is not None
 
 
+async def test_where_a_possible_repeat_stands_in_the_log_is_not_claimed_to_be_known(
+    tmp_path: Path,
+) -> None:
+    """An earlier copy may stand before it; who makes a later decision again must know."""
+    stand = await a_ready_stand(tmp_path)
+    stand.claims.away = True
+    await stand.answerer.answer_many([asking(an_event("p1"))])
+    stand.claims.away = False
+    await stand.answerer.answer_many([asking(an_event("p2"))])
+    await stand.answerer.answer_many([asking(an_event("p3"))])
+    record = decode_record(stand.log.of("t.decisions.v1")[-1].value)
+    assert record.overlay == [identity_of(an_event("p1")), identity_of(an_event("p2"))]
+    assert record.unplaced == [identity_of(an_event("p1"))]
+
+
 async def test_what_neither_log_nor_spool_takes_was_not_decided(tmp_path: Path) -> None:
     stand = await a_ready_stand(tmp_path)
     stand.log.away = True

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from api.errors import NotRecorded
-from api.publish import SPOOLED, Outgoing, Position, SpoolingPublisher
+from api.publish import UNKNOWN_POSITION, Outgoing, Position, SpoolingPublisher
 from api.spool import Spool
 from tests.fakes_serving import MemoryPublisher
 
@@ -32,7 +32,7 @@ async def test_a_log_that_was_never_there_is_waited_for(tmp_path: Path) -> None:
     log.away = True
     publisher = a_publisher(log, tmp_path / "s")
     assert not await publisher.try_log()
-    assert await publisher.publish_many(RECORDS) == [SPOOLED] * 3
+    assert await publisher.publish_many(RECORDS) == [UNKNOWN_POSITION] * 3
     log.away = False
     stopping = asyncio.Event()
     running = asyncio.create_task(publisher.run(stopping))
@@ -51,9 +51,9 @@ async def test_a_log_that_stops_answering_costs_one_wait_and_no_record(tmp_path:
     publisher = a_publisher(log, tmp_path / "s")
     await publisher.try_log()
     log.away = True
-    assert await publisher.publish_many(RECORDS[:1]) == [SPOOLED]
+    assert await publisher.publish_many(RECORDS[:1]) == [UNKNOWN_POSITION]
     assert publisher.away
-    assert await publisher.publish_many(RECORDS[1:]) == [SPOOLED] * 2
+    assert await publisher.publish_many(RECORDS[1:]) == [UNKNOWN_POSITION] * 2
     await publisher.stop()  # the process ends; its successor finds the file
     log.away = False
     successor = a_publisher(log, tmp_path / "s")
