@@ -9,7 +9,8 @@ import msgspec
 import numpy as np
 import pytest
 
-from features.event import parse_event
+from api.overlay_entity import Place as Stands
+from features.event import identity_of, parse_event
 from features.spec import Spec
 from features.update import LabelTransition
 from models.decision import DecisionRecord
@@ -46,6 +47,25 @@ class LaggingPath(OnlinePath):
         self.waiting.append(place)
         while len(self.waiting) > self.items_behind:
             await self._count_next(self.waiting.pop(0))
+
+
+class RepeatedPath(LaggingPath):
+    """Some events come again; the scorer hears where the log put each, or only each that is new."""
+
+    def __init__(self, spec: Spec, folder: Path, *, places_repeats: bool) -> None:
+        super().__init__(spec, folder, 3, overlay_s=3_600.0)
+        self.places_repeats = places_repeats
+        self.heard: set[str] = set()
+
+    async def _count(self, topic: str, body: bytes) -> None:
+        await super()._count(topic, body)
+        if topic != EVENTS:
+            return
+        name = identity_of(parse_event(body, self.spec.event_rules, NOW_MS))
+        if self.places_repeats or name not in self.heard:
+            offset = self.log.records[Place(topic, 0)][-1].offset
+            self.decider.overlay.place(name, Stands(0, offset))
+        self.heard.add(name)
 
 
 class Past:
@@ -116,6 +136,31 @@ async def test_what_was_applied_while_nobody_knew_where_it_stood_is_applied_agai
     assert report.compared == len(past.decisions) > 50
     assert sum(len(record.overlay) for record in past.decisions) > 50
     assert report.defects == []
+
+
+@pytest.mark.parametrize("places_repeats", [False, True])
+async def test_a_repeat_must_not_be_said_to_stand_where_its_second_copy_does(
+    tmp_path: Path, places_repeats: bool
+) -> None:
+    """The decision says what it added; where the second copy stands would say that wrongly."""
+    defective = 0
+    for seed in range(6):
+        folder, rng, items = tmp_path / f"{seed}", random.Random(seed), list[bytes]()
+        folder.mkdir()
+        (folder / "features.yaml").write_text(SPEC_TEXT)
+        spec = Spec.load(folder / "features.yaml")
+        for item in a_log(seed):
+            items.append(item)
+            events = [item for item in items if b"label_time" not in item]
+            if rng.random() < 0.3 and len(events) > 8:
+                items.append(events[-rng.randrange(5, 9)])
+        path = RepeatedPath(spec, folder, places_repeats=places_repeats)
+        await path.start()
+        taken = [await path.take(item) for item in items]
+        report = Past(spec, path, [record for record in taken if record is not None]).compare()
+        assert report.compared > 50
+        defective += report.defective
+    assert (defective > 0) == places_repeats
 
 
 async def test_a_worker_that_lies_behind_shows_as_staleness_and_not_as_a_defect(
