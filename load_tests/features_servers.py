@@ -6,7 +6,6 @@ measured has the last one for itself.
 
 import asyncio
 import os
-import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -22,6 +21,7 @@ from load_tests.deployment import KAFKA, REDIS
 from riskbeat.probe_kafka import KafkaSilent, probe_kafka
 from tests.live.servers import (
     EMBEDDED_BROKER,
+    PROXIED,
     ContainerHost,
     ProcessHost,
     Server,
@@ -177,10 +177,9 @@ def serving(folder: Path) -> Iterator[Servers]:
     given = {name: os.environ[name] for name in (KAFKA, REDIS) if os.environ.get(name)}
     started: list[Server] = []
     try:
-        proxied = sys.platform != "linux"  # elsewhere containers are in a machine of their own
         for name, ways in (
-            (KAFKA, (partial(kafka_in_docker, proxied=proxied), kafka_embedded)),
-            (REDIS, (partial(redis_in_docker, proxied=proxied), redis_embedded)),
+            (KAFKA, (partial(kafka_in_docker, proxied=PROXIED), kafka_embedded)),
+            (REDIS, (partial(redis_in_docker, proxied=PROXIED), redis_embedded)),
         ):
             started.append(_given(given, name) or _first(ways, folder / name.lower()))
             _pin(started[-1], cores.rest)

@@ -15,6 +15,7 @@ import redis
 
 from tests.live.kafka_maven import kafka_from_maven
 from tests.live.servers import (
+    PROXIED,
     ContainerHost,
     Door,
     Host,
@@ -113,9 +114,8 @@ def a_kafka(folder: Path, doors: Sequence[Door] = ()) -> Iterator[Server]:
         Unavailable: Neither can be had here.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    server = _first(
-        [partial(kafka_in_docker, doors=doors), partial(kafka_from_maven, doors=doors)], folder
-    )
+    container = partial(kafka_in_docker, proxied=PROXIED, doors=doors)
+    server = _first([container, partial(kafka_from_maven, doors=doors)], folder)
     try:
         yield server
     finally:

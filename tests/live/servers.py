@@ -4,6 +4,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -24,6 +25,11 @@ POLL_S = 0.05
 CLUSTER_ID = "5L6g3nShT-eMCtK--X86sw"
 KAFKA_IMAGE = "apache/kafka:4.1.0"
 FIRST_DOOR = 29100  # within a container
+PROXIED = sys.platform != "linux"
+"""Whether containers are in a machine of their own, where only published ports are reached.
+
+Else labs and measurements share the network with them: proxies took one a quarter of a core.
+"""
 EMBEDDED_BROKER = "the embedded broker (noida-db)"
 REDIS_IMAGE = "redis:7"
 KAFKA_CONFIG = Path(__file__).parents[2] / "deploy" / "kafka"
@@ -164,7 +170,7 @@ def with_doors(properties: str, doors: Sequence[Door], listens: Sequence[str]) -
 def kafka_in_docker(folder: Path, *, proxied: bool = True, doors: Sequence[Door] = ()) -> Server:
     """Start Apache Kafka; without the proxy of a published port it shares the host's network.
 
-    Doors are published ports, too.
+    Doors are published ports, too, or listen on loopback.
     """
     check_docker()
     port, *inner = free_ports(3)
@@ -182,7 +188,10 @@ def kafka_in_docker(folder: Path, *, proxied: bool = True, doors: Sequence[Door]
                 text = text.replace(f"localhost:{usual}", f"{LOOPBACK}:{ours}")
             text = text.replace("HOST://:19099", f"HOST://{LOOPBACK}:{port}")
         if path.name == "server.properties":
-            text = with_doors(text, doors, [f":{FIRST_DOOR + i}" for i in range(len(doors))])
+            listens = [f":{FIRST_DOOR + i}" for i in range(len(doors))]
+            if not proxied:
+                listens = [f"{LOOPBACK}:{door.port}" for door in doors]
+            text = with_doors(text, doors, listens)
         container.with_copy_into_container(text.encode(), f"/riskbeat/{path.name}")
     return Server(f"{LOOPBACK}:{port}", f"{KAFKA_IMAGE} in Docker", ContainerHost(container))
 
