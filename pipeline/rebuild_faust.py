@@ -12,12 +12,11 @@ from dataclasses import replace
 import structlog
 import uvloop
 
-from features import window
 from features.epochs import EpochInfo, Epochs
 from features.store import Pointer
-from pipeline import dedup
 from pipeline.featurize_config import FeaturizeConfig, plan_topics
 from pipeline.featurize_faust import EXIT_FAILED, FeaturizeWorker
+from pipeline.step_maker import warm_up
 from pipeline.topics_kafka import TopicPlan, ensure_topics, list_topics
 
 BATCH_RECORDS = 20_000
@@ -56,8 +55,7 @@ def lowest_epoch(updates_topic: str, topics: set[str]) -> int:
 
 
 async def _rebuild(config: FeaturizeConfig) -> int:
-    window.warm_up(config.spec)
-    dedup.warm_up()
+    warm_up(config.spec)
     epochs, digest = config.store.epochs, config.spec.digest
     old = await config.store.read_pointer()
     base = config.topics.updates

@@ -5,18 +5,16 @@ import asyncio
 import structlog
 import uvloop
 
-from features import window
-from pipeline import dedup
 from pipeline.featurize_config import FeaturizeConfig, plan_topics
 from pipeline.featurize_faust import EXIT_FAILED, FeaturizeWorker
+from pipeline.step_maker import warm_up
 from pipeline.topics_kafka import TopicPlan, ensure_topics
 
 log = structlog.get_logger("featurize")
 
 
 async def _run(config: FeaturizeConfig) -> int:
-    window.warm_up(config.spec)
-    dedup.warm_up()
+    warm_up(config.spec)
     pointer = await config.store.attach()
     plans = [TopicPlan(*plan) for plan in plan_topics(config, pointer.updates_topic)]
     await ensure_topics(config.kafka_options, plans, replication=config.replication)

@@ -3,11 +3,19 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from features import window
 from features.spec import Spec
 from features.store import FeatureWriter, Source
+from pipeline import dedup
 from pipeline.aggregate import Aggregator
 from pipeline.featurize import FeaturizeLimits, Layout
 from pipeline.route import Router
+
+
+def warm_up(spec: Spec) -> None:
+    """Compile what the steps run (or load it from numba's disk cache), so that no event waits."""
+    window.warm_up(spec)
+    dedup.warm_up()
 
 
 @dataclass(frozen=True, slots=True)

@@ -138,9 +138,10 @@ def _keep_times(stage: Stage, path: Path) -> None:
 
 def rows_of(trials: Sequence[Trial]) -> list[Row]:
     """Return the figures of all seeds together."""
+    judged = sum(NOT_JUDGED not in trial.wrong for trial in trials)
     faults = sum(len(trial.back_s) for trial in trials)
     rows = [
-        Row("seeds", len(trials), "seeds", MUST_SEEDS),
+        Row("seeds", judged, "seeds", MUST_SEEDS),
         Row("faults", faults, "faults", MUST_FAULTS, AIM_FAULTS),
     ]
     for name in ("events", "decisions", "labels", "poison", "recomputed"):

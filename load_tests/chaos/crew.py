@@ -85,7 +85,7 @@ class Crew:
         if name in self.full:
             _bound_files(self.running[name].pid, NOTHING)
 
-    def ask(self, *words: str, timeout_s: float = COMMAND_TIMEOUT_S) -> str:
+    def ask(self, *words: str) -> str:
         """Run `riskbeat` and words as an operator would; return what it says.
 
         Raises:
@@ -96,7 +96,7 @@ class Crew:
             env={**os.environ, **self.env},
             capture_output=True,
             text=True,
-            timeout=timeout_s,
+            timeout=COMMAND_TIMEOUT_S,
             check=False,
         )
         if done.returncode:
