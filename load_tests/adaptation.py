@@ -12,7 +12,6 @@ boosted trees refitted every midnight on everything known by then.
 
 import argparse
 import math
-import subprocess
 import sys
 import tempfile
 import time
@@ -28,6 +27,8 @@ from numpy.typing import NDArray
 
 from features.spec import Spec
 from load_tests.adaptation_ours import Ours
+from load_tests.learning_rows import BACKFILL_TIMEOUT_S
+from load_tests.processes import run_riskbeat
 from load_tests.report import ROOT, Row, write
 from models.space import space_of
 
@@ -234,7 +235,7 @@ def read_log(folder: Path, events: int) -> Log:
          str(SEED), "--no-progress"),
         ("backfill", str(source), "--mapping", "generator", "--out", str(vectors)),
     ):  # fmt: skip
-        subprocess.run([sys.executable, "-m", "riskbeat", *arguments], cwd=ROOT, check=True)
+        run_riskbeat({}, *arguments, timeout_s=BACKFILL_TIMEOUT_S)
     truth = pl.read_parquet(source).select("event_id", "is_fraud", "scenario")
     frame = pl.read_parquet(vectors).join(truth, on="event_id", maintain_order="left")
     spec = Spec.load(ROOT / "features.yaml")

@@ -13,7 +13,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from load_tests.processes import Processes, answers, page, wait_until
+from load_tests.processes import Processes, answers, page, run_riskbeat, wait_until
 
 LOOPBACK = "127.0.0.1"
 READY_TIMEOUT_S = 600.0
@@ -36,22 +36,9 @@ class Deployment:
     folder: Path
     pages: dict[str, str]
 
-    def run(self, *arguments: str, timeout_s: float = 60.0) -> None:
-        """Run `riskbeat …` to its end.
-
-        Raises:
-            RuntimeError: It failed; with its words.
-        """
-        done = subprocess.run(
-            [sys.executable, "-m", "riskbeat", *arguments],
-            env={**os.environ, **self.processes.env},
-            capture_output=True,
-            text=True,
-            timeout=timeout_s,
-            check=False,
-        )
-        if done.returncode:
-            raise RuntimeError(f"riskbeat {arguments[0]}: {done.stderr[-2000:]}")
+    def run(self, *words: str) -> str:
+        """Run `riskbeat` and words to its end; see `run_riskbeat`."""
+        return run_riskbeat(self.processes.env, *words)
 
     def count(self, process: str, metric: str, **labels: str) -> float:
         """Add up a metric's samples on one process's page."""
@@ -111,8 +98,8 @@ def deployed(env: dict[str, str], workers: Sequence[str] = WORKERS) -> Iterator[
         processes = stack.enter_context(Processes(settings, folder))
         pages = {name: f"http://{LOOPBACK}:{port}/metrics" for name, port in ports.items()}
         deployment = Deployment(processes, servers, folder, pages)
-        deployment.run("topics")
-        deployment.run("keys")
+        for command in ("topics", "keys"):
+            deployment.run(command)
         for name in workers:
             processes.start(name, RISKBEAT_METRICS_PORT=str(ports[name]))
         ready = f"http://{LOOPBACK}:{ports['serve']}/readyz"

@@ -5,8 +5,6 @@ label becomes known `DELAY_DAYS` after its event, for all learners alike.
 """
 
 import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +13,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from load_tests.processes import run_riskbeat
 from load_tests.report import ROOT
 
 DELAY_DAYS = 7.0
@@ -83,14 +82,5 @@ def _read(path: Path, source: str) -> LearningRows:
     return LearningRows(X, y, (at_ms - at_ms[0]) / DAY_MS, source)
 
 
-def _riskbeat(*arguments: str) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "riskbeat", *arguments],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=BACKFILL_TIMEOUT_S,
-        check=False,
-    )
-    if done.returncode:
-        raise RuntimeError(f"riskbeat {arguments[0]}: {done.stderr[-2000:]}")
+def _riskbeat(*words: str) -> None:
+    run_riskbeat({}, *words, timeout_s=BACKFILL_TIMEOUT_S)

@@ -7,13 +7,17 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import psutil
 
+from load_tests.report import ROOT
+
 STOP_TIMEOUT_S = 20.0
+COMMAND_TIMEOUT_S = 120.0
+WORDS_MAX = 2000
 POLL_S = 0.2
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -97,6 +101,48 @@ class Processes:
                 process.popen.kill()
                 process.popen.wait()
         self.running.clear()
+
+
+def run_riskbeat(env: Mapping[str, str], *words: str, timeout_s: float = COMMAND_TIMEOUT_S) -> str:
+    """Run `riskbeat` and words to its end, as an operator would; return what it prints.
+
+    It runs in the project's root, where the shipped spec and policy are.
+
+    Args:
+        env: Beside that of this process.
+        words: Of the command line.
+        timeout_s: For how long it may run.
+
+    Raises:
+        CommandFailed: It ended with another status than 0, or not in time.
+    """
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "riskbeat", *words],
+            cwd=ROOT,
+            env={**os.environ, **env},
+            capture_output=True,
+            text=True,
+            timeout=timeout_s,
+            check=False,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise CommandFailed(words, f"not within {timeout_s:g} s", "") from error
+    if done.returncode:
+        raise CommandFailed(words, done.stderr[-WORDS_MAX:], done.stdout)
+    return done.stdout
+
+
+class CommandFailed(RuntimeError):
+    """A command failed, and why.
+
+    Attributes:
+        printed: What it printed all the same.
+    """
+
+    def __init__(self, words: Sequence[str], why: str, printed: str) -> None:
+        super().__init__(f"riskbeat {' '.join(words)}: {why}")
+        self.printed = printed
 
 
 def wait_until(true: Callable[[], bool], what: str, timeout_s: float) -> float:

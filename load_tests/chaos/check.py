@@ -2,9 +2,6 @@
 
 import asyncio
 import json
-import os
-import subprocess
-import sys
 import time
 from collections import defaultdict
 from collections.abc import Callable
@@ -21,6 +18,7 @@ from load_tests.chaos_features.check import Truth, different, letters_of, read_t
 from load_tests.chaos_learning.check import caught_up, check_chain, check_transitions
 from load_tests.chaos_learning.load import Told as Labels
 from load_tests.label_serving import read_all
+from load_tests.processes import CommandFailed, run_riskbeat
 from models.decision import DecisionRecord
 from models.decision_codec import decode_record
 
@@ -186,19 +184,16 @@ def _check_versions(stage: Stage, found: Found) -> None:
 
 def _recompute(stage: Stage, found: Found) -> None:
     """Let `riskbeat recompute` make the newest decisions again."""
-    done = subprocess.run(
-        [sys.executable, "-m", "riskbeat", "recompute", "--last", str(RECOMPUTED), "--json"],
-        env={**os.environ, **stage.crew.env},
-        capture_output=True,
-        text=True,
-        timeout=RECOMPUTE_TIMEOUT_S,
-        check=False,
-    )
-    lines = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+    words, why = ("recompute", "--last", str(RECOMPUTED), "--json"), ""
+    try:
+        printed = run_riskbeat(stage.crew.env, *words, timeout_s=RECOMPUTE_TIMEOUT_S)
+    except CommandFailed as error:  # as it does when any differs
+        printed, why = error.printed, str(error)
+    lines = [json.loads(line) for line in printed.splitlines() if line.startswith("{")]
     found.recomputed = len(lines)
     unlike = [f"{x['decision_id']}: {x['differences'][0]}" for x in lines if x["differences"]]
-    if not lines:
-        unlike = [done.stderr[-300:]]
+    if not unlike and (why or not lines):
+        unlike = [why or "none was found"]
     if unlike:
         _keep_unlike(stage, {x["decision_id"] for x in lines if x["differences"]})
     found.add("decisions that recomputation makes otherwise (mixed answers)", unlike)

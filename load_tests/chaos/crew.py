@@ -15,9 +15,9 @@ from pathlib import Path
 import psutil
 
 from load_tests.chaos_features.workers import DIES_WITH_US
+from load_tests.processes import run_riskbeat
 
 STOP_TIMEOUT_S = 40.0
-COMMAND_TIMEOUT_S = 120.0
 NOTHING = 1  # bytes; 0 would be the same, and some systems take it for none
 
 WORKERS = ("featurize-1", "featurize-2")
@@ -86,22 +86,8 @@ class Crew:
             _bound_files(self.running[name].pid, NOTHING)
 
     def ask(self, *words: str) -> str:
-        """Run `riskbeat` and words as an operator would; return what it says.
-
-        Raises:
-            RuntimeError: It failed; with the end of its log.
-        """
-        done = subprocess.run(
-            [sys.executable, "-m", "riskbeat", *words],
-            env={**os.environ, **self.env},
-            capture_output=True,
-            text=True,
-            timeout=COMMAND_TIMEOUT_S,
-            check=False,
-        )
-        if done.returncode:
-            raise RuntimeError(f"riskbeat {' '.join(words)}: {done.stderr[-500:]}")
-        return done.stdout
+        """Run `riskbeat` and words to its end; see `run_riskbeat`."""
+        return run_riskbeat(self.env, *words)
 
     def fill(self, name: str) -> None:
         """Let no file of a process and its children grow, as on a disk that is full."""

@@ -11,8 +11,8 @@ from load_tests.chaos_features.stage import (
     SETTLE_TIMEOUT_S,
     UPDATES_PARTITIONS,
     Stage,
-    run_riskbeat,
 )
+from load_tests.processes import run_riskbeat
 
 PHASES = (  # workers, static members?, share of the kills
     (2, False, 0.15),
@@ -106,7 +106,7 @@ def judge(stage: Stage, *, twice: bool = True) -> Verdict:
         again = found
         if twice:
             more = {"RISKBEAT_FETCH_MAX_RECORDS": REBUILD_FETCH_RECORDS}
-            run_riskbeat(stage.workers, "rebuild", timeout_s=REBUILD_TIMEOUT_S, **more)
+            run_riskbeat({**stage.workers.env, **more}, "rebuild", timeout_s=REBUILD_TIMEOUT_S)
             again = Kept(client, f"{REDIS_PREFIX}1:", UPDATES_PARTITIONS).states()
     counted = (
         f"{truth.events} events, {truth.transitions} transitions, {len(truth.rejected)} rejected; "

@@ -2,7 +2,6 @@
 
 import random
 import re
-import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -20,7 +19,7 @@ from load_tests.chaos_features.servers import (
     client_of,
 )
 from load_tests.chaos_features.workers import REFUSED, Commits, Worker, Workers
-from load_tests.processes import Processes
+from load_tests.processes import run_riskbeat
 from load_tests.report import ROOT
 from tests.conftest import kafka_answers
 from tests.live.servers import Host, Server, wait_until
@@ -29,7 +28,6 @@ SPEC = ROOT / "features.yaml"
 SESSION_TIMEOUT_S = 6.0  # the broker's floor
 EVENTS_PARTITIONS, LABEL_PARTITIONS, UPDATES_PARTITIONS = 4, 2, 8
 REDIS_PREFIX = "chaos:"
-TOPICS_TIMEOUT_S = 60.0
 STORE_TIMEOUT_S = 30.0  # longer than a zombie sleeps: awake, it still gets its last answer
 SETTLE_TIMEOUT_S = 240.0
 WORKING_TIMEOUT_S = 120.0
@@ -210,22 +208,6 @@ def _fate(worker: Worker) -> str:
     return "goes on" if worker.alive else f"ended by {worker.end_name()}"
 
 
-def run_riskbeat(workers: Workers, *arguments: str, timeout_s: float, **env: str) -> None:
-    """Run `riskbeat …` to its end.
-
-    Raises:
-        RuntimeError: It failed, or did not end in time; with its words.
-    """
-    with Processes({**workers.env, **env}, workers.folder) as processes:
-        process = processes.start(*arguments)
-        try:
-            status = process.popen.wait(timeout_s)
-        except subprocess.TimeoutExpired:
-            status = -1
-        if status:
-            raise RuntimeError(f"riskbeat {arguments[0]}: {process.log.read_text()[-2000:]}")
-
-
 @contextmanager
 def a_stage(
     folder: Path,
@@ -253,7 +235,7 @@ def a_stage(
         }
         env = {f"RISKBEAT_{name}": value for name, value in settings.items()}
         workers = stack.enter_context(Workers(env | {"OMP_NUM_THREADS": "1"}, folder))
-        run_riskbeat(workers, "topics", timeout_s=TOPICS_TIMEOUT_S)
+        run_riskbeat(workers.env, "topics")
         keys = [f"{REDIS_PREFIX}0:{{{p}}}:meta" for p in range(UPDATES_PARTITIONS)]
         commits = stack.enter_context(Commits(store.server, keys))
         topics = Topics(topic_prefix)

@@ -12,9 +12,7 @@ The seed draws the load and the moments; what a moment hits is up to the machine
 import argparse
 import asyncio
 import json
-import os
 import random
-import subprocess
 import sys
 import tempfile
 import time
@@ -33,7 +31,7 @@ from load_tests.chaos_learning.check import Verdict, caught_up, judge
 from load_tests.chaos_learning.load import PARTITIONS, Load, Told
 from load_tests.deployment import KAFKA, REDIS
 from load_tests.features_servers import serving
-from load_tests.processes import Processes, wait_until
+from load_tests.processes import Processes, run_riskbeat, wait_until
 from load_tests.report import ROOT, Row, write
 from models.registry_redis import RedisWeightsRegistry
 
@@ -146,7 +144,7 @@ def measure(kills: int, seed: int, folder: Path) -> list[Row]:
         with Processes(env, folder) as processes:
             stage = Stage(processes, env, topics, spec, random.Random(seed))
             for command in ("topics", "keys"):
-                _riskbeat(env, command)
+                run_riskbeat(env, command)
             load = Load(env[KAFKA], topics, spec, seed)
             with _flowing(load):
                 stage.start()
@@ -175,15 +173,6 @@ def _flowing(load: Load) -> Iterator[None]:
         finally:
             load.stop()
             flowing.result(SETTLE_TIMEOUT_S)
-
-
-def _riskbeat(env: dict[str, str], *arguments: str) -> None:
-    subprocess.run(
-        [sys.executable, "-m", "riskbeat", *arguments],
-        env={**os.environ, **env},
-        check=True,
-        timeout=START_TIMEOUT_S,
-    )
 
 
 def main() -> int:

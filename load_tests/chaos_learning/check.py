@@ -2,9 +2,6 @@
 
 import asyncio
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -19,6 +16,7 @@ from features.update import LabelTransition
 from load_tests.chaos_learning.load import Told
 from load_tests.deployment import KAFKA
 from load_tests.label_serving import read_all
+from load_tests.processes import CommandFailed, run_riskbeat
 from models.registry_redis import RedisWeightsRegistry
 from models.weights import manifest_of, sha256_of
 
@@ -127,17 +125,13 @@ def check_transitions(records: Sequence[ConsumerRecord], told: Told) -> tuple[in
 
 def verify(env: Mapping[str, str], last: int) -> tuple[int, str]:
     """Let a learner that nobody kills make every version again; return how many differ."""
-    done = subprocess.run(
-        [sys.executable, "-m", "riskbeat", "model", "verify", "--from", "0", "--to", str(last),
-         "--json"],
-        env={**os.environ, **env},
-        capture_output=True,
-        text=True,
-        timeout=VERIFY_TIMEOUT_S,
-        check=False,
-    )  # fmt: skip
+    words, why = ("model", "verify", "--from", "0", "--to", str(last), "--json"), ""
     try:
-        told = json.loads(done.stdout)
+        printed = run_riskbeat(env, *words, timeout_s=VERIFY_TIMEOUT_S)
+    except CommandFailed as error:  # as it does when any differs
+        printed, why = error.printed, str(error)
+    try:
+        told = json.loads(printed)
         return int(told["different"]), f"{told['compared']} versions made again"
     except (json.JSONDecodeError, KeyError):
-        return last, (done.stderr or done.stdout)[-300:].strip()
+        return last, (why or printed)[-300:].strip()
