@@ -43,6 +43,9 @@ class Clock:
             "FAKETIME_TIMESTAMP_FILE": str(self._file),
             "FAKETIME_CACHE_DURATION": str(LOOKED_AT_S),
             "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+            # else it takes the end of every timed wait on a condition for past, Python's for its
+            # interpreter lock too: handing work to a thread then costs 4.5 ms of CPU, not 0.09
+            "FAKETIME_FORCE_MONOTONIC_FIX": "0",
         }
 
     def step(self, seconds: float) -> None:
