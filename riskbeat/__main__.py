@@ -5,65 +5,30 @@ import sys
 
 import typer
 
-from features.spec import SpecError
-from models.policy import PolicyError
-from models.scorer import NoDevice
-from riskbeat import (
-    commands_audit,
-    commands_backup,
-    commands_data,
-    commands_evaluate,
-    commands_features,
-    commands_keys,
-    commands_model,
-    commands_offline,
-    commands_ops,
-    commands_papers,
-    commands_plan,
-    commands_policy,
-    commands_recompute,
-    commands_rollout,
-    commands_run,
-    commands_secure,
-    commands_store,
-    doctor,
-)
-from riskbeat.embedded import EmbeddedMissing
-from riskbeat.keyring import NoKeys
-from riskbeat.settings_load import SettingError
+from riskbeat.command_houses import Houses
 
 EXIT_USER_ERROR = 2
-USER_ERRORS = (NoKeys, SettingError, SpecError, PolicyError, NoDevice, EmbeddedMissing)
+USER_ERRORS = (
+    "features.spec_yaml.SpecError",
+    "models.policy.PolicyError",
+    "models.scorer.NoDevice",
+    "riskbeat.embedded.EmbeddedMissing",
+    "riskbeat.keyring.NoKeys",
+    "riskbeat.settings_load.SettingError",
+)
 
 app = typer.Typer(
     name="riskbeat",
-    help="Scores payments for fraud, and learns while it answers.",
+    cls=Houses,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-HOUSES = (
-    commands_run,
-    commands_data,
-    commands_features,
-    commands_keys,
-    commands_model,
-    commands_rollout,
-    commands_offline,
-    commands_evaluate,
-    commands_policy,
-    commands_ops,
-    commands_papers,
-    commands_plan,
-    commands_secure,
-    commands_store,
-    commands_audit,
-    commands_backup,
-    commands_recompute,
-    doctor,
-)
-for house in HOUSES:
-    house.register(app)
+
+
+@app.callback()
+def riskbeat() -> None:
+    """Scores payments for fraud, and learns while it answers."""
 
 
 @app.command()
@@ -76,9 +41,18 @@ def main() -> None:
     """Run the command; a user's error is one readable line and exit code 2."""
     try:
         app()
-    except USER_ERRORS as error:
+    except Exception as error:
+        if not is_user_error(error):
+            raise
         typer.echo(f"riskbeat: {error}", err=True)
         sys.exit(EXIT_USER_ERROR)
+
+
+def is_user_error(error: Exception) -> bool:
+    """Whether its words tell a user what to do. By name: few commands need these modules."""
+    return any(
+        f"{kind.__module__}.{kind.__qualname__}" in USER_ERRORS for kind in type(error).mro()
+    )
 
 
 if __name__ == "__main__":
