@@ -4,7 +4,6 @@ import json
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -14,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from load_tests.processes import Processes, answers, page, run_riskbeat, wait_until
+from riskbeat.ports import LOOPBACK, free_ports
 
-LOOPBACK = "127.0.0.1"
 READY_TIMEOUT_S = 600.0
 SERVERS_TIMEOUT_S = 60.0
 WORKERS = ("featurize", "learn", "serve")
@@ -81,7 +80,7 @@ def deployed(env: dict[str, str], workers: Sequence[str] = WORKERS) -> Iterator[
         if len(addresses) < 2:
             addresses = stack.enter_context(_embedded(folder))
             servers = "embedded broker and store"
-        ports = _free_ports(len(WORKERS))
+        ports = dict(zip(WORKERS, free_ports(len(WORKERS)), strict=True))
         settings = {
             **addresses,
             "RISKBEAT_TOPIC_PREFIX": f"load{os.getpid()}.",
@@ -128,13 +127,3 @@ def _embedded(folder: Path) -> Iterator[dict[str, str]]:
         finally:
             popen.send_signal(signal.SIGINT)
             popen.wait(SERVERS_TIMEOUT_S)
-
-
-def _free_ports(count: int) -> dict[str, int]:
-    sockets = [socket.socket() for _ in range(count)]
-    for each in sockets:
-        each.bind((LOOPBACK, 0))
-    ports = [each.getsockname()[1] for each in sockets]
-    for each in sockets:
-        each.close()
-    return dict(zip(WORKERS, ports, strict=True))

@@ -13,10 +13,10 @@ from itertools import count
 from pathlib import Path
 
 from features.store import Source, decode_watermarks
-from load_tests.deployment import KAFKA, LOOPBACK, REDIS, Deployment
+from load_tests.deployment import KAFKA, REDIS, Deployment
 from load_tests.features_servers import CpuClock, Servers
 from load_tests.processes import Process, Processes, wait_until
-from riskbeat.embedded import free_ports
+from riskbeat.ports import LOOPBACK, free_ports
 
 GOAL_SPEC = Path(__file__).parent / "goal_features.yaml"
 EVENTS_PARTITIONS = 4

@@ -18,9 +18,10 @@ from pathlib import Path
 import psutil
 from hypothesis import HealthCheck, Phase, given, seed, settings
 
-from load_tests.deployment import LOOPBACK, Deployment, deployed
+from load_tests.deployment import Deployment, deployed
 from load_tests.fuzz_bodies import Sample, broken_bodies, samples_of
 from load_tests.report import Row, write
+from riskbeat.ports import LOOPBACK
 
 BODIES, QUICK_BODIES = 100_000, 1_000
 ROUND = 1_000  # bodies of one run of Hypothesis, which remembers all of a run

@@ -22,7 +22,7 @@ from load_tests.processes import wait_until
 from load_tests.report import ROOT, Row
 from load_tests.scoring_client import Plan
 from load_tests.scoring_stage import Load, ask
-from riskbeat.embedded import free_ports
+from riskbeat.ports import free_ports
 
 CONNECTIONS = 32
 SECONDS = 6.0

@@ -18,7 +18,6 @@ import numpy as np
 from features.client_redis import connect_redis
 from features.spec import Spec
 from features.topics import Topics
-from load_tests.deployment import LOOPBACK
 from load_tests.features_bench import EVENTS_PARTITIONS, Bench, bench
 from load_tests.features_log import fill, zipf_log
 from load_tests.features_saturation import now_ms
@@ -30,7 +29,7 @@ from load_tests.weights import a_network, a_version, balanced_trees
 from models.registry_redis import RedisWeightsRegistry
 from models.signing import Signer, ensure_keys
 from models.weights import encode
-from riskbeat.embedded import free_ports
+from riskbeat.ports import LOOPBACK, free_ports
 
 HISTORY_EVENTS, QUICK_HISTORY_EVENTS = 60_000, 6_000
 FILL_TIMEOUT_S = 240.0

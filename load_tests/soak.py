@@ -25,10 +25,10 @@ from load_tests.chaos.check import judge
 from load_tests.chaos.crew import LEARNERS, PROCESSES, SCORER, WORKERS
 from load_tests.chaos.servers import the_servers
 from load_tests.chaos.stage import STEADY_S, Stage, a_stage
-from load_tests.deployment import LOOPBACK
 from load_tests.processes import page, stopped_by_signals
 from load_tests.report import Row, write
 from load_tests.soak_plot import draw
+from riskbeat.ports import LOOPBACK
 
 NAME = "soak"
 MINUTES, QUICK_MINUTES = 30.0, 3.0

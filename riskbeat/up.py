@@ -8,7 +8,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from riskbeat.embedded import is_free
+from riskbeat.ports import is_free
 from riskbeat.stack import WORKERS, LocalStack, StackFailed
 
 READY_TIMEOUT_S = 60.0

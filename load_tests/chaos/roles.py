@@ -7,8 +7,9 @@ from features.topics import Topics
 from load_tests.chaos.crew import COMMANDS, HOMES, PROCESSES, Role
 from load_tests.chaos.servers import Servers
 from load_tests.chaos.wire import Wire
-from load_tests.deployment import KAFKA, LOOPBACK, REDIS
+from load_tests.deployment import KAFKA, REDIS
 from load_tests.report import ROOT
+from riskbeat.ports import LOOPBACK
 
 SPEC = ROOT / "features.yaml"
 PARTITIONS, UPDATES_PARTITIONS = 2, 4

@@ -8,7 +8,7 @@ from pathlib import Path
 from load_tests.chaos.crew import PROCESSES
 from load_tests.chaos.wire import Wire, WireBox, a_wire_box
 from load_tests.chaos_features.servers import LossyRedis, a_kafka, a_lossy_redis
-from riskbeat.embedded import free_ports
+from riskbeat.ports import free_ports
 from tests.conftest import kafka_answers
 from tests.live.servers import Door, Server, wait_until
 

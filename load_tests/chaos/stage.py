@@ -29,8 +29,7 @@ from load_tests.chaos.servers import Servers
 from load_tests.chaos.wire import Wire, port_of
 from load_tests.chaos_features.check import Kept
 from load_tests.chaos_features.servers import LossyRedis, client_of
-from load_tests.deployment import LOOPBACK
-from riskbeat.embedded import free_ports
+from riskbeat.ports import LOOPBACK, free_ports
 from tests.live.servers import Host, Server, wait_until
 
 READY_TIMEOUT_S = 240.0

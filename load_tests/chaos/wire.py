@@ -17,7 +17,7 @@ from typing import Any
 
 import uvloop
 
-from load_tests.deployment import LOOPBACK
+from riskbeat.ports import LOOPBACK
 
 READ_BYTES = 64 * 1024
 

@@ -20,11 +20,11 @@ from pathlib import Path
 from load_tests.chaos.crew import PROCESSES, SCORER
 from load_tests.chaos.servers import the_servers
 from load_tests.chaos.stage import Stage, a_stage
-from load_tests.deployment import LOOPBACK
 from load_tests.drill.acts import DISK_BYTES, SETTINGS, no_small_disk
 from load_tests.drill.drills import ROUNDS, Drill
 from load_tests.drill.record import NAME, Heard, Record, shipped_alerts
 from load_tests.processes import stopped_by_signals
+from riskbeat.ports import LOOPBACK
 from tests.live.prometheus import Prometheus, a_prometheus
 
 QUICK = "RiskbeatDown"

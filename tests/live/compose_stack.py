@@ -16,7 +16,7 @@ from typing import Any
 import httpx
 import pytest
 
-from riskbeat.embedded import LOOPBACK, free_ports
+from riskbeat.ports import LOOPBACK, free_ports
 from tests.live.servers import Unavailable, check_docker
 
 ROOT = Path(__file__).parents[2]

@@ -3,7 +3,8 @@
 from pathlib import Path
 
 from riskbeat.access import RELOAD, ROLES, acl_file
-from riskbeat.embedded import LOOPBACK, free_ports, valkey_command
+from riskbeat.embedded import valkey_command
+from riskbeat.ports import LOOPBACK, free_ports
 from tests.live.servers import ProcessHost, Server, answering
 
 PREFIX = "riskbeat:"

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from hashlib import sha256
 from pathlib import Path
 
-from riskbeat.embedded import LOOPBACK, free_ports
+from riskbeat.ports import LOOPBACK, free_ports
 from tests.live.servers import (
     CLUSTER_ID,
     KAFKA_CONFIG,

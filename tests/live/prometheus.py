@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 import yaml
 
-from riskbeat.embedded import free_ports
+from riskbeat.ports import free_ports
 from tests.live.servers import Unavailable, wait_until
 
 DEPLOYED = Path(__file__).parents[2] / "deploy" / "prometheus"

@@ -10,7 +10,8 @@ from typing import Any
 import redis
 from redis.crc import key_slot
 
-from riskbeat.embedded import LOOPBACK, free_ports, valkey_binary
+from riskbeat.embedded import valkey_binary
+from riskbeat.ports import LOOPBACK, free_ports
 from tests.live.servers import ProcessHost, wait_until
 
 SLOTS = 16_384

@@ -13,7 +13,7 @@ import httpx
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 
 from load_tests.processes import Processes
-from riskbeat.embedded import free_ports
+from riskbeat.ports import free_ports
 from tests.live.servers import wait_until
 
 LOOPBACK = "127.0.0.1"

@@ -17,7 +17,8 @@ from docker.errors import DockerException
 from testcontainers.core.config import testcontainers_config
 from testcontainers.core.container import DockerContainer
 
-from riskbeat.embedded import LOOPBACK, broker_command, free_ports, valkey_command
+from riskbeat.embedded import broker_command, valkey_command
+from riskbeat.ports import LOOPBACK, free_ports
 
 START_TIMEOUT_S = 90.0
 STOP_TIMEOUT_S = 15.0

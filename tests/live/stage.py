@@ -24,7 +24,7 @@ from models.registry_redis import RedisWeightsRegistry
 from models.signing import Signer, ensure_keys
 from models.weights import encode
 from pipeline.topics_kafka import TopicPlan, ensure_topics
-from riskbeat.embedded import free_ports
+from riskbeat.ports import free_ports
 from tests.builders_weights import some_weights
 from tests.fakes_serving import POLICY_TEXT, SPEC_TEXT
 

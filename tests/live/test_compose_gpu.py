@@ -13,7 +13,7 @@ from typing import Any
 import httpx
 import pytest
 
-from riskbeat.embedded import LOOPBACK, free_ports
+from riskbeat.ports import LOOPBACK, free_ports
 from tests.live.servers import Unavailable, check_docker
 
 pytestmark = [pytest.mark.live, pytest.mark.compose, pytest.mark.timeout(2400)]

@@ -24,7 +24,7 @@ from features.store import Commit, StoreConflict, StoreUnavailable, Watermarks
 from features.store_redis import RedisFeatureStore
 from features.topics import Topics
 from pipeline.featurize import Layout, Place
-from riskbeat.embedded import free_ports
+from riskbeat.ports import free_ports
 from tests.fakes_featurize import expected_states
 from tests.live.running import PARTITIONS, UPDATES_PARTITIONS, deployment, read_topic
 

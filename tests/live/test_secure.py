@@ -18,7 +18,7 @@ from redis.exceptions import NoPermissionError
 
 from features.topics import Topics
 from riskbeat.access import ROLES
-from riskbeat.embedded import LOOPBACK
+from riskbeat.ports import LOOPBACK
 from riskbeat.probe_kafka import KafkaSilent, probe_kafka
 from tests.live.compose_stack import ROOT, UP_TIMEOUT_S, Stack, a_stack, now
 from tests.live.servers import wait_until

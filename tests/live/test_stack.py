@@ -15,7 +15,7 @@ import redis
 from aiokafka import AIOKafkaProducer
 
 from pipeline.topics_kafka import TopicPlan, ensure_topics
-from riskbeat.embedded import listens
+from riskbeat.ports import listens
 from riskbeat.stack import LocalStack, StackFailed
 from tests.live.servers import wait_until
 

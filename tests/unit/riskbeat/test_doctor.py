@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from riskbeat import doctor
 from riskbeat.doctor import State
-from riskbeat.embedded import free_ports
+from riskbeat.ports import free_ports
 from riskbeat.settings_load import load_settings
 
 WIDE = {"COLUMNS": "250"}
