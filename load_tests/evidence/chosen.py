@@ -78,6 +78,11 @@ CHOSEN = (
         ("docker compose up --wait, images built → first decision",),
     ),
     Chosen(
+        "operate_rolling",
+        "operate --only rolling",
+        ("rolling: requests that failed", "rolling: answers over 100 ms.*", "rolling: p99.*"),
+    ),
+    Chosen(
         "operate",
         "operate --only watching",
         ("decisions, watched by metrics and 1 % traces: cost",),
