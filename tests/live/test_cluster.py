@@ -13,9 +13,9 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from features.client_redis import connect_redis
 from features.store import StoreUnavailable
 from tests.fakes_featurize import expected_states
+from tests.live.featurizing import SETTLED_S, Stage, produce, staged, wait_until_opened
 from tests.live.redis_cluster import Cluster, Node, a_cluster
 from tests.live.running import UPDATES_PARTITIONS
-from tests.live.test_featurize import SETTLED_S, Stage, produce, staged, wait_until_opened
 
 pytestmark = [pytest.mark.live, pytest.mark.timeout(600)]
 

@@ -2,15 +2,20 @@
 
 import asyncio
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.live.compose_stack import Stack, a_stack, now
+from tests.live.compose_state import (
+    LEARNED_TIMEOUT_S,
+    replay_generated,
+    settled,
+    state_of,
+    version_of,
+)
 from tests.live.servers import wait_until
-from tests.live.test_compose import LEARNED_TIMEOUT_S, decisions_of, settled, state_of, version_of
 
 pytestmark = [
     pytest.mark.live,
@@ -31,14 +36,10 @@ def stack(tmp_path: Path) -> Iterator[Stack]:
 
 def test_store_and_disk_are_wiped_and_put_back(stack: Stack, tmp_path: Path) -> None:
     stack.up()
-    log, backups = tmp_path / "log.jsonl", tmp_path / "backups"
-    options = ["--events", str(EVENTS), "--days", "30", "--seed", "11", "--no-progress"]
-    subprocess.run([sys.executable, "-m", "riskbeat", "generate", str(log), *options], check=True)
-    log.chmod(0o644)
+    backups = tmp_path / "backups"
     backups.mkdir()
     backups.chmod(0o777)  # the containers' user is another
-    stack.compose("run", "--rm", "replay", "/logs/log.jsonl", "--mapping", "generator")
-    wait_until(lambda: decisions_of(stack) >= EVENTS, "every event is decided", LEARNED_TIMEOUT_S)
+    replay_generated(stack, tmp_path, EVENTS)
     trade(stack, "before")
 
     stack.compose("stop", "learn")

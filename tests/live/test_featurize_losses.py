@@ -12,8 +12,8 @@ import redis
 from features.spec import Spec
 from features.store import Pointer
 from tests.fakes_featurize import expected_states
+from tests.live.featurizing import SETTLED_S, Stage, produce, staged, wait_until_opened
 from tests.live.servers import Server, answering
-from tests.live.test_featurize import SETTLED_S, Stage, produce, staged, wait_until_opened
 
 pytestmark = [pytest.mark.live, pytest.mark.timeout(600)]
 

@@ -10,8 +10,8 @@ import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from tests.live.featurizing import SETTLED_S, Stage, produce, staged, wait_until_opened
 from tests.live.servers import Server, wait_until
-from tests.live.test_featurize import SETTLED_S, Stage, produce, staged, wait_until_opened
 
 pytestmark = [pytest.mark.live, pytest.mark.timeout(600)]
 

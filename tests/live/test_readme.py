@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from tests.live.compose_stack import ROOT, UP_TIMEOUT_S, Stack, a_stack
+from tests.live.compose_state import LEARNED_TIMEOUT_S, decisions_of, version_of
 from tests.live.servers import wait_until
-from tests.live.test_compose import LEARNED_TIMEOUT_S, decisions_of, version_of
 
 pytestmark = [pytest.mark.live, pytest.mark.compose, pytest.mark.timeout(2400)]
 

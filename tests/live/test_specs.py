@@ -22,6 +22,7 @@ from features.spec import Spec
 from features.topics import Topics
 from pipeline.topics_kafka import list_topics
 from tests.fakes_featurize import expected_states
+from tests.live.featurizing import Stage
 from tests.live.running import (
     READY_TIMEOUT_S,
     UPDATES_PARTITIONS,
@@ -29,7 +30,6 @@ from tests.live.running import (
     deployment,
     wait_until,
 )
-from tests.live.test_featurize import Stage
 
 pytestmark = [pytest.mark.live, pytest.mark.timeout(600)]
 
