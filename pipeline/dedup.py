@@ -17,6 +17,8 @@ FRESH = 0
 LATE = 1
 DUPLICATE = 2
 SEEN_MIN_SLOTS = 1024
+SEEN_FULL = 0.75  # of the slots; a look-up then passes 2.5 of them, one in vain 8.5
+SEEN_ROOM = 2  # slots for each identity that is kept, at least, when the table is made anew
 
 _EMPTY = -1  # bucket of a free slot
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
@@ -136,7 +138,7 @@ class Judged(NamedTuple):
 class SeenIdentities:
     """The identities of one source partition's last `horizon_ms` of event time.
 
-    32 to 128 bytes an identity (open addressing, at most half full).
+    21 to 64 bytes an identity (open addressing, a quarter to three quarters full).
     """
 
     def __init__(self, horizon_ms: int, clock_ms: int, seen: Mapping[int, bytes]) -> None:
@@ -167,12 +169,12 @@ class SeenIdentities:
 
     def _reserve(self, more: int) -> None:
         """Make room, forgetting what lies behind the horizon."""
-        if (self._used + more) * 2 <= self._ids.size:
+        if self._used + more <= self._ids.size * SEEN_FULL:
             return
         ids, buckets = self._ids, self._buckets
         floor = horizon_floor(self.clock_ms, self._horizon_ms)
         alive = int(np.count_nonzero(buckets >= floor)) + more
-        self._allocate(max(SEEN_MIN_SLOTS, 1 << int(alive * 4 - 1).bit_length()))
+        self._allocate(max(SEEN_MIN_SLOTS, 1 << int(alive * SEEN_ROOM - 1).bit_length()))
         self._used = _rehash(ids, buckets, floor, self._ids, self._buckets)
 
     def judge_rows(

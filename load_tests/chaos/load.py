@@ -21,7 +21,7 @@ from features.topics import Topics
 from load_tests.chaos_features.load import MALFORMED_BODIES
 
 HTTP_PER_S, STREAM_PER_S = 15.0, 30.0
-LABELLED, FRAUD, POISON = 0.3, 0.2, 0.02
+LABELLED, POISON = 0.3, 0.02
 LABEL_AFTER_S = (0.5, 3.0)
 ANSWER_TIMEOUT_S = 3.0
 AGAIN_AFTER_S, AGAIN_AT_MOST_S = 0.2, 5.0  # twice as long after each try
@@ -29,6 +29,7 @@ GIVE_UP_S = 90.0
 BEAT_S = 0.05
 CARDS, MERCHANTS = 300, 40
 AMOUNTS = (100, 90_000)
+LARGE_FROM, FRAUD, FRAUD_OF_LARGE = 72_000, 0.05, 0.8  # so that there is something to be learned
 TYPE, TENANT = "card_payment", "default"
 
 
@@ -166,7 +167,7 @@ class Load:
     async def _ask(self, http: aiohttp.ClientSession, log: "_Log", number: int) -> None:
         """Ask for one decision until it is answered: a caller that means it."""
         name = f"h{self._seed}-{number}"
-        body = self._event(name)
+        amount, body = self._event(name)
         url = f"http://127.0.0.1:{self._port}/v1/decisions"
         told, begun_s, again_s = self.told, time.monotonic(), AGAIN_AFTER_S
         while time.monotonic() < begun_s + GIVE_UP_S:
@@ -182,7 +183,7 @@ class Load:
                 if status == 200:
                     took_s = time.monotonic() - asked_s
                     told.answers[name] = Heard(asked_s, took_s, json.loads(answer))
-                    await self._label(log, name)
+                    await self._label(log, name, amount)
                     return
                 told.refusals.append((asked_s, status))
                 if status not in {409, 429, 503}:
@@ -199,15 +200,16 @@ class Load:
             body = self._draw.choice(MALFORMED_BODIES)
             topic = self._draw.choice((self._topics.events, self._topics.labels))
             await log.append(topic, body, partition)
-        if await log.append(self._topics.events, self._event(name), partition):
+        amount, body = self._event(name)
+        if await log.append(self._topics.events, body, partition):
             self.told.streamed += 1
-            await self._label(log, name)
+            await self._label(log, name, amount)
 
-    async def _label(self, log: "_Log", name: str) -> None:
+    async def _label(self, log: "_Log", name: str, amount: int) -> None:
         """Say later what an event was, for some; a label is sent until it is in the log."""
         if self._draw.random() >= LABELLED:
             return
-        fraud = self._draw.random() < FRAUD
+        fraud = self._draw.random() < (FRAUD if amount < LARGE_FROM else FRAUD_OF_LARGE)
         await asyncio.sleep(self._draw.uniform(*LABEL_AFTER_S))
         label = {
             "event_type": TYPE,
@@ -225,9 +227,10 @@ class Load:
         self.told.net[identity(TENANT, TYPE, name)] = fraud
         self.told.labels += 1
 
-    def _event(self, name: str) -> bytes:
+    def _event(self, name: str) -> tuple[int, bytes]:
+        """Return an event's amount, in minor units, and its body."""
         draw = self._draw
-        card = draw.randrange(CARDS)
+        card, amount = draw.randrange(CARDS), draw.randrange(*self.amounts)
         event = {
             "event_type": TYPE,
             "event_id": name,
@@ -238,10 +241,10 @@ class Load:
                 "device": f"d{card}",
                 "ip": f"10.0.0.{card % 256}",
             },
-            "amount": {"value": draw.randrange(*self.amounts), "currency": "EUR"},
+            "amount": {"value": amount, "currency": "EUR"},
             "attributes": {"country": draw.choice(("FR", "DE", "IT"))},
         }
-        return json.dumps(event).encode()
+        return amount, json.dumps(event).encode()
 
 
 class _Log:

@@ -20,7 +20,6 @@ from load_tests.chaos.load import HTTP_PER_S, Load
 from load_tests.chaos.roles import (
     DEADLINE_S,
     PARTITIONS,
-    SPEC,
     UPDATES_PARTITIONS,
     environment,
     roles_of,
@@ -231,7 +230,7 @@ def a_stage(
         caller_wire = servers.box.wire(port)
         load = Load(kafka.address, topics, caller_wire.port, PARTITIONS, seed)
         stack.enter_context(load)
-        spec = Spec.load(SPEC)
+        spec = Spec.load(Path(env["RISKBEAT_SPEC_PATH"]))
         stage = Stage(
             crew,
             kafka,

@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 from load_tests.chaos.crew import LEARNERS, SCORER, WORKERS
-from load_tests.chaos.load import AMOUNTS
+from load_tests.chaos.load import AMOUNTS, LARGE_FROM
 from load_tests.chaos.stage import Stage
 
 SPOOL_MAX_BYTES = 16 * 1024**2
@@ -14,7 +14,7 @@ MEMORY_USED, FILLER_BYTES = 0.84, 400 * 1024**2  # of what Redis may use
 POISONED, BUSY, STREAM_BUSY, FULL = 0.05, 4.0, 8.0, 3.0
 STORE_LATE_S = 0.5  # each way, as are the others
 LOG_LATE_S = {SCORER: 0.5, **dict.fromkeys(LEARNERS, 1.5)}
-LARGE = (80_000, 90_000)
+LARGE = (LARGE_FROM, AMOUNTS[1])
 SETTINGS = {
     "RISKBEAT_SPOOL_MAX_BYTES": str(SPOOL_MAX_BYTES),
     "RISKBEAT_FETCH_MAX_RECORDS": "100",  # what takes few at a time falls back when each is slow

@@ -28,7 +28,8 @@ def test_a_port_that_is_taken_is_named_with_its_setting() -> None:
 
 
 def test_an_address_that_is_not_ours_is_named_with_its_setting() -> None:
-    with pytest.raises(SettingError, match="RISKBEAT_HTTP_PORT: cannot listen on 203.0.113.1:80"):
+    cannot = r"RISKBEAT_HTTP_PORT: cannot listen on 203\.0\.113\.1:80"
+    with pytest.raises(SettingError, match=cannot):
         check_port("RISKBEAT_HTTP_PORT", "203.0.113.1", 8000)
 
 
