@@ -78,6 +78,7 @@ def saturate(stage: Stage) -> float:
         held, pace = pace, pace * RAISE
     stage.load.pace = held / 2
     stage.crew.pause(HOLD_S + STEADY_S)
+    stage.steady_s = time.monotonic()  # what came late before was asked for
     return held
 
 
@@ -221,7 +222,8 @@ def main() -> int:
                 per_s = (stage.load.begun - asked_before) / samples[-1].at_s
                 found = judge(stage)
     rows = rows_of(samples, pace, per_s)
-    rows += [Row(what, n, "", 0, 0, "lower") for what, n in found.wrong.items()]
+    for what, count in found.wrong.items():
+        rows.append(Row(what, count, "", 0, 0, "lower", found.words.get(what, "")))
     if asked.plot:
         draw(samples, asked.plot)
     return 0 if write(NAME, rows, asked.out) else 1
