@@ -121,7 +121,8 @@ def drilled(folder: Path, only: set[str], record: Record, say: Callable[[str], N
     """
     home = folder / "deployment"
     home.mkdir(parents=True)
-    rounds = [[d for d in drills if only & set(d.alerts)] for drills in ROUNDS]
+    chosen = ([d for d in drills if only & set(d.alerts)] for drills in ROUNDS)
+    rounds = [drills for drills in chosen if drills]
     with (
         _a_small_disk(home / "data"),
         the_servers(folder) as servers,
