@@ -152,6 +152,7 @@ ROUNDS = (
             acts.shift,
             (
                 'riskbeat_weights_version{job="serve"}',
+                "topk(5, sum by (code) (rate(riskbeat_reasons_total[15m])))",
                 "riskbeat_feature_psi",
                 'riskbeat_drifts_found{stream="scores"}',
                 "riskbeat model list",
