@@ -13,7 +13,7 @@ from api.breaker import Breakers, breakers_of
 from api.claims import Claim, Claimed, Claims, ClaimsUnavailable
 from api.decide import Decider
 from api.errors import IdempotencyConflict, InProgress, NotRecorded
-from api.overlay_entity import Place
+from api.overlay_place import Place
 from api.publish import UNKNOWN_POSITION, Outgoing, Position, SpoolingPublisher
 from api.seen import Asked, Seen
 from api.trace import trace_decided

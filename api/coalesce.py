@@ -196,13 +196,12 @@ class Coalescer(Generic[Q, A]):
 
     def _soon(self) -> None:
         """Start after this turn of the loop: what else arrives in it rides along."""
-        loop = asyncio.get_running_loop()
         if not self._scheduled:
             self._scheduled = True
-            loop.call_soon(self._start)
+            asyncio.get_running_loop().call_soon(self._start)
         if not self._looking:
             self._looking = True
-            loop.call_later(LOOK_S, self._look)
+            asyncio.get_running_loop().call_later(LOOK_S, self._look)
 
     def _start(self) -> None:
         self._scheduled = False

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from api.decide import Decider
 from api.errors import Overloaded
 from api.overlay import Lacking, Overlay
-from api.overlay_entity import Place
+from api.overlay_place import Place
 from api.seen import Asked
 from features.event import Event
 from features.spec import Spec

@@ -4,21 +4,23 @@ An event that this process decided may not be in the store yet. Its rows are kep
 `overlay_s`, and leave earlier for a reader whose watermark shows that the log's copy was applied.
 """
 
-from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
-from itertools import count
-from operator import attrgetter
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
-from api.overlay_entity import Accepted, EntityRows, Place
-from api.overlay_rows import Rows
+from api.overlay_find import FOUND, NONE, ROOM_LACKS, find_lacking
+from api.overlay_kept import Kept, Linked
+from api.overlay_place import Place
 from features.event import Event, identity_of
-from features.store import Reads, SourceMark
+from features.spec import Spec
+from features.store import Reads
 from features.update import EntityUpdates
+from features.window_room import no_updates
 
-_number_of = attrgetter("number")
+OUT_AT_FIRST = 4_096
 
 
 class Lacking(NamedTuple):
@@ -35,13 +37,6 @@ class Lacking(NamedTuple):
     unplaced: list[list[str]]
 
 
-class _Found(NamedTuple):
-    """Rows: the entity's key and the slot of each."""
-
-    keys: list[bytes]
-    slots: list[int]
-
-
 class Overlay:
     """The rows of the last `overlay_s`, by entity. Bounded in events and in rows per entity."""
 
@@ -53,22 +48,18 @@ class Overlay:
         Args:
             overlay_s: Wall time for which an event is kept.
             events_max: Events kept; the oldest leave first.
-            rows_per_entity_max: Newest rows that are kept of one entity.
+            rows_per_entity_max: Newest rows of one entity by which events are found to be lacking.
             max_fields: Columns of `EntityUpdates.fields`.
         """
         self._keep_ms = int(overlay_s * 1000)
-        self._events_max = events_max
         self._rows_per_entity_max = rows_per_entity_max
-        self._accepted: deque[Accepted] = deque()
-        self._numbers = count()
-        self._by_name: dict[str, Accepted] = {}
-        self._by_key: dict[bytes, EntityRows] = {}
-        self._rows = Rows(max_fields)
+        self._kept = Kept(events_max, max_fields)
+        self._out = np.empty((4, OUT_AT_FIRST), np.int64)
 
     @property
     def size(self) -> int:
         """Events kept now."""
-        return len(self._accepted)
+        return len(self._kept)
 
     def accept_many(
         self,
@@ -82,140 +73,98 @@ class Overlay:
     ) -> Lacking:
         """Accept a batch in order; say which earlier rows each question's entities lack.
 
+        All that the states lack of an event that is named is in the rows: who makes the vector
+        again has no more than its name. Events, and the rows of each key, are in the order in which
+        they were accepted.
+
         Args:
             events: The batch; each sees those before it.
             places: Where the log has each, None if it does not yet.
-            updates: The batch's rows, ascending in `row_event`.
+            updates: The batch's rows, ascending in `row_event`; no key comes twice of one event.
             reads: What was read; rows that its watermarks cover are left out.
             partition_of: Entity key → updates partition, of the keys that were read.
             now_ms: Wall clock.
             keep: Whether the batch is accepted at all; if not, only the question is answered.
         """
-        self._expire(now_ms)
-        slots = self._rows.put(updates) if keep else [0] * len(updates)
-        ends = np.searchsorted(updates.row_event, np.arange(len(events)), side="right").tolist()
-        ahead_of = _ahead(reads)
-        rows, question = _Found([], []), list[int]()
-        begin, names, unplaced = 0, list[list[str]](), list[list[str]]()
-        for index, (event, place, end) in enumerate(zip(events, places, ends, strict=True)):
-            keys = updates.keys[begin:end]
-            lacking = self._lacking(keys, ahead_of, partition_of, rows)
-            question.extend([index] * (len(rows.slots) - len(question)))
-            names.append([one.name for one in lacking])
-            unplaced.append([one.name for one in lacking if one.partition < 0])
-            if keep:
-                its_rows = list(zip(keys, slots[begin:end], strict=True))
-                self._accept(identity_of(event), place, its_rows, now_ms)
-            begin = end
-        if not question:
-            return Lacking(None, names, unplaced)
-        return Lacking(self._rows.take(rows.keys, rows.slots, question), names, unplaced)
+        kept = self._kept
+        kept.drop(now_ms - self._keep_ms)
+        kept.make_room(len(events), len(updates))
+        numbers = [NONE] * len(events)
+        if keep:
+            numbers = kept.add_many([identity_of(event) for event in events], places, now_ms)
+        linked = kept.link(updates, numbers)
+        lacking = self._find(updates, linked, *_marks(updates, reads, partition_of))
+        kept.drop(now_ms - self._keep_ms)
+        return lacking
 
     def place(self, name: str, place: Place) -> None:
         """Learn where the log put an event that was accepted before."""
-        accepted = self._by_name.get(name)
-        if accepted is not None:
-            accepted.partition, accepted.offset = place
+        self._kept.place(name, place)
 
     def forget(self, name: str) -> None:
         """Take back an event that was not recorded after all."""
-        accepted = self._by_name.pop(name, None)
-        if accepted is not None:
-            accepted.alive = False
+        self._kept.kill(name)
 
-    def _lacking(
+    def _find(
         self,
-        keys: Sequence[bytes],
-        ahead_of: Mapping[int, Sequence[int]],
-        partition_of: Mapping[bytes, int],
-        rows: "_Found",
-    ) -> list[Accepted]:
-        """Return the events that some state of these keys lacks, and add all their rows.
-
-        All that the states lack of them, so that an event's name says what was applied: also rows
-        that newer ones pushed out. No key comes twice. Events, and the rows of each key, are in the
-        order in which they were accepted: who makes the vector again has no other.
-        """
-        lacking: dict[Accepted, None] = {}
-        begin, pushed = len(rows.slots), False
-        marks: dict[bytes, Sequence[int]] = {}
-        for key in keys:
-            ahead = marks[key] = ahead_of.get(partition_of.get(key, -1), ())
-            known = self._by_key.get(key)
-            if known is not None:
-                known.lacking(ahead, lacking, rows.slots)
-                rows.keys.extend([key] * (len(rows.slots) - len(rows.keys)))
-        for one in lacking:
-            for key, slot in one.pushed:
-                if key in marks and one.lacks(marks[key]):
-                    rows.keys.append(key)
-                    rows.slots.append(slot)
-                    pushed = True
-        if pushed:
-            _put_in_order(rows, begin, lacking)
-        return sorted(lacking, key=_number_of) if len(lacking) > 1 else list(lacking)
-
-    def _accept(
-        self, name: str, place: Place | None, rows: list[tuple[bytes, int]], now_ms: int
-    ) -> None:
-        if name in self._by_name:  # a repeat: its rows are here already
-            self._rows.free([slot for _, slot in rows])
-            return
-        accepted = Accepted(next(self._numbers), name, now_ms, place, rows)
-        for key, slot in rows:
-            known = self._by_key.get(key)
-            if known is None:
-                known = self._by_key[key] = EntityRows(key, self._rows_per_entity_max)
-            known.add(accepted, slot)
-        self._accepted.append(accepted)
-        self._by_name[name] = accepted
-        if len(self._accepted) > self._events_max:
-            self._drop_oldest()
-
-    def _expire(self, now_ms: int) -> None:
-        while self._accepted and self._accepted[0].accepted_ms + self._keep_ms < now_ms:
-            self._drop_oldest()
-
-    def _drop_oldest(self) -> None:
-        oldest = self._accepted.popleft()
-        if self._by_name.get(oldest.name) is oldest:
-            del self._by_name[oldest.name]
-        for key, _ in oldest.rows:
-            known = self._by_key.get(key)
-            if known is not None:
-                known.drop(oldest)
-                if not known:
-                    del self._by_key[key]
-        self._rows.free([slot for _, slot in oldest.rows])
+        updates: EntityUpdates,
+        linked: Linked,
+        marks: NDArray[np.int64],
+        ahead: NDArray[np.int64],
+    ) -> Lacking:
+        """Ask the chains, with room for the answer that grows by doubling."""
+        kept, count = self._kept, len(linked.ends)
+        room = np.empty((len(updates), FOUND + self._rows_per_entity_max), np.int64)
+        edges = np.zeros((count + 1, 2), np.int64)
+        while True:
+            rows = find_lacking(
+                kept.events,
+                kept.rows,
+                *linked,
+                marks,
+                ahead,
+                room,
+                self._rows_per_entity_max,
+                edges[1:],
+                self._out[:2],
+                self._out[2:],
+            )
+            if rows != ROOM_LACKS:
+                break
+            self._out = np.empty((4, 2 * self._out.shape[1]), np.int64)
+        if not rows:
+            return Lacking(None, [[] for _ in range(count)], [[] for _ in range(count)])
+        cuts, asking = edges[:, 0].tolist(), self._out[3, :rows]
+        every = kept.names(self._out[0, : cuts[-1]])
+        names = [every[a:b] for a, b in pairwise(cuts)]
+        open_ = self._out[1, : cuts[-1]].tolist()
+        unplaced = [
+            [name for name, one in zip(every[a:b], open_[a:b], strict=True) if one]
+            for a, b in pairwise(cuts)
+        ]
+        mine = [updates.keys[row] for row in asking.tolist()]
+        found = kept.take(self._out[2, :rows], mine, updates.row_event[asking])
+        return Lacking(found, names, unplaced)
 
 
-def _put_in_order(rows: _Found, begin: int, lacking: Iterable[Accepted]) -> None:
-    """Sort rows from `begin` on by key, and by when their events were accepted."""
-    number = {slot: one.number for one in lacking for _, slot in one.rows}
-    found = zip(rows.keys[begin:], rows.slots[begin:], strict=True)
-    ordered = sorted(found, key=lambda row: (row[0], number[row[1]]))
-    rows.keys[begin:] = [key for key, _ in ordered]
-    rows.slots[begin:] = [slot for _, slot in ordered]
+def _marks(
+    updates: EntityUpdates, reads: Reads | None, partition_of: Mapping[bytes, int]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return how far the events topic is in each partition read, and which of these is each row's.
+
+    The offsets are int64, shape (partitions + 1, partitions of the topic), 0 where nothing is
+    known; the last partition is that of keys of which nothing was read.
+    """
+    read = [] if reads is None else list(reads.watermarks.items())
+    ahead = np.zeros((len(read) + 1, max((len(m.e) for _, m in read), default=0)), np.int64)
+    for index, (_, marks) in enumerate(read):
+        ahead[index, : len(marks.e)] = [mark.next_offset for mark in marks.e]
+    place = {partition: index for index, (partition, _) in enumerate(read)}
+    nobody = len(read)
+    rows = [place.get(partition_of.get(key, NONE), nobody) for key in updates.keys]
+    return np.array(rows, np.int64), ahead
 
 
-def _ahead(reads: Reads | None) -> dict[int, list[int]]:
-    """Return by partition read how far the events topic is in it: next offsets by its own."""
-    if reads is None:
-        return {}
-    return {
-        partition: [mark.next_offset for mark in marks.e]
-        for partition, marks in reads.watermarks.items()
-    }
-
-
-def marks_of(reads: Reads, partition: int) -> Sequence[SourceMark]:
-    """Return how far the events topic is in a partition; nothing if nobody ever wrote there."""
-    watermarks = reads.watermarks.get(partition)
-    return watermarks.e if watermarks is not None else ()
-
-
-def is_in(place: Place | None, marks: Sequence[SourceMark]) -> bool:
-    """Whether marks of the events topic cover a place in it; an unknown place is not covered."""
-    if place is None or place.partition >= len(marks):
-        return False
-    return place.offset < marks[place.partition].next_offset
+def warm_up(spec: Spec) -> None:
+    """Compile everything (or load it from numba's disk cache), so that no caller waits later."""
+    Overlay(0.0, 0, 1, spec.max_fields).accept_many([], [], no_updates(spec), None, {}, 0)

@@ -61,3 +61,8 @@ def hashes_of(keys: Sequence[bytes]) -> NDArray[np.int64]:
     ends = np.cumsum(np.fromiter(map(len, keys), dtype=np.int64, count=len(keys)))
     murmur2_many(np.frombuffer(b"".join(keys), dtype=np.uint8), ends, hashes)
     return hashes
+
+
+def warm_up() -> None:
+    """Compile, or load from numba's disk cache, so that no caller waits later."""
+    hashes_of([b"key"])

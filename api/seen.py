@@ -6,8 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from api.overlay import is_in, marks_of
-from api.overlay_entity import Place
+from api.overlay_place import Place, is_in, marks_of
 from features.event import Event
 from features.store import Reads, Watermarks
 from features.update import EntityUpdates

@@ -201,8 +201,8 @@ def add_distinct(
             new = (entry != 0) & (seen[entry] != stamp) & counts
             number += new  # no branch: whether a value is new cannot be predicted
             seen[entry] = stamp if counts else seen[entry]
-            if tiled and new:
-                add_to_registers(union, scratch.words[field, entry])
+            if tiled:  # again does no harm, and need not be asked
+                add_to_registers(union, scratch.words[field, entry] if counts else 0)
             i -= 1
         scratch.distinct[level, field] = number
         if tiled:

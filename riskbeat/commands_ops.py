@@ -9,6 +9,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from api import overlay, placing
 from features.read import warm_up_reads
 from features.spec import Spec
 from features.window import warm_up
@@ -65,6 +66,8 @@ def warm(
     warm_up_reads(spec)
     dedup.warm_up()
     walk.warm_up()
+    overlay.warm_up(spec)
+    placing.warm_up()
     typer.echo(f"kernels compiled or loaded in {time.monotonic() - started:.1f} s")
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from api.overlay_entity import Place
+from api.overlay_place import Place
 from api.seen import Asked
 from features.event import Event, entity_key, identity_of
 from features.update import concat_updates, updates_of_events

@@ -7,10 +7,9 @@ PATH = "/v1/decisions:dry-run"
 
 
 def traces(stand: Stand) -> tuple[object, ...]:
-    overlay = stand.overlay
-    rows = overlay._rows
-    slots = len(rows._free)
-    return (len(stand.log.records), dict(stand.claims.kept), overlay.size, slots, stand.repeats)
+    kept = stand.overlay._kept
+    numbers = (kept._oldest, kept._next, kept._next_row, dict(kept._key_of))
+    return (len(stand.log.records), dict(stand.claims.kept), *numbers, stand.repeats)
 
 
 async def test_it_says_what_the_decision_would_be(site: Site) -> None:

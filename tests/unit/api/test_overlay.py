@@ -1,12 +1,13 @@
 """The overlay forgets in time, in order and within its bounds."""
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from api.overlay import Overlay, is_in
-from api.overlay_entity import Place
+from api.overlay import Lacking, Overlay
+from api.overlay_place import Place, is_in
 from features.event import Event, identity_hash, identity_of
 from features.spec import Spec
 from features.store import Reads, SourceMark, Watermarks
@@ -127,71 +128,132 @@ def test_a_mark_covers_what_lies_before_it() -> None:
     assert not is_in(None, marks)
 
 
+@dataclass
+class Kept:
+    """One accepted event."""
+
+    name: str
+    keys: list[bytes]
+    at_ms: int
+    place: Place | None = None
+    alive: bool = True
+
+    def lacks(self, marks: list[SourceMark]) -> bool:
+        return self.alive and not is_in(self.place, marks)
+
+
 class Naive:
     """The same promise, kept by going through every event for every question."""
 
-    def __init__(self, rows_max: int) -> None:
-        self.rows_max = rows_max
-        self.kept: list[tuple[str, list[bytes], int]] = []
-        self.places: dict[str, Place] = {}
-        self.gone: set[str] = set()
+    def __init__(self, events_max: int, rows_max: int) -> None:
+        self.events_max, self.rows_max = events_max, rows_max
+        self.kept: list[Kept] = []
 
-    def lacking(self, keys: list[bytes], marks: list[SourceMark]) -> list[str]:
-        def open_to(name: str) -> bool:
-            return name not in self.gone and not is_in(self.places.get(name), marks)
+    def find(self, name: str) -> Kept | None:
+        return next((one for one in self.kept if one.name == name and one.alive), None)
 
-        named: set[str] = set()
-        for key in keys:
-            of_key = [name for name, rows, _ in self.kept if key in rows][-self.rows_max :]
-            named.update(filter(open_to, of_key))
-        return [name for name, _, _ in self.kept if name in named]
+    def expire(self, before_ms: int) -> None:
+        self.kept = [one for one in self.kept if one.at_ms >= before_ms]
+
+    def accept(self, name: str, keys: list[bytes], now_ms: int) -> None:
+        if self.find(name) is None:
+            self.kept = [*self.kept, Kept(name, keys, now_ms)][-self.events_max :]
+
+    def lacking(self, marks: dict[bytes, list[SourceMark]]) -> list[Kept]:
+        found: list[int] = []
+        for key, its in marks.items():
+            of_key = [one for one in self.kept if key in one.keys][-self.rows_max :]
+            found += [id(one) for one in of_key if one.lacks(its)]
+        return [one for one in self.kept if id(one) in found]
 
 
-@pytest.mark.parametrize("seed", range(6))
+def check(
+    lacking: Lacking, index: int, naive: Naive, marks: dict[bytes, list[SourceMark]]
+) -> list[Kept]:
+    """Hold what a question heard against what the naive overlay says; return that."""
+    expected = naive.lacking(marks)
+    assert lacking.names[index] == [one.name for one in expected]
+    assert lacking.unplaced[index] == [one.name for one in expected if one.place is None]
+    found: dict[bytes, list[int]] = {key: [] for key in marks}
+    rows = lacking.updates
+    if rows is not None:
+        for question, key, id_ in zip(rows.row_event, rows.keys, rows.id.tolist(), strict=True):
+            if question == index:
+                found[key].append(id_)
+    assert found == {  # in the order in which they were accepted
+        key: [identity_hash(one.name) for one in expected if key in one.keys and one.lacks(its)]
+        for key, its in marks.items()
+    }
+    return expected
+
+
+@pytest.mark.parametrize("seed", range(8))
 def test_each_question_hears_of_what_its_states_lack(tmp_path: Path, seed: int) -> None:
-    """Marks grow, and go back as after a failover; events get places late and in no order."""
+    """Marks differ by partition, grow, and go back as after a failover.
+
+    Events come in batches, come again, are only asked about, are forgotten, and get places late
+    and in no order.
+    """
     rng = np.random.default_rng(seed)
-    bench = Bench(a_spec(tmp_path), events_max=120, rows_max=9)
-    naive, unplaced, next_offset = Naive(9), list[str](), [0, 0, 0]
-    applied, named = [0, 0, 0], 0
-    for step in range(900):
-        now_ms = NOW_MS + 37 * step
-        event = an_event(f"p{step}", card=f"c{rng.integers(6)}", merchant=f"m{rng.integers(2)}")
-        updates = updates_of_events(bench.spec, [event])
-        marks = [SourceMark(offset) for offset in applied]
-        reads = Reads([], [], {0: Watermarks(marks)}, {0: 1})
-        owner = dict.fromkeys(updates.keys, 0)
-        lacking = bench.overlay.accept_many([event], [None], updates, reads, owner, now_ms)
-        naive.kept = [one for one in naive.kept if one[2] + 2_000 >= now_ms][-120:]
-        expected = naive.lacking(updates.keys, marks)
-        assert lacking.names == [expected]
-        assert lacking.unplaced == [[name for name in expected if name not in naive.places]]
-        rows = lacking.updates
-        found = list(zip(rows.keys, rows.id.tolist(), strict=True)) if rows else []
-        for key in updates.keys:  # in the order in which they were accepted
-            assert [id_ for k, id_ in found if k == key] == [
-                identity_hash(name)
-                for name, keys, _ in naive.kept
-                if name in expected and key in keys
-            ]
-        assert {key for key, _ in found} <= set(updates.keys)
-        named += len(lacking.names[0])
-        naive.kept = [*naive.kept, (identity_of(event), updates.keys, now_ms)][-120:]
-        unplaced.append(identity_of(event))
-        if rng.random() < 0.1:
-            bench.overlay.forget(name := unplaced[rng.integers(len(unplaced))])
-            naive.gone.add(name)
+    bench, naive = Bench(a_spec(tmp_path), events_max=40, rows_max=9), Naive(40, 9)
+    next_offset, applied = [0, 0, 0], [[0, 0, 0], [0, 0, 0]]
+    unplaced: list[str] = []
+    named = 0
+    for step in range(400):
+        now_ms, keep = NOW_MS + 97 * step, bool(rng.random() < 0.9)
+        events = [
+            an_event(
+                f"p{step - rng.integers(0, 3) * (rng.random() < 0.2)}_{rng.integers(4)}",
+                card=f"c{rng.integers(6)}",
+                merchant=f"m{rng.integers(2)}",
+            )
+            for _ in range(rng.integers(1, 6))
+        ]
+        updates = updates_of_events(bench.spec, events)
+        marks = [[SourceMark(offset) for offset in offsets] for offsets in applied]
+        reads = Reads([], [], {p: Watermarks(mine) for p, mine in enumerate(marks)}, {0: 1})
+        owner = {key: sum(key) % 2 for key in updates.keys}
+        lacking = bench.overlay.accept_many(
+            events, [None] * len(events), updates, reads, owner, now_ms, keep
+        )
+        naive.expire(now_ms - 2_000)
+        for i, event in enumerate(events):
+            keys = [k for k, j in zip(updates.keys, updates.row_event, strict=True) if j == i]
+            named += len(check(lacking, i, naive, {key: marks[owner[key]] for key in keys}))
+            if keep:
+                naive.accept(identity_of(event), keys, now_ms)
+                unplaced.append(identity_of(event))
+        if unplaced and rng.random() < 0.1:
+            name = unplaced[rng.integers(len(unplaced))]
+            bench.overlay.forget(name)
+            if (one := naive.find(name)) is not None:
+                one.alive = False
         while len(unplaced) > 5:
             name, partition = unplaced.pop(rng.integers(5)), int(rng.integers(3))
             place = Place(partition, next_offset[partition])
             next_offset[partition] += 1
             bench.overlay.place(name, place)
-            naive.places[name] = place
-        if rng.random() < 0.3:
-            applied = [
-                int(rng.integers(one, most + 1))
-                for one, most in zip(applied, next_offset, strict=True)
-            ]
-        if rng.random() < 0.02:
-            applied = [max(0, one - 8) for one in applied]
+            if (one := naive.find(name)) is not None:
+                one.place = place
+        for offsets in applied:
+            if rng.random() < 0.3:
+                offsets[:] = rng.integers(np.minimum(offsets, next_offset), np.add(next_offset, 1))
+            if rng.random() < 0.02:
+                offsets[:] = np.maximum(0, np.subtract(offsets, 8))
     assert named > 900
+
+
+def test_rings_grow_when_more_comes_than_ever_did(tmp_path: Path) -> None:
+    bench = Bench(a_spec(tmp_path), events_max=100_000, rows_max=3)
+    names: list[str] = []
+    for step in range(40):
+        events = [an_event(f"p{step}_{i}", card=f"c{i}", merchant=f"m{i}") for i in range(300)]
+        found = bench.accept(*events)
+        assert found == [[f"p{s}_{i}" for s in range(max(0, step - 3), step)] for i in range(300)]
+        names += [event.event_id for event in events]
+    assert bench.overlay.size == len(names) == 12_000
+    assert bench.accept(an_event("later", card="c0", merchant="m0"), now_ms=NOW_MS + 90_000) == [[]]
+    assert bench.overlay.size == 1
+    assert len(bench.overlay._kept._key_of) == len(
+        updates_of_events(bench.spec, [an_event("later", card="c0", merchant="m0")])
+    )

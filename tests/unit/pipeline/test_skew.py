@@ -9,7 +9,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from api.overlay_entity import Place as Stands
+from api.overlay_place import Place as Stands
 from features.event import identity_of, parse_event
 from features.spec import Spec
 from features.update import LabelTransition
