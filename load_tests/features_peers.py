@@ -10,6 +10,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -122,9 +123,9 @@ def installed(peer: Peer) -> tuple[Path, str]:
     """
     if peer.java and shutil.which("java") is None:
         raise CannotRun("no java on the path (17 is needed)")
-    uv = shutil.which("uv")
+    uv = shutil.which("uv") or shutil.which("uv", path=Path(sys.executable).parent)
     if uv is None:
-        raise CannotRun("no uv on the path")
+        raise CannotRun("no uv on the path, nor beside this Python")
     home = CACHE / peer.script.removesuffix(".py")
     python, done = home / "bin" / "python", home / "packages.txt"
     wanted = "\n".join(peer.packages)

@@ -161,6 +161,11 @@ class CpuClock:
                 self._spent[member] = times.user + times.system
         return sum(self._spent.values())
 
+    @property
+    def root_s(self) -> float:
+        """CPU seconds of the process alone, when they were read last."""
+        return self._spent.get(self._root, 0.0)
+
     def rss_bytes(self) -> int:
         """Return resident bytes of all of them now."""
         total = 0

@@ -71,7 +71,10 @@ class Session:
         self.per_cpu_s, self.per_s = load.per_cpu_s, load.per_s
         what = "decisions per worker CPU-second, full answer"
         note = f"{FULL} connections, closed loop: {_words(load)}"
-        return [Row(what, load.per_cpu_s, "decisions/CPU-s", 7_000, 15_000, note=note)]
+        return [
+            Row(what, load.per_cpu_s, "decisions/CPU-s", 7_000, 15_000, note=note),
+            Row(f"{what}, its index process with it", load.per_cpu_all_s, "decisions/CPU-s"),
+        ]
 
     def rate(self) -> float:
         """Return 2 000/s, or the highest round rate that this machine bears with some to spare."""
@@ -98,7 +101,11 @@ class Session:
         )
         rate = load.per_cpu_s * LIST_EVENTS
         note = f"{LISTS} connections, lists of {LIST_EVENTS}: {_words(load)}"
-        return [Row("batch route", rate, "events/CPU-s", 20_000, 50_000, note=note)]
+        every = load.per_cpu_all_s * LIST_EVENTS
+        return [
+            Row("batch route", rate, "events/CPU-s", 20_000, 50_000, note=note),
+            Row("batch route, its index process with it", every, "events/CPU-s"),
+        ]
 
     def swaps(self) -> list[Row]:
         rate, seconds = self.rate(), self.seconds

@@ -47,15 +47,26 @@ WIDE = {  # what is measured is cost and delay; a neighbour's hiccup must not tu
 
 @dataclass(frozen=True)
 class Load:
-    """A result of the client, and what it cost the one who answered."""
+    """A result of the client, and what it cost the one who answered.
+
+    Attributes:
+        cpu_s: Of the process that answers.
+        cpu_all_s: Of its children, too: a peer's workers, or the process of our index.
+    """
 
     result: Result
     cpu_s: float
+    cpu_all_s: float
 
     @property
     def per_cpu_s(self) -> float:
-        """Good answers per CPU-second of the server."""
+        """Good answers per CPU-second of the process that answers."""
         return self.result.ok / self.cpu_s if self.cpu_s else float("nan")
+
+    @property
+    def per_cpu_all_s(self) -> float:
+        """Good answers per CPU-second of all processes."""
+        return self.result.ok / self.cpu_all_s if self.cpu_all_s else float("nan")
 
     @property
     def per_s(self) -> float:
@@ -70,7 +81,7 @@ def ask(plan: Plan, pid: int, cores: list[int]) -> Load:
         command = ["taskset", "-c", ",".join(map(str, cores)), *command]
     clock = CpuClock(pid)
     clock.read_s()
-    spent: list[float] = []
+    spent: list[tuple[float, float]] = []
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT)
     timer = threading.Timer(plan.warm_s + plan.seconds + CLIENT_SLACK_S, process.kill)
     timer.start()
@@ -79,11 +90,13 @@ def ask(plan: Plan, pid: int, cores: list[int]) -> Load:
     for line in process.stdout:
         last = line
         if line.strip() in ("begin", "end"):
-            spent.append(clock.read_s())
+            every_s = clock.read_s()
+            spent.append((clock.root_s, every_s))
     timer.cancel()
     if process.wait() or len(spent) < 2:
         raise RuntimeError(f"the client ended with {process.returncode}")
-    return Load(Result(**json.loads(last)), spent[1] - spent[0])
+    (alone, every), (alone_then, every_then) = spent[:2]
+    return Load(Result(**json.loads(last)), alone_then - alone, every_then - every)
 
 
 @dataclass
