@@ -34,6 +34,7 @@ from tests.live.servers import (
     wait_until,
 )
 
+STORE_TIMEOUT_S = 120.0  # to forget ten million states takes a while
 SCAN_COUNT = 10_000
 PROBE_TIMEOUT_S = 5.0
 CHILDREN_S = 1.0
@@ -118,7 +119,7 @@ class Servers:
 
     def client(self) -> redis.Redis:
         """Return a connected client of the store."""
-        return redis.Redis.from_url(self.store.address)
+        return redis.Redis.from_url(self.store.address, socket_timeout=STORE_TIMEOUT_S)
 
     def used_bytes(self) -> int:
         """Return what the store holds in memory."""

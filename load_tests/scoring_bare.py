@@ -13,7 +13,6 @@ from typing import Any
 
 import msgspec
 import numpy as np
-import redis.asyncio
 import torch
 import uvicorn
 import uvloop
@@ -25,6 +24,7 @@ from api.door_exchange import DoorLimits
 from api.door_http import Door
 from api.errors import Answer, problem_of
 from api.route import ANYBODY, JSON, NO_HEADERS, Admitted, Begun, Head, Reply, Request, Route
+from features.client_redis import RedisLink, connect_redis
 from load_tests.peers.scoring_model import FLOATS_OF_BLOB, KEYS, make_model
 
 BODY_MAX_BYTES = 65_536
@@ -43,7 +43,7 @@ class Bare:
     """One route, and the step behind it."""
 
     def __init__(self, url: str) -> None:
-        self._redis: Any = redis.asyncio.Redis.from_url(url)
+        self._link = RedisLink(connect_redis(url), piped=True)
         self._model = make_model()
         self._decoder = msgspec.json.Decoder(Question)
         self._encoder = msgspec.json.Encoder()
@@ -81,8 +81,8 @@ class Bare:
         return question
 
     async def _answer_many(self, questions: Sequence[Question]) -> list[bytes | Exception]:
-        keys = [key for question in questions for key in question.keys]
-        blobs = await self._redis.mget(keys)
+        keys = [key.encode() for question in questions for key in question.keys]
+        blobs = await self._link.get_together(keys)
         floats = np.frombuffer(b"".join(blobs), np.float32).reshape(len(questions), KEYS, -1)
         x = torch.from_numpy(floats[:, :, :FLOATS_OF_BLOB].reshape(len(questions), -1))
         with torch.inference_mode():

@@ -28,6 +28,19 @@ CHOSEN = (
             "freshness at half of the live saturated rate: event due.*(mean|p99)",
         ),
     ),
+    Chosen(
+        "features_takeover",
+        "features --only takeover,labels",
+        (
+            "takeover: detection → first commit of every moved partition, worst",
+            "labels: transitions, beside the events",
+        ),
+    ),
+    Chosen(
+        "features_entities",
+        "features --only entities",
+        ("entities: .*: worker CPU per event", "entities: cost per event grows by"),
+    ),
     Chosen("features_bytes", "features --only bytes", (".*ordinary card, features.yaml",)),
     Chosen(
         "kernel",
@@ -124,15 +137,35 @@ CHOSEN = (
         "scoring",
         "scoring --only answers,latency,curve,batch,swaps,reasons",
         (
-            "decisions per worker CPU-second, full answer",
+            "decisions per worker CPU-second, full answer.*",
             r"at \d+/s, open loop.*: p.*",
             "curve: largest p99 past saturation",
-            "batch route",
+            "batch route.*",
             "a swap every .*",
             "reasons on every answer: cost",
         ),
     ),
-    Chosen("scoring_bare", "scoring --only bare", (r"bare workload, our door \((socket|asgi)\)",)),
+    Chosen(
+        "scoring_bare",
+        "scoring --only bare --peers",
+        (
+            r"bare workload, our door \((socket|asgi)\)",
+            "bare workload, (mosec|FastAPI|LitServe)[^:]*",
+            "bare workload, ours / the best peer",
+        ),
+    ),
+    Chosen(
+        "swaps",
+        "swaps --plot docs/evidence/swaps.svg",
+        (
+            "versions swapped in",
+            "answers computed again, bit for bit",
+            "answers that are not what their version gives",
+            "HTTP answers other than 200",
+            "p99 grows by",
+            "resident memory grows by",
+        ),
+    ),
     Chosen(
         "weights",
         "weights",
