@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from features.spec import Spec
 from features.update import EntityUpdates
-from features.window_kernel import WRONG_ROWS, apply_rows, derive_rows, group_rows
+from features.window_kernel import WRONG_ROWS, apply_rows, derive_plain, group_rows
 from features.window_plan import Answers, Asked
 from features.window_room import Room, join, no_updates, room_of, rows_of
 from features.window_state import CORRUPT, OK, WRONG_DIGEST, WRONG_ENTITY, WRONG_FORMAT
@@ -179,8 +179,8 @@ def _derive(
     places = np.empty((len(at_ms), len(columns)), dtype=np.int64)
     asked = Asked(join(blobs), slots, at_ms, own_id, columns, places)
     rows = rows_of(updates, len(blobs))
-    status, failed = derive_rows(
-        room.plan, room.scratch, asked, rows, np.empty(len(updates), dtype=np.int64), answers
+    status, failed = derive_plain(
+        *room.plain, tuple(asked), tuple(rows), np.empty(len(updates), np.int64), tuple(answers)
     )
     if status != OK:
         check_status(spec, status, blobs, failed)

@@ -1,6 +1,7 @@
 """many states and rows → many states, or features: the loops that are entered once per batch."""
 
 import math
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -27,6 +28,7 @@ from features.window_plan import (
 from features.window_state import CORRUPT, OK, load, save
 from features.window_terms import add_terms
 
+Plain: TypeAlias = tuple[Any, ...]
 WRONG_ROWS = CORRUPT + 1  # one without a state, or out of the range that the kernel counts on
 TIME_MAX = 1 << (8 * TIME_BYTES - 1)
 
@@ -130,6 +132,19 @@ def place_rows(asked: Asked, rows: Rows, slot: Ints) -> bool:
 
 
 @entered
+def derive_plain(
+    plan: Plain, scratch: Plain, asked: Plain, rows: Plain, slot: Ints, answers: Plain
+) -> tuple[Int, Int]:
+    """Do what `derive_rows` does, given plain tuples of the fields of its arguments.
+
+    Tuples with names take half as long again to be handed over as one question takes.
+    """
+    return derive_rows(
+        Plan(*plan), Scratch(*scratch), Asked(*asked), Rows(*rows), slot, Answers(*answers)
+    )
+
+
+@compiled
 def derive_rows(
     plan: Plan, scratch: Scratch, asked: Asked, rows: Rows, slot: Ints, answers: Answers
 ) -> tuple[Int, Int]:

@@ -28,6 +28,7 @@ class Room:
         self.spec = spec
         self.plan = plan_of(spec)
         self.scratch = scratch_of(spec)
+        self.plain = (tuple(self.plan), tuple(self.scratch))
         self.terms = terms_of(spec)
         self.columns = np.cumsum(widths, dtype=np.int64)[:-1].copy()
         self.no_columns = np.zeros_like(self.columns)
