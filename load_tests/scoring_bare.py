@@ -2,6 +2,8 @@
 
 Validate, one MGET of four 512-byte blobs for all that wait together, one forward pass of an MLP
 64-128-64-1, a JSON answer. FACE is `socket` or `asgi`: the two faces that ADR 0017 chooses from.
+As in a scorer, the store is asked over one shared connection (`features.client_redis.RedisLink`),
+and the network is walked by the compiled kernel (`models.network_walk`), by the peers' weights.
 """
 
 import asyncio
@@ -17,6 +19,7 @@ import torch
 import uvicorn
 import uvloop
 from fastapi import FastAPI
+from numpy.typing import NDArray
 
 from api.coalesce import Coalescer
 from api.coalesce_rate import Limits
@@ -26,6 +29,7 @@ from api.errors import Answer, problem_of
 from api.route import ANYBODY, JSON, NO_HEADERS, Admitted, Begun, Head, Reply, Request, Route
 from features.client_redis import RedisLink, connect_redis
 from load_tests.peers.scoring_model import FLOATS_OF_BLOB, KEYS, make_model
+from models.network_walk import forward_many
 
 BODY_MAX_BYTES = 65_536
 DEADLINE_S = 1.0
@@ -39,12 +43,36 @@ class Question(msgspec.Struct):
     keys: list[str]
 
 
+class Network:
+    """The peers' network, laid out for `network_walk`."""
+
+    def __init__(self) -> None:
+        model = make_model()
+        layers = [each for each in model if isinstance(each, torch.nn.Linear)]  # type: ignore[attr-defined]
+        first, second, last = (each.weight.detach().numpy().T.copy() for each in layers)
+        starts = [each.bias.detach().numpy().copy() for each in layers]
+        self._inputs = len(first)
+        self._layers = (first, starts[0][None], second[None], starts[1][None], last.T.copy())
+        self._bias = float(starts[2][0])
+        self._room = (np.empty(first.shape[1], np.float32), np.empty(second.shape[1], np.float32))
+        x = np.random.default_rng(1).standard_normal((8, self._inputs)).astype(np.float32)
+        with torch.inference_mode():
+            expected = model(torch.from_numpy(x))[:, 0].numpy()
+        np.testing.assert_allclose(self(x), expected, rtol=1e-5)
+
+    def __call__(self, x: NDArray[np.float32]) -> NDArray[np.float64]:
+        """Return the scores of rows, shape (m, 64)."""
+        logit, nothing = np.zeros(len(x)), np.zeros(self._inputs)
+        forward_many(x, *self._layers, nothing, self._bias, 1.0, *self._room, logit)
+        return np.asarray(1.0 / (1.0 + np.exp(-logit)))
+
+
 class Bare:
     """One route, and the step behind it."""
 
     def __init__(self, url: str) -> None:
         self._link = RedisLink(connect_redis(url), piped=True)
-        self._model = make_model()
+        self._network = Network()
         self._decoder = msgspec.json.Decoder(Question)
         self._encoder = msgspec.json.Encoder()
         limits = Limits(in_flight_max=IN_FLIGHT, queue_target_s=DEADLINE_S)
@@ -84,9 +112,7 @@ class Bare:
         keys = [key.encode() for question in questions for key in question.keys]
         blobs = await self._link.get_together(keys)
         floats = np.frombuffer(b"".join(blobs), np.float32).reshape(len(questions), KEYS, -1)
-        x = torch.from_numpy(floats[:, :, :FLOATS_OF_BLOB].reshape(len(questions), -1))
-        with torch.inference_mode():
-            scores = self._model(x)[:, 0].tolist()
+        scores = self._network(floats[:, :, :FLOATS_OF_BLOB].reshape(len(questions), -1)).tolist()
         encode = self._encoder.encode
         return [
             encode({"id": question.id, "score": score})
