@@ -10,6 +10,7 @@ import gc
 import importlib.metadata
 import signal
 import sys
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,7 @@ from features.client_redis import connect_redis
 from features.spec import Spec
 from features.topics import Topics
 from load_tests.deployment import KAFKA, REDIS, Deployment, deployed
+from load_tests.features_servers import Servers, serving
 from load_tests.report import ROOT, Row, write
 from load_tests.swaps_check import Verdict, check_answers
 from load_tests.swaps_load import Askers, Seen, swap_many, watch_memory
@@ -57,8 +59,16 @@ class Run:
     verdict: Verdict
 
 
-def run_swaps(swaps: int, seed: int, rate: float = RATE, most_s: float = float("inf")) -> Run:
+def run_swaps(
+    swaps: int,
+    seed: int,
+    rate: float = RATE,
+    most_s: float = float("inf"),
+    servers: Servers | None = None,
+) -> Run:
     """Swap versions under load, for so long at most, and check every answer.
+
+    Without servers those are used that the environment names, or embedded ones.
 
     Raises:
         RuntimeError: A process ended.
@@ -66,7 +76,10 @@ def run_swaps(swaps: int, seed: int, rate: float = RATE, most_s: float = float("
     """
     spec = Spec.load(SPEC_PATH)
     line = Line(seed, spec.digest, spec.n_features)
-    with deployed({"RISKBEAT_DEVICE": "cpu", **PATIENT}, ("serve",)) as deployment:
+    env = {"RISKBEAT_DEVICE": "cpu", **PATIENT}
+    if servers is not None:
+        env |= {KAFKA: servers.kafka.address, REDIS: servers.store.address}
+    with deployed(env, ("serve",)) as deployment:
         seen, records, done = asyncio.run(_drive(deployment, line, swaps, rate, most_s))
         activated = deployment.count("serve", "riskbeat_weights_swaps_total")
         refused = deployment.count("serve", "riskbeat_weights_refused_total")
@@ -74,7 +87,8 @@ def run_swaps(swaps: int, seed: int, rate: float = RATE, most_s: float = float("
     build = f"riskbeat-{importlib.metadata.version('riskbeat')}"
     scorer = LocalScorer(spec.digest, spec.n_features, build, "cpu")
     verdict = check_answers(seen.answers, records, seen.sha256, line, scorer)
-    return Run(done, int(refused), deployment.servers, seen, verdict)
+    words = deployment.servers if servers is None else servers.words
+    return Run(done, int(refused), words, seen, verdict)
 
 
 async def _drive(
@@ -169,7 +183,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that all that was started ends
     swaps = QUICK_SWAPS if given.quick else given.swaps
-    run = run_swaps(swaps, given.seed, given.rate, given.seconds)
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        serving(Path(folder)) as servers,
+        servers.unpinned() as everywhere,
+    ):
+        run = run_swaps(swaps, given.seed, given.rate, given.seconds, everywhere)
     if given.plot:
         draw(run.seen.answers, run.seen.rss, run.swaps, given.plot)
     rows = rows_of(run, given.quick) + measure_stalls(given.quick)
