@@ -8,6 +8,7 @@ import argparse
 import asyncio
 import gc
 import importlib.metadata
+import logging
 import signal
 import sys
 import tempfile
@@ -182,6 +183,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--plot", type=Path, help="the picture to draw (.png, .svg)")
     given = parser.parse_args(arguments)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that all that was started ends
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # of a broker that is not up yet
     swaps = QUICK_SWAPS if given.quick else given.swaps
     with (
         tempfile.TemporaryDirectory() as folder,
