@@ -123,6 +123,19 @@ CHOSEN = (
         ),
     ),
     Chosen(
+        "learning",
+        "learning",
+        (
+            "network, (as shipped|new rows only): learned in batches of 64",
+            r"peers: .*: (average precision|rows per CPU-second)",
+        ),
+    ),
+    Chosen(
+        "adaptation",
+        "adaptation --delays 0 '7 d'",
+        ("labels after .*: days until recall is back",),
+    ),
+    Chosen(
         "chaos_learning",
         "chaos_learning --kills 100 --seed 5",
         (
