@@ -83,7 +83,10 @@ def link_rows(
 
 @compiled
 def lacks(events: Ints, number: Int, ahead: Ints) -> bool:
-    """Return whether a state that has applied up to these offsets lacks an event."""
+    """Return whether a state that has applied up to these offsets lacks an event.
+
+    The same of one place, uncompiled: `api.overlay_place.is_in`.
+    """
     at = number & (events.shape[1] - 1)
     if not events[ALIVE, at]:
         return False
@@ -110,6 +113,17 @@ def gather(
     room[COUNT] = count
     room[AT] = 0
     room[BEYOND] = row
+
+
+@compiled
+def newest_found(rows: Ints, room: Ints, keys: Int) -> Int:
+    """Return the newest event of the rows found that the merge has not come to, or -1."""
+    mask = rows.shape[1] - 1
+    number = np.int64(NONE)
+    for k in range(keys):
+        if room[k, AT] < room[k, COUNT]:
+            number = max(number, rows[EVENT, room[k, FOUND + room[k, AT]] & mask])
+    return number
 
 
 @compiled
@@ -172,7 +186,7 @@ def find_lacking(
         starts: As `link_rows` writes them.
         marks: int64, shape (batch's rows,): which of `ahead` is of the key's partition.
         ahead: int64, shape (partitions + 1, topic's partitions): next offsets that are applied.
-        room: int64, shape (keys of a question, FOUND + at_most): to work in.
+        room: int64, shape (keys of a question or more, FOUND + at_most): to work in.
         at_most: Rows of one key that count.
         out_ends: int64, shape (m, 2), written: where each question's events and rows end.
         out_events: int64, shape (2, n), written: numbers of the events lacking, by question and
@@ -180,7 +194,6 @@ def find_lacking(
         out_rows: int64, shape (2, n), written: numbers of the rows, by question and ascending by
             event, and for which of the batch's rows (whose key it is).
     """
-    mask = rows.shape[1] - 1
     n_events = np.int64(0)
     n_rows = np.int64(0)
     begin = np.int64(0)
@@ -191,13 +204,8 @@ def find_lacking(
         for k in range(keys):
             r = begin + k
             gather(events, rows, starts[r], lowest[i], at_most, ahead[marks[r]], room[k])
-        while True:
-            number = np.int64(NONE)
-            for k in range(keys):
-                if room[k, AT] < room[k, COUNT]:
-                    number = max(number, rows[EVENT, room[k, FOUND + room[k, AT]] & mask])
-            if number < 0:
-                break
+        number = newest_found(rows, room, keys)
+        while number >= 0:
             if n_events == out_events.shape[1] or n_rows + keys > out_rows.shape[1]:
                 return ROOM_LACKS
             out_events[0, n_events] = number
@@ -209,6 +217,7 @@ def find_lacking(
                     out_rows[0, n_rows] = row
                     out_rows[1, n_rows] = begin + k
                     n_rows += 1
+            number = newest_found(rows, room, keys)
         reverse(out_events[0], first_event, n_events)
         reverse(out_events[1], first_event, n_events)
         reverse(out_rows[0], first_row, n_rows)

@@ -137,7 +137,7 @@ def derive_plain(
 ) -> tuple[Int, Int]:
     """Do what `derive_rows` does, given plain tuples of the fields of its arguments.
 
-    Tuples with names take half as long again to be handed over as one question takes.
+    Tuples with names take 5 µs more to be handed over, a fifth of what one question takes alone.
     """
     return derive_rows(
         Plan(*plan), Scratch(*scratch), Asked(*asked), Rows(*rows), slot, Answers(*answers)

@@ -29,7 +29,8 @@ from api.errors import Answer, problem_of
 from api.route import ANYBODY, JSON, NO_HEADERS, Admitted, Begun, Head, Reply, Request, Route
 from features.client_redis import RedisLink, connect_redis
 from load_tests.peers.scoring_model import FLOATS_OF_BLOB, KEYS, make_model
-from models.network_walk import forward_many
+from models.walk_members import Network
+from models.weights_kinds import Arrays
 
 BODY_MAX_BYTES = 65_536
 DEADLINE_S = 1.0
@@ -43,28 +44,27 @@ class Question(msgspec.Struct):
     keys: list[str]
 
 
-class Network:
-    """The peers' network, laid out for `network_walk`."""
+def arrays_of(model: torch.nn.Module) -> Arrays:
+    """Return the peers' network as a version holds one."""
+    layers = [each for each in model.modules() if isinstance(each, torch.nn.Linear)]
+    weights = [each.weight.detach().numpy() for each in layers]
+    biases = [each.bias.detach().numpy() for each in layers]
+    return {
+        "linear": np.zeros((1, weights[0].shape[1]), np.float32),
+        "w0": weights[0][None],
+        "b0": biases[0][None],
+        "w1": weights[1][None],
+        "b1": biases[1][None],
+        "w2": weights[2],
+        "b2": biases[2],
+    }
 
-    def __init__(self) -> None:
-        model = make_model()
-        layers = [each for each in model if isinstance(each, torch.nn.Linear)]  # type: ignore[attr-defined]
-        first, second, last = (each.weight.detach().numpy().T.copy() for each in layers)
-        starts = [each.bias.detach().numpy().copy() for each in layers]
-        self._inputs = len(first)
-        self._layers = (first, starts[0][None], second[None], starts[1][None], last.T.copy())
-        self._bias = float(starts[2][0])
-        self._room = (np.empty(first.shape[1], np.float32), np.empty(second.shape[1], np.float32))
-        x = np.random.default_rng(1).standard_normal((8, self._inputs)).astype(np.float32)
-        with torch.inference_mode():
-            expected = model(torch.from_numpy(x))[:, 0].numpy()
-        np.testing.assert_allclose(self(x), expected, rtol=1e-5)
 
-    def __call__(self, x: NDArray[np.float32]) -> NDArray[np.float64]:
-        """Return the scores of rows, shape (m, 64)."""
-        logit, nothing = np.zeros(len(x)), np.zeros(self._inputs)
-        forward_many(x, *self._layers, nothing, self._bias, 1.0, *self._room, logit)
-        return np.asarray(1.0 / (1.0 + np.exp(-logit)))
+def scores_of(network: Network, x: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Return the scores of rows, shape (m, 64)."""
+    logit = np.zeros(len(x))
+    network.add_logit(x, x, 1.0, logit)
+    return np.asarray(1.0 / (1.0 + np.exp(-logit)))
 
 
 class Bare:
@@ -72,7 +72,7 @@ class Bare:
 
     def __init__(self, url: str) -> None:
         self._link = RedisLink(connect_redis(url), piped=True)
-        self._network = Network()
+        self._network = Network.of(arrays_of(make_model()))
         self._decoder = msgspec.json.Decoder(Question)
         self._encoder = msgspec.json.Encoder()
         limits = Limits(in_flight_max=IN_FLIGHT, queue_target_s=DEADLINE_S)
@@ -112,7 +112,8 @@ class Bare:
         keys = [key.encode() for question in questions for key in question.keys]
         blobs = await self._link.get_together(keys)
         floats = np.frombuffer(b"".join(blobs), np.float32).reshape(len(questions), KEYS, -1)
-        scores = self._network(floats[:, :, :FLOATS_OF_BLOB].reshape(len(questions), -1)).tolist()
+        x = floats[:, :, :FLOATS_OF_BLOB].reshape(len(questions), -1)
+        scores = scores_of(self._network, x).tolist()
         encode = self._encoder.encode
         return [
             encode({"id": question.id, "score": score})
